@@ -1,0 +1,197 @@
+"""One ``config.toml``, typed. Every error names the file, the key, what was found and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_type_hints
+
+import msgspec
+
+from .wire import ids, units
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+DEFAULT_PORT = 5672
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; the message says where, what was found, and what was expected."""
+
+
+class Duration(float):
+    """Seconds, written like ``90s``, ``10m`` or ``1h30m``."""
+
+
+class Size(int):
+    """Bytes, written like ``4096``, ``128KiB`` or ``10GiB``."""
+
+
+class Listen(str):
+    """Where to listen, ``host:port``: ``*`` is every address, IPv4 and IPv6; port 0 is any free one."""
+
+    @property
+    def host(self) -> str:
+        return self.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.rpartition(":")[2])
+
+
+class NetworkText(str):
+    """A network such as ``203.0.113.0/24``."""
+
+    @property
+    def network(self) -> Network:
+        return ipaddress.ip_network(self)
+
+
+class MachineName(str):
+    """A machine's name."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class CoordinatorConfig(_Section, frozen=True):
+    """``[coordinator]``: its one door."""
+
+    listen: Listen = Listen(f"*:{DEFAULT_PORT}")
+    admin_from: tuple[NetworkText, ...] = ()
+    reconnect_grace: Duration = Duration(5)
+    blob_quota: Size = Size(10 << 30)
+    reserve: Size = Size(64 << 20)
+
+
+class EnrollmentConfig(_Section, frozen=True):
+    """``[enrollment]``: who may ask to join, and whether an admin has to say yes to a machine."""
+
+    policy: Literal["open", "approve"] = "open"
+    allow: tuple[NetworkText, ...] = ()
+
+
+class AgentConfig(_Section, frozen=True):
+    """``[agent]``: how commands run on this machine."""
+
+    name: MachineName | None = None
+    environment: Literal["login", "service"] = "login"
+    grace: Duration = Duration(5)
+    reconnect_max: Duration = Duration(60)
+    blob_quota: Size = Size(1 << 30)
+    reserve: Size = Size(64 << 20)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.reconnect_max <= 600:
+            raise ValueError("reconnect_max is between 1s and 10m")
+
+
+class ClientConfig(_Section, frozen=True):
+    """``[client]``: the frontend's own."""
+
+    retry_for: Duration = Duration(120)
+
+
+class Config(_Section, frozen=True):
+    """The whole of ``config.toml``; every key has a default, so the file may be missing."""
+
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+    enrollment: EnrollmentConfig = EnrollmentConfig()
+    agent: AgentConfig = AgentConfig()
+    client: ClientConfig = ClientConfig()
+
+
+def load(home: Path) -> Config:
+    """Read ``config.toml`` in *home*. Raises ConfigError."""
+    path = home / "config.toml"
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read: {error}") from error
+    try:
+        values = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return _convert(path, values)
+
+
+def parse_listen(text: str) -> Listen:
+    """Return where ``host:port``, ``[v6]:port``, ``:port`` or a bare port says. Raises ValueError."""
+    found = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%]+)\]|([^:\[\]/\s]*)):)?(\d{1,5})", text.strip())
+    if not found or int(found[3]) > 65535:
+        raise ValueError("expected an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'")
+    host = f"[{found[1]}]" if found[1] else found[2] or "*"
+    return Listen(f"{host}:{int(found[3])}")
+
+
+def _convert(path: Path, values: dict[str, Any]) -> Config:
+    try:
+        return msgspec.convert(values, Config, dec_hook=_read_value)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ConfigError(_explain(path, values, str(error))) from error
+
+
+def _read_value(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        return Duration(units.parse_duration(_text(value, "a duration such as '10m'")))
+    if kind is Size:
+        return Size(value if _is_count(value) else units.parse_size(_text(value, "a size such as '10GiB'")))
+    if kind is Listen:
+        return parse_listen(str(value) if _is_count(value) else _text(value, "an address such as '*:5672'"))
+    if kind is NetworkText:
+        return _network(_text(value, "a network such as '203.0.113.0/24'"))
+    if kind is MachineName:
+        return MachineName(ids.machine_name(_text(value, "a name")))
+    raise NotImplementedError(kind)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _text(value: Any, expected: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected {expected}")
+    return value
+
+
+def _network(text: str) -> NetworkText:
+    try:
+        return NetworkText(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"expected a network such as '203.0.113.0/24' ({error})") from error
+
+
+def _explain(path: Path, values: dict[str, Any], problem: str) -> str:
+    """Turn msgspec's message into one that a person can act on."""
+    what, _, where = problem.partition(" - at `$")
+    steps = re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]", where.rstrip("`"))
+    keys = [name or int(index) for name, index in steps]
+    unknown = re.search(r"unknown field `([^`]*)`", what)
+    if unknown:
+        return _explain_unknown(path, keys, unknown[1])
+    found: Any = values
+    for key in keys:
+        try:
+            found = found[key]
+        except (KeyError, IndexError, TypeError):
+            found = None
+            break
+    dotted = ".".join(str(key) for key in keys)
+    return f"{path}: {dotted or 'the whole file'}: {what[0].lower()}{what[1:]}; found {found!r}"
+
+
+def _explain_unknown(path: Path, keys: list[str | int], name: str) -> str:
+    section: Any = Config
+    for key in keys:
+        section = get_type_hints(section).get(str(key), section)
+    known = list(section.__struct_fields__)
+    close = difflib.get_close_matches(name, known, n=1)
+    dotted = ".".join([*(str(key) for key in keys), name])
+    expected = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+    return f"{path}: {dotted}: found a key that does not exist; {expected}"

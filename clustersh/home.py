@@ -1,0 +1,161 @@
+"""Where state lives: private folders, atomic writes, and one lock a service.
+
+Everything is under ``~/.config/clustersh`` (``$CLUSTERSH_HOME``): ``coordinator/``, ``agent/``, ``client/``
+and one ``config.toml``. Folders are 0700 and files 0600, whatever the umask says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class HomeError(Exception):
+    """The state directory can't be used; the message says why and what to do."""
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """Return the state directory: ``$CLUSTERSH_HOME``, else ``~/.config/clustersh``."""
+    chosen = environ.get("CLUSTERSH_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return Path(environ.get("HOME") or Path.home()) / ".config" / "clustersh"
+
+
+def private_folder(path: Path) -> Path:
+    """Make *path* (and its parents) and see that only its owner may enter it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise HomeError(f"can't use the folder {path}: {error.strerror}") from error
+    return path
+
+
+def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace *path* by *content* in one step: a reader sees the old or the new file, never half of one.
+
+    With *durable* the content is on the disk when this returns.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in *path* on the disk (a file that was renamed there stays renamed)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+    """Write *value* (anything msgspec encodes) to *path*, atomically and privately."""
+    write_private(path, msgspec.json.encode(value) + b"\n", durable=durable)
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """Read *path* as *kind*; None where there is no such file. Raises HomeError if it is damaged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HomeError(f"can't read {path}: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        raise HomeError(f"{path} is damaged: {error}") from error
+
+
+class RunningService(msgspec.Struct, frozen=True):
+    """``run.json``: what a service says of itself to its own sub-commands."""
+
+    pid: int
+    address: str = ""
+    version: str = ""
+
+
+class ServiceLock:
+    """The exclusive hold of one service on its folder, and its ``run.json``.
+
+    The lock is the operating system's, so it ends with the process, however that ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from filelock import FileLock
+
+        self._folder = private_folder(folder)
+        self._lock = FileLock(folder / "lock", mode=0o600)
+
+    def take(self) -> None:
+        """Take the lock or raise HomeError naming who holds it."""
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0.5)
+        except Timeout:
+            holder = read_running(self._folder)
+            who = f"process {holder.pid}" if holder else "another process"
+            raise HomeError(f"{self._folder} is in use by {who}; stop it first") from None
+        except OSError as error:
+            raise HomeError(f"can't lock {self._folder}: {error.strerror}") from error
+        write_json(self._folder / "run.json", RunningService(pid=os.getpid()), durable=False)
+
+    def announce(self, address: str, version: str) -> None:
+        """Say in ``run.json`` that the service is up, and where."""
+        running = RunningService(pid=os.getpid(), address=address, version=version)
+        write_json(self._folder / "run.json", running, durable=False)
+
+    def release(self) -> None:
+        """Take ``run.json`` away and let go of the folder."""
+        with contextlib.suppress(OSError):
+            (self._folder / "run.json").unlink()
+        self._lock.release()
+
+
+def read_running(folder: Path) -> RunningService | None:
+    """Return what the service in *folder* says of itself; None if it doesn't run."""
+    try:
+        running = read_json(folder / "run.json", RunningService)
+    except HomeError:
+        return None
+    return running if running is not None and _is_locked(folder) else None
+
+
+def _is_locked(folder: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False

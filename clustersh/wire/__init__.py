@@ -1,0 +1,1 @@
+"""What travels between the programs: msgspec Structs and their rules. No I/O, no Twisted."""

@@ -1,0 +1,234 @@
+"""The link: messages between coordinator and agent, MessagePack in binary WebSocket frames.
+
+A link's life::
+
+    agent                                       coordinator
+      | -- Hello (who, which store, its clock) -->  |
+      | <-- Welcome (epoch, the machine's open jobs) |
+      | -- per open job: Started or Ended --------> |     reconciliation: running, its result, or never seen
+      |                                             |
+      | <-- Start (epoch, start_by) --------------- |
+      | -- Started ------------------------------>  |     journalled before the process exists
+      | -- Ended (outcome, summary, head) ------->  |     repeated at every link-up until acknowledged
+      | <-- Acknowledge --------------------------- |
+
+Reads, stdin and cancels refer to a job by its uuid and are answered by the *request* number that they carry.
+A job that the agent has never seen is answered `Ended` with `not-started`, and marked so that a late `Start` for it
+can't run. Times called *clock* are the agent's boot clock in seconds: it counts while the machine sleeps and never
+jumps, and `Start.start_by` is given in it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from .codec import WireError
+from .jobs import BlobRef, Command, Outcome, OutputSummary, State
+from .output import Stream
+
+SUBPROTOCOL = "clustersh.1"
+PATH = "/v1/link"
+MAX_MESSAGE = 4 << 20
+MAX_CHUNK = 256 << 10
+PULSE_S = 10.0
+"""Seconds between an agent's pulses; each carries its clock."""
+START_WITHIN_S = 10.0
+"""Seconds in which an agent may begin a job it was sent."""
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="is", omit_defaults=True):
+    pass
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a machine says of itself. *platform* is like ``linux/amd64``."""
+
+    platform: str = ""
+    hostname: str = ""
+    user: str = ""
+    home: str = ""
+    python: str = ""
+
+
+class Witness(msgspec.Struct, frozen=True):
+    """The ledger's head when a message was made: its last record's number and SHA-256 (hex)."""
+
+    seq: int
+    hash: str
+
+
+# -- agent to coordinator
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """First on every link. *store* names the agent's job store; another one means that the old jobs are gone."""
+
+    version: str
+    instance: str
+    store: str
+    clock: float
+    facts: Facts = Facts()
+
+
+class Pulse(_Message, frozen=True, tag="pulse"):
+    """Sent every PULSE_S: the agent's clock now."""
+
+    clock: float
+
+
+class Started(_Message, frozen=True, tag="started"):
+    """The job is journalled and will be spawned, or runs already."""
+
+    uuid: str
+
+
+class Ended(_Message, frozen=True, tag="ended"):
+    """The job's outcome, with the first bytes of its output; repeated until acknowledged."""
+
+    uuid: str
+    outcome: Outcome
+    output: OutputSummary = OutputSummary()
+    duration_s: float = 0.0
+    head: bytes = b""
+    head_runs: bytes = b""
+
+
+class Chunk(_Message, frozen=True, tag="chunk"):
+    """Answer to a Read: *data* from *offset* of the asked stream, *runs* when both streams were asked for.
+
+    *size* is the stream's length so far; *ended* says that it grows no more.
+    """
+
+    request: int
+    offset: int
+    data: bytes
+    size: int
+    ended: bool
+    runs: bytes = b""
+
+
+class StdinTaken(_Message, frozen=True, tag="stdin-taken"):
+    """Answer to a Stdin: the process has taken everything before *offset*; *closed*: it takes no more."""
+
+    request: int
+    offset: int
+    closed: bool = False
+
+
+class Failed(_Message, frozen=True, tag="failed"):
+    """A Read or Stdin can't be answered; *type* is one of the problem types."""
+
+    request: int
+    type: str
+    detail: str
+
+
+# -- coordinator to agent
+
+
+class Welcome(_Message, frozen=True, tag="welcome"):
+    """Answer to Hello: the link's *epoch*, and the uuids of the machine's open jobs, each to be accounted for."""
+
+    epoch: int
+    machine: str
+    open: tuple[str, ...]
+    witness: Witness
+
+
+class Start(_Message, frozen=True, tag="start"):
+    """Run a job, unless the agent's clock is past *start_by* or *epoch* is an older link's.
+
+    Times in seconds; 0 is none. *files* names the manifest of what lies in the working directory.
+    """
+
+    epoch: int
+    start_by: float
+    uuid: str
+    client: str
+    command: Command
+    witness: Witness
+    cwd: str = ""
+    env: dict[str, str] = {}
+    timeout_s: float = 0.0
+    idle_timeout_s: float = 0.0
+    stdin: bool = False
+    files: BlobRef | None = None
+    keep_files: bool = False
+
+
+class Cancel(_Message, frozen=True, tag="cancel"):
+    """End the job's process tree; the outcome comes as Ended. Nothing happens where it has ended already."""
+
+    uuid: str
+
+
+class Acknowledge(_Message, frozen=True, tag="acknowledge"):
+    """The job's outcome is in the ledger."""
+
+    uuid: str
+    witness: Witness
+
+
+class Read(_Message, frozen=True, tag="read"):
+    """Ask for up to *length* bytes of output from *offset*.
+
+    With *wait_s*, an answer at the end of what there is waits that long for more. With *tail_lines* the answer is
+    an empty Chunk whose offset is where those last lines begin.
+    """
+
+    request: int
+    uuid: str
+    stream: Stream
+    offset: int
+    length: int
+    wait_s: float = 0.0
+    tail_lines: int = 0
+
+
+class StopRead(_Message, frozen=True, tag="stop-read"):
+    """Nobody waits for that Read any more."""
+
+    request: int
+
+
+class Stdin(_Message, frozen=True, tag="stdin"):
+    """A piece of the job's stdin at *offset*; *end* closes it after the piece."""
+
+    request: int
+    uuid: str
+    offset: int
+    data: bytes
+    end: bool = False
+
+
+FromAgent: TypeAlias = Hello | Pulse | Started | Ended | Chunk | StdinTaken | Failed
+FromCoordinator: TypeAlias = Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin
+
+_encoder = msgspec.msgpack.Encoder()
+_from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
+_from_coordinator: msgspec.msgpack.Decoder[FromCoordinator] = msgspec.msgpack.Decoder(FromCoordinator)
+
+NEVER_SEEN = Outcome(State.NOT_STARTED, reason="the agent never saw it")
+
+
+def encode(message: FromAgent | FromCoordinator) -> bytes:
+    """Return *message* as one frame's payload."""
+    return _encoder.encode(message)
+
+
+def decode_from_agent(payload: bytes) -> FromAgent:
+    """Return what an agent sent. Raises WireError."""
+    try:
+        return _from_agent.decode(payload)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise WireError(str(error)) from error
+
+
+def decode_from_coordinator(payload: bytes) -> FromCoordinator:
+    """Return what a coordinator sent. Raises WireError."""
+    try:
+        return _from_coordinator.decode(payload)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise WireError(str(error)) from error

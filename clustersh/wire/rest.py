@@ -1,0 +1,257 @@
+"""The bodies of the REST interface; docs/rest.md lists the calls. Times are RFC 3339 in UTC, durations seconds."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, State
+from .link import Facts
+from .units import MAX_DURATION_S
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+FRAMES = "application/vnd.clustersh.frames"
+"""Both streams in one body: frames of 1 byte (1 stdout, 2 stderr), 4 bytes of length (big-endian), and the data."""
+MAX_BODY = 4 << 20
+MAX_WAIT_S = 60.0
+MAX_STDIN_PIECE = 256 << 10
+
+
+class Base64(msgspec.Struct, frozen=True):
+    """Bytes that are not UTF-8."""
+
+    base64: str
+
+
+def text_or_base64(data: bytes) -> str | Base64:
+    """Return *data* as JSON can hold it: its text, or base64 where it isn't UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return Base64(base64.b64encode(data).decode())
+
+
+def to_bytes(value: str | Base64) -> bytes:
+    """Return the bytes that text_or_base64 was given. Raises ValueError."""
+    if isinstance(value, Base64):
+        return base64.b64decode(value.base64, validate=True)
+    return value.encode()
+
+
+class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """POST /v1/runs, with an ``Idempotency-Key`` header; time-outs in seconds, 0 for none."""
+
+    target: str
+    command: Command
+    cwd: str = ""
+    env: dict[str, str] = {}
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    idle_timeout_s: float = 0.0
+    stdin: bool = False
+    files: BlobRef | None = None
+    keep_files: bool = False
+    limit_bytes: int = HEAD_LIMIT
+
+    def __post_init__(self) -> None:
+        for seconds in (self.timeout_s, self.idle_timeout_s):
+            if not 0 <= seconds <= MAX_DURATION_S:
+                raise ValueError("a time-out is between 0 (none) and 366 days")
+        if "\0" in self.cwd or len(self.cwd) > 4096:
+            raise ValueError("that working directory can't exist")
+        if self.limit_bytes < 0:
+            raise ValueError("a limit is 0 bytes or more")
+        for name, value in self.env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError("an environment variable's name has no '=', and neither part a NUL")
+            if name.startswith("CLUSTERSH_"):
+                raise ValueError("environment variables that begin with CLUSTERSH_ are clustersh's own")
+        if sum(len(name.encode()) + len(value.encode()) for name, value in self.env.items()) > MAX_ENV:
+            raise ValueError("the environment is at most 1 MiB")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run on one machine: the ``--json`` form of `run`, `wait`, `history`, and GET /v1/jobs.
+
+    *command* is as people read it. *stdout* and *stderr* hold the first bytes up to the limit; *truncated* says that
+    there is more (*output_bytes* in all). They are empty in lists, and while a job runs.
+    """
+
+    uuid: str
+    machine: str
+    client: str
+    command: str
+    cwd: str
+    status: State
+    requested: str
+    started: str | None = None
+    finished: str | None = None
+    duration_s: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    stdout: str | Base64 = ""
+    stderr: str | Base64 = ""
+    truncated: bool = False
+    output_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    timeout_s: float = 0.0
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One request and its jobs. *unconfirmed* names the machines that did not acknowledge the start in time."""
+
+    uuid: str
+    client: str
+    target: str
+    command: str
+    requested: str
+    jobs: tuple[Job, ...]
+    unconfirmed: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        return all(job.status.ended for job in self.jobs)
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    """GET /v1/jobs: newest first; *next* is the ``before`` of the page that follows, if any."""
+
+    jobs: tuple[Job, ...]
+    next: str | None = None
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """One line of `machines`. *status* is online, reconnecting or offline."""
+
+    name: str
+    id: str
+    platform: str
+    status: str
+    last_seen: str | None = None
+    new: bool = False
+    address: str = ""
+    fingerprint: str = ""
+    version: str = ""
+    enrolled: str = ""
+    facts: Facts = Facts()
+
+
+class Machines(msgspec.Struct, frozen=True):
+    """GET /v1/machines."""
+
+    machines: tuple[Machine, ...]
+
+
+class Client(msgspec.Struct, frozen=True):
+    """One line of `clusterd clients`."""
+
+    name: str
+    id: str
+    fingerprint: str
+    address: str
+    enrolled: str
+    revoked: str | None = None
+
+
+class Clients(msgspec.Struct, frozen=True):
+    """GET /v1/admin/clients."""
+
+    clients: tuple[Client, ...]
+
+
+class Whoami(msgspec.Struct, frozen=True):
+    """GET /v1/whoami: who the coordinator takes the caller for."""
+
+    name: str
+    role: str
+    id: str
+    fingerprint: str
+    coordinator_version: str
+    machines: int
+    online: int
+    host: str = ""
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Answer to a cancel: the machines it was sent to, and those where the job had already ended."""
+
+    uuid: str
+    cancelled: tuple[str, ...]
+    ended: tuple[str, ...] = ()
+
+
+class StdinProgress(msgspec.Struct, frozen=True):
+    """Answer to a piece of stdin: the process took all before *offset*; *closed*: it takes no more."""
+
+    offset: int
+    closed: bool = False
+
+
+class BlobNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/blobs/missing: SHA-256 names; the answer holds those the coordinator lacks."""
+
+    sha256: tuple[str, ...]
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """One line of `clusterd pending`: who waits for an approval; never the code. *age_s* in seconds."""
+
+    name: str
+    role: str
+    address: str
+    age_s: float
+
+
+class PendingList(msgspec.Struct, frozen=True):
+    """GET /v1/admin/pending."""
+
+    pending: tuple[Pending, ...]
+
+
+class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/approve: the 8 digits an admin typed."""
+
+    code: str
+
+
+class Approved(msgspec.Struct, frozen=True):
+    """Whom an approval let in; *check* is the 4 digits that the other side shows too."""
+
+    name: str
+    role: str
+    address: str
+    fingerprint: str
+    check: str
+
+
+class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/revoke and /v1/admin/forget: a client's or a machine's name."""
+
+    name: str
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """GET /v1/admin/audit: ledger records as they are, oldest first; *next* is the ``after`` that follows."""
+
+    records: tuple[msgspec.Raw, ...]
+    next: int | None = None
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """GET /v1/admin/verify: how many records hang together, and the first that doesn't."""
+
+    records: int
+    head_seq: int
+    head_hash: str
+    broken_seq: int | None = None
+    problem: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """GET /health, over plain HTTP too."""
+
+    service: str
+    version: str
