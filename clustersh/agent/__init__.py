@@ -1,0 +1,1 @@
+"""The agent: runs commands on its machine and keeps their output."""
