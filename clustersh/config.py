@@ -7,7 +7,7 @@ import ipaddress
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -86,7 +86,7 @@ class AgentConfig(_Section, frozen=True):
 
     def __post_init__(self) -> None:
         if not 1 <= self.reconnect_max <= 600:
-            raise ValueError("reconnect_max is between 1s and 10m")
+            raise ValueError("reconnect_max: a duration between 1s and 10m")
 
 
 class ClientConfig(_Section, frozen=True):
@@ -132,21 +132,22 @@ def parse_listen(text: str) -> Listen:
 def _convert(path: Path, values: dict[str, Any]) -> Config:
     try:
         return msgspec.convert(values, Config, dec_hook=_read_value)
-    except (msgspec.ValidationError, ValueError) as error:
+    except msgspec.ValidationError as error:
         raise ConfigError(_explain(path, values, str(error))) from error
 
 
 def _read_value(kind: type, value: Any) -> Any:
+    """Make a *kind* of *value*; what the ValueErrors say is replaced by `_expected`."""
     if kind is Duration:
-        return Duration(units.parse_duration(_text(value, "a duration such as '10m'")))
+        return Duration(units.parse_duration(_text(value)))
     if kind is Size:
-        return Size(value if _is_count(value) else units.parse_size(_text(value, "a size such as '10GiB'")))
+        return Size(value if _is_count(value) else units.parse_size(_text(value)))
     if kind is Listen:
-        return parse_listen(str(value) if _is_count(value) else _text(value, "an address such as '*:5672'"))
+        return parse_listen(str(value) if _is_count(value) else _text(value))
     if kind is NetworkText:
-        return _network(_text(value, "a network such as '203.0.113.0/24'"))
+        return NetworkText(ipaddress.ip_network(_text(value)))
     if kind is MachineName:
-        return MachineName(ids.machine_name(_text(value, "a name")))
+        return MachineName(ids.machine_name(_text(value)))
     raise NotImplementedError(kind)
 
 
@@ -154,44 +155,67 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _text(value: Any, expected: str) -> str:
+def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"expected {expected}")
+        raise ValueError("not text")
     return value
-
-
-def _network(text: str) -> NetworkText:
-    try:
-        return NetworkText(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ValueError(f"expected a network such as '203.0.113.0/24' ({error})") from error
 
 
 def _explain(path: Path, values: dict[str, Any], problem: str) -> str:
     """Turn msgspec's message into one that a person can act on."""
     what, _, where = problem.partition(" - at `$")
     steps = re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]", where.rstrip("`"))
-    keys = [name or int(index) for name, index in steps]
+    keys: list[str | int] = [name or int(index) for name, index in steps]
     unknown = re.search(r"unknown field `([^`]*)`", what)
     if unknown:
         return _explain_unknown(path, keys, unknown[1])
+    expected = _expected(_kind_at(keys))
+    ranged = re.fullmatch(r"([a-z_]+): (.*)", what)
+    if ranged:
+        keys.append(ranged[1])
+        expected = ranged[2]
     found: Any = values
     for key in keys:
-        try:
-            found = found[key]
-        except (KeyError, IndexError, TypeError):
-            found = None
-            break
-    dotted = ".".join(str(key) for key in keys)
-    return f"{path}: {dotted or 'the whole file'}: {what[0].lower()}{what[1:]}; found {found!r}"
+        found = found[key]
+    return f"{path}: {_dotted(keys)}: found {found!r}; expected {expected}"
 
 
 def _explain_unknown(path: Path, keys: list[str | int], name: str) -> str:
-    section: Any = Config
-    for key in keys:
-        section = get_type_hints(section).get(str(key), section)
-    known = list(section.__struct_fields__)
+    known = list(_kind_at(keys).__struct_fields__)
     close = difflib.get_close_matches(name, known, n=1)
-    dotted = ".".join([*(str(key) for key in keys), name])
     expected = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
-    return f"{path}: {dotted}: found a key that does not exist; {expected}"
+    return f"{path}: {_dotted([*keys, name])}: found a key that does not exist; {expected}"
+
+
+def _dotted(keys: list[str | int]) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".") or "the whole file"
+
+
+def _kind_at(keys: list[str | int]) -> Any:
+    """The type that the configuration has at *keys*."""
+    kind: Any = Config
+    for key in keys:
+        kind = get_args(kind)[0] if isinstance(key, int) else get_type_hints(kind)[key]
+    return kind
+
+
+def _expected(kind: Any) -> str:
+    """Say in words what a value of *kind* looks like."""
+    if get_origin(kind) is Literal:
+        return " or ".join(f"'{value}'" for value in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list, each {_expected(get_args(kind)[0])}"
+    choices = [choice for choice in get_args(kind) if choice is not type(None)]
+    if choices:
+        return _expected(choices[0])
+    return _WORDS.get(kind, "a table ([section]) of keys")
+
+
+_WORDS: dict[Any, str] = {
+    Duration: "a duration with its unit such as '90s', '10m' or '1h30m' ('0' for none), at most 366 days",
+    Size: "a size such as '128KiB', '10GiB' or a number of bytes",
+    Listen: "an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'",
+    NetworkText: "a network such as '203.0.113.0/24', its host bits zero",
+    MachineName: "a machine's name, not 'all': 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last",
+}

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """Nothing is written any more: the service is shutting down."""
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -26,6 +30,7 @@ class GroupCommit(Generic[Item, Result]):
         self._write_batch = write_batch
         self._waiting: list[tuple[Item, Deferred[Result]]] = []
         self._writing = False
+        self._stopped = False
         self._idle: list[Deferred[None]] = []
         self._pool = ThreadPool(0, 1, name=name)
 
@@ -35,7 +40,12 @@ class GroupCommit(Generic[Item, Result]):
         self._next_batch()
 
     def submit(self, item: Item) -> Deferred[Result]:
-        """Have *item* written; fires with its result once that is durable."""
+        """Have *item* written; fires with its result once that is durable, or fails with what the writing raised.
+
+        After `stop` it fails with StoppedError.
+        """
+        if self._stopped:
+            return fail(StoppedError("nothing is written any more"))
         done: Deferred[Result] = Deferred()
         self._waiting.append((item, done))
         if self._pool.started and not self._writing:
@@ -47,24 +57,30 @@ class GroupCommit(Generic[Item, Result]):
         return await deferToThreadPool(self._reactor, self._pool, function)
 
     async def stop(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write what waits and tell those who wait for it, then end the thread."""
+        if self._waiting and not self._pool.started and not self._stopped:
+            self.start()
         while self._writing or self._waiting:
             idle: Deferred[None] = Deferred()
             self._idle.append(idle)
             await idle
+        self._stopped = True
         if self._pool.started:
             self._pool.stop()
 
     def _next_batch(self) -> None:
         batch, self._waiting = self._waiting, []
         if not batch:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
             return
         self._writing = True
-        written = deferToThreadPool(self._reactor, self._pool, self._write_batch, [item for item, _ in batch])
+        written = deferToThreadPool(self._reactor, self._pool, self._write, [item for item, _ in batch])
         written.addBoth(self._written, [done for _, done in batch])
+
+    def _write(self, items: Sequence[Item]) -> Sequence[Result]:
+        results = self._write_batch(items)
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(results)} results for {len(items)} items")
+        return results
 
     def _written(self, results: Sequence[Result] | Failure, waiters: list[Deferred[Result]]) -> None:
         self._writing = False
@@ -72,6 +88,10 @@ class GroupCommit(Generic[Item, Result]):
         if isinstance(results, Failure):
             for waiter in waiters:
                 waiter.errback(results)
-            return
-        for waiter, result in zip(waiters, results, strict=True):
-            waiter.callback(result)
+        else:
+            for waiter, result in zip(waiters, results, strict=True):
+                waiter.callback(result)
+        if not self._writing and not self._waiting:
+            idle, self._idle = self._idle, []
+            for told in idle:
+                told.callback(None)

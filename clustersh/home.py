@@ -31,9 +31,12 @@ def default_home(environ: Mapping[str, str]) -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """Make *path* (and its parents) and see that only its owner may enter it."""
+    """Make *path* (and its parents, as private) and see that only its owner may enter it."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for parent in reversed(path.parents):
+            if not parent.exists():
+                parent.mkdir(exist_ok=True, mode=0o700)
+        path.mkdir(exist_ok=True, mode=0o700)
         if os.name == "posix" and path.stat().st_mode & 0o077:
             path.chmod(0o700)
     except OSError as error:
@@ -88,7 +91,7 @@ def read_json(path: Path, kind: type[T]) -> T | None:
         raise HomeError(f"can't read {path}: {error.strerror}") from error
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise HomeError(f"{path} is damaged: {error}") from error
 
 
@@ -124,7 +127,11 @@ class ServiceLock:
             raise HomeError(f"{self._folder} is in use by {who}; stop it first") from None
         except OSError as error:
             raise HomeError(f"can't lock {self._folder}: {error.strerror}") from error
-        write_json(self._folder / "run.json", RunningService(pid=os.getpid()), durable=False)
+        try:
+            write_json(self._folder / "run.json", RunningService(pid=os.getpid()), durable=False)
+        except OSError as error:
+            self._lock.release()
+            raise HomeError(f"can't write to {self._folder}: {error.strerror}") from error
 
     def announce(self, address: str, version: str) -> None:
         """Say in ``run.json`` that the service is up, and where."""

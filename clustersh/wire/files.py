@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
+import re
 
 import msgspec
 
 from .codec import WireError
+from .jobs import SHA256_PATTERN
 
 MAX_ENTRIES = 100_000
 MAX_MANIFEST = 64 << 20
+MAX_MODE = 0o7777
 
 
 class EntryKind(enum.StrEnum):
@@ -68,8 +71,10 @@ def check_manifest(manifest: Manifest) -> None:
             raise WireError(f"the folder of {shown!r} does not come before it")
         if entry.kind is EntryKind.SYMLINK and not _stays_inside(parts, entry.target):
             raise WireError(f"the symlink {shown!r} leads out of its directory")
-        if entry.kind is EntryKind.FILE and (len(entry.sha256) != 64 or entry.size < 0):
+        if entry.kind is EntryKind.FILE and (entry.size < 0 or not re.search(SHA256_PATTERN, entry.sha256)):
             raise WireError(f"the file {shown!r} has no content")
+        if not 0 <= entry.mode <= MAX_MODE:
+            raise WireError(f"the mode of {shown!r} can't be")
         kinds[entry.path] = entry.kind
 
 

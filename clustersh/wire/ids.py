@@ -13,6 +13,8 @@ CLIENT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:@[a-z0-9](?:
 RESERVED_NAMES = frozenset({"all"})
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,128}")
 SHORT_LENGTH = 8
+MAX_MILLISECONDS = 253_402_300_799_999
+"""The last millisecond of the year 9999; no date can show a later one."""
 
 
 def machine_name(text: str) -> str:
@@ -62,7 +64,7 @@ class UuidMaker:
         self._counter = 0
 
     def __call__(self) -> str:
-        now = self._milliseconds() & 0xFFFF_FFFF_FFFF
+        now = min(max(0, self._milliseconds()), MAX_MILLISECONDS)
         if now > self._last:
             self._last, self._counter = now, self._random_bits(11)
         else:
@@ -74,17 +76,17 @@ class UuidMaker:
 
 
 def uuid_time(uuid: str) -> datetime:
-    """Return when the UUIDv7 *uuid* was made (UTC); it says which day's folder a job is in."""
+    """Return when the UUIDv7 *uuid* (see is_run_uuid) was made, in UTC; it says which day's folder a job is in."""
     return datetime.fromtimestamp((UUID(uuid).int >> 80) / 1000, UTC)
 
 
 def is_run_uuid(text: str) -> bool:
-    """Whether *text* is a whole UUIDv7 in its usual form (lower case, with dashes)."""
+    """Whether *text* is a whole UUIDv7 in its usual form (lower case, with dashes), of a time before the year 10000."""
     try:
         uuid = UUID(text)
     except ValueError:
         return False
-    return uuid.version == 7 and str(uuid) == text
+    return uuid.version == 7 and str(uuid) == text and uuid.int >> 80 <= MAX_MILLISECONDS
 
 
 def uuid_ending(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import shlex
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -13,6 +14,13 @@ MAX_SCRIPT = 16 << 20
 HEAD_LIMIT = 128 << 10
 """Bytes of output that travel with a result, and that `run` shows unless told otherwise."""
 DEFAULT_TIMEOUT_S = 300.0
+SHA256_PATTERN = r"\A[0-9a-f]{64}\Z"
+
+# Bounds on what a peer sends; decoding checks them.
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=SHA256_PATTERN)]
+ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class State(enum.StrEnum):
@@ -37,9 +45,9 @@ class State(enum.StrEnum):
 class BlobRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file's content, named by its SHA-256 (64 hex digits); *size* in bytes."""
 
-    sha256: str
-    size: int
-    name: str = ""
+    sha256: Sha256
+    size: Count
+    name: ShortText = ""
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -76,7 +84,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     state: State
     exit_code: int | None = None
     signal: int | None = None
-    reason: str | None = None
+    reason: ShortText | None = None
 
     def __post_init__(self) -> None:
         if not self.state.ended:
@@ -96,12 +104,12 @@ class OutputSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     *unindexed* bytes at the end were recovered after a crash and count as stdout; *cut* says why the rest was not kept.
     """
 
-    stdout_bytes: int = 0
-    stderr_bytes: int = 0
-    stdout_sha256: str = ""
-    stderr_sha256: str = ""
-    unindexed: int = 0
-    cut: str = ""
+    stdout_bytes: Count = 0
+    stderr_bytes: Count = 0
+    stdout_sha256: ShortText = ""
+    stderr_sha256: ShortText = ""
+    unindexed: Count = 0
+    cut: ShortText = ""
 
     @property
     def total_bytes(self) -> int:

@@ -25,7 +25,7 @@ from typing import TypeAlias
 import msgspec
 
 from .codec import WireError
-from .jobs import BlobRef, Command, Outcome, OutputSummary, State
+from .jobs import BlobRef, Command, Count, Outcome, OutputSummary, Seconds, ShortText, State
 from .output import Stream
 
 SUBPROTOCOL = "clustersh.1"
@@ -45,11 +45,11 @@ class _Message(msgspec.Struct, frozen=True, tag_field="is", omit_defaults=True):
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a machine says of itself. *platform* is like ``linux/amd64``."""
 
-    platform: str = ""
-    hostname: str = ""
-    user: str = ""
-    home: str = ""
-    python: str = ""
+    platform: ShortText = ""
+    hostname: ShortText = ""
+    user: ShortText = ""
+    home: ShortText = ""
+    python: ShortText = ""
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -65,32 +65,32 @@ class Witness(msgspec.Struct, frozen=True):
 class Hello(_Message, frozen=True, tag="hello"):
     """First on every link. *store* names the agent's job store; another one means that the old jobs are gone."""
 
-    version: str
-    instance: str
-    store: str
-    clock: float
+    version: ShortText
+    instance: ShortText
+    store: ShortText
+    clock: Seconds
     facts: Facts = Facts()
 
 
 class Pulse(_Message, frozen=True, tag="pulse"):
     """Sent every PULSE_S: the agent's clock now."""
 
-    clock: float
+    clock: Seconds
 
 
 class Started(_Message, frozen=True, tag="started"):
     """The job is journalled and will be spawned, or runs already."""
 
-    uuid: str
+    uuid: ShortText
 
 
 class Ended(_Message, frozen=True, tag="ended"):
     """The job's outcome, with the first bytes of its output; repeated until acknowledged."""
 
-    uuid: str
+    uuid: ShortText
     outcome: Outcome
     output: OutputSummary = OutputSummary()
-    duration_s: float = 0.0
+    duration_s: Seconds = 0.0
     head: bytes = b""
     head_runs: bytes = b""
 
@@ -101,10 +101,10 @@ class Chunk(_Message, frozen=True, tag="chunk"):
     *size* is the stream's length so far; *ended* says that it grows no more.
     """
 
-    request: int
-    offset: int
+    request: Count
+    offset: Count
     data: bytes
-    size: int
+    size: Count
     ended: bool
     runs: bytes = b""
 
@@ -112,17 +112,17 @@ class Chunk(_Message, frozen=True, tag="chunk"):
 class StdinTaken(_Message, frozen=True, tag="stdin-taken"):
     """Answer to a Stdin: the process has taken everything before *offset*; *closed*: it takes no more."""
 
-    request: int
-    offset: int
+    request: Count
+    offset: Count
     closed: bool = False
 
 
 class Failed(_Message, frozen=True, tag="failed"):
     """A Read or Stdin can't be answered; *type* is one of the problem types."""
 
-    request: int
-    type: str
-    detail: str
+    request: Count
+    type: ShortText
+    detail: ShortText
 
 
 # -- coordinator to agent
@@ -144,15 +144,15 @@ class Start(_Message, frozen=True, tag="start"):
     """
 
     epoch: int
-    start_by: float
-    uuid: str
+    start_by: Seconds
+    uuid: ShortText
     client: str
     command: Command
     witness: Witness
     cwd: str = ""
     env: dict[str, str] = {}
-    timeout_s: float = 0.0
-    idle_timeout_s: float = 0.0
+    timeout_s: Seconds = 0.0
+    idle_timeout_s: Seconds = 0.0
     stdin: bool = False
     files: BlobRef | None = None
     keep_files: bool = False
@@ -161,13 +161,13 @@ class Start(_Message, frozen=True, tag="start"):
 class Cancel(_Message, frozen=True, tag="cancel"):
     """End the job's process tree; the outcome comes as Ended. Nothing happens where it has ended already."""
 
-    uuid: str
+    uuid: ShortText
 
 
 class Acknowledge(_Message, frozen=True, tag="acknowledge"):
     """The job's outcome is in the ledger."""
 
-    uuid: str
+    uuid: ShortText
     witness: Witness
 
 
@@ -178,27 +178,27 @@ class Read(_Message, frozen=True, tag="read"):
     an empty Chunk whose offset is where those last lines begin.
     """
 
-    request: int
-    uuid: str
+    request: Count
+    uuid: ShortText
     stream: Stream
-    offset: int
-    length: int
-    wait_s: float = 0.0
-    tail_lines: int = 0
+    offset: Count
+    length: Count
+    wait_s: Seconds = 0.0
+    tail_lines: Count = 0
 
 
 class StopRead(_Message, frozen=True, tag="stop-read"):
     """Nobody waits for that Read any more."""
 
-    request: int
+    request: Count
 
 
 class Stdin(_Message, frozen=True, tag="stdin"):
     """A piece of the job's stdin at *offset*; *end* closes it after the piece."""
 
-    request: int
-    uuid: str
-    offset: int
+    request: Count
+    uuid: ShortText
+    offset: Count
     data: bytes
     end: bool = False
 

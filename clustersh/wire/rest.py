@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 
-from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, State
+from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Sha256, ShortText, State
 from .link import Facts
 from .units import MAX_DURATION_S
 
@@ -43,7 +43,7 @@ def to_bytes(value: str | Base64) -> bytes:
 class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """POST /v1/runs, with an ``Idempotency-Key`` header; time-outs in seconds, 0 for none."""
 
-    target: str
+    target: ShortText
     command: Command
     cwd: str = ""
     env: dict[str, str] = {}
@@ -193,7 +193,7 @@ class StdinProgress(msgspec.Struct, frozen=True):
 class BlobNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/blobs/missing: SHA-256 names; the answer holds those the coordinator lacks."""
 
-    sha256: tuple[str, ...]
+    sha256: tuple[Sha256, ...]
 
 
 class Pending(msgspec.Struct, frozen=True):

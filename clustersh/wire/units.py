@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _SIZE_STEPS = "kmgt"
 MAX_DURATION_S = 366 * 86400.0
 
@@ -70,10 +71,10 @@ def parse_size(text: str) -> int:
     number, step, binary = found.groups()
     power = _SIZE_STEPS.index(step.lower()) + 1 if step else 0
     decimal = text.strip().lower().endswith("b") and not binary
-    size = float(number) * (1000 if decimal else 1024) ** power
+    size = int(Decimal(number) * (1000 if decimal else 1024) ** power)
     if size >= 2**63:
         raise ValueError(f"{text!r} is too large")
-    return int(size)
+    return size
 
 
 def format_size(count: int) -> str:
