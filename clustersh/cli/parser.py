@@ -1,0 +1,85 @@
+"""Arguments: argparse, with our errors (exit status 125), whole option names, and examples in every ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from .errors import Answer, UsageError
+from .invocation import Invocation
+
+T = TypeVar("T")
+HELP_WIDTH = 100
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads one command's arguments. *name* is as typed (``clustersh run``), *examples* are whole command lines."""
+
+    def __init__(self, name: str, summary: str, examples: Sequence[str], *, json: bool = True) -> None:
+        lines = "".join(f"  {example}\n" for example in examples)
+        super().__init__(
+            prog=name,
+            description=summary,
+            epilog=f"examples:\n{lines}",
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
+        )
+        self.color = False  # Python 3.14 would ask the process for its terminal
+        self._value_options: dict[str, bool] = {}
+        self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this and exit")
+        if json:
+            self.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """As argparse's; remembers which options take a value."""
+        action = super().add_argument(*args, **kwargs)
+        for option in action.option_strings:
+            self._value_options[option] = action.nargs != 0
+        return action
+
+    def takes_value(self, option: str) -> bool:
+        """Whether *option* (``--timeout``) is followed by a value. Raises UsageError where there is no such option."""
+        if option not in self._value_options:
+            raise self._unknown([option])
+        return self._value_options[option]
+
+    def read(self, invocation: Invocation, arguments: Sequence[str]) -> argparse.Namespace:
+        """Return the options in *arguments*, and note whether JSON is wanted. Raises UsageError or Answer."""
+        invocation.json = "--json" in arguments and "--json" in self._value_options
+        options, unknown = self.parse_known_args(list(arguments))
+        if unknown:
+            raise self._unknown(unknown)
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, where argparse would print and exit."""
+        raise UsageError(message, (f"{self.prog} --help",))
+
+    def _unknown(self, words: Sequence[str]) -> UsageError:
+        first = words[0].partition("=")[0]
+        if not first.startswith("-"):
+            return UsageError(f"too many arguments: {' '.join(words)}", (f"{self.prog} --help",))
+        close = difflib.get_close_matches(first, self._value_options, n=2)
+        meant = (f"did you mean {' or '.join(close)}?",) if close else ()
+        return UsageError(f"{self.prog} has no option {first}", (*meant, f"{self.prog} --help"))
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        raise Answer(parser.format_help())
+
+
+def reads(function: Callable[[str], T]) -> Callable[[str], T]:
+    """Make *function*, which raises ValueError with a message for people, an argparse ``type``."""
+
+    def read(text: str) -> T:
+        try:
+            return function(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read

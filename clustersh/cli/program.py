@@ -1,0 +1,215 @@
+"""The one place where a console program's reactor runs, and where exceptions become exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from ..home import default_home
+from .commands import Start
+from .console import Console
+from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed
+from .invocation import Invocation, Signals, StdinReader
+
+Choose: TypeAlias = Callable[[Invocation], Start]
+"""Reads the arguments, before anything else is imported, and returns what to start."""
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_COLLECT_AFTER_S = 2.0
+
+
+def run_program(name: str, choose: Choose) -> NoReturn:
+    """Run the console program *name* and end this process with its exit status.
+
+    No traceback reaches the user, unless CLUSTERSH_DEBUG is set.
+    """
+    # Most commands end before a collection would find anything; see _collect_again for those that don't.
+    gc.disable()
+    _open_standard_descriptors()
+    invocation = this_process(name)
+    if not _debugging(invocation):
+        warnings.simplefilter("ignore")
+    try:
+        start = choose(invocation)
+        from twisted.internet import reactor
+    except KeyboardInterrupt:
+        _leave(CANCELLED)
+    except BaseException as error:
+        _leave(_tell_now(invocation, error))
+    _run_reactor(reactor, invocation, start)
+
+
+def this_process(name: str) -> Invocation:
+    """Return the invocation that this process itself is."""
+    environ = dict(os.environ)
+    return Invocation(
+        program=name,
+        argv=sys.argv[1:],
+        cwd=_working_directory(),
+        environ=environ,
+        home=default_home(environ),
+        console=Console(1, 2, environ, _in_thread),
+        stdin=StdinReader(0, _in_thread),
+        signals=Signals(lambda number: _leave(128 + number)),
+        in_thread=_in_thread,
+    )
+
+
+async def supervise(invocation: Invocation, start: Start, reactor: Any) -> int:
+    """Do what *start* does; whatever it raises is told and becomes an exit status."""
+    try:
+        try:
+            return await start(reactor)
+        except Exception as error:
+            return await _tell(invocation, error)
+    except OutputClosed:
+        return OUTPUT_CLOSED
+
+
+def _run_reactor(reactor: Any, invocation: Invocation, start: Start) -> NoReturn:
+    from twisted.internet.defer import Deferred
+
+    def begin() -> None:
+        _install_signals(reactor, invocation.signals)
+        done = Deferred.fromCoroutine(supervise(invocation, start, reactor))
+        done.addCallbacks(_leave, lambda _: _leave(UNCERTAIN))
+
+    _configure_logging(invocation)
+    reactor.callWhenRunning(begin)
+    reactor.callLater(_COLLECT_AFTER_S, _collect_again)
+    reactor.run()
+    _leave(NOTHING_RAN)
+
+
+def _install_signals(reactor: Any, signals: Signals) -> None:
+    """Deliver signals in the reactor's own time; those the caller ignores (nohup, a job in the background) stay so."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: reactor.callFromThread(signals.deliver, number))
+
+
+async def _tell(invocation: Invocation, error: BaseException) -> int:
+    if isinstance(error, Answer):
+        await invocation.console.out(error.text)
+        return 0
+    shown = _as_cli_error(invocation, error)
+    if invocation.json:
+        await invocation.console.out(_document(shown))
+    await invocation.console.error(shown.message, shown.hints)
+    return shown.status
+
+
+def _tell_now(invocation: Invocation, error: BaseException) -> int:
+    """As `_tell`, before there is a reactor."""
+    try:
+        if isinstance(error, Answer):
+            invocation.console.out_now(error.text)
+            return 0
+        shown = _as_cli_error(invocation, error)
+        if invocation.json:
+            invocation.console.out_now(_document(shown))
+        invocation.console.error_now(shown.message, shown.hints)
+    except OutputClosed:
+        return OUTPUT_CLOSED
+    except CliError as failed:
+        return failed.status
+    return shown.status
+
+
+def _as_cli_error(invocation: Invocation, error: BaseException) -> CliError:
+    if isinstance(error, OutputClosed):
+        raise error
+    if isinstance(error, CliError):
+        return error
+    expected = _expected(error)
+    if expected is not None:
+        return expected
+    if _debugging(invocation):
+        import traceback
+
+        traceback.print_exception(error)
+    kind = type(error).__name__
+    return CliError(
+        f"internal error ({kind}): this is a bug in {invocation.program}",
+        ("CLUSTERSH_DEBUG=1 in the environment shows where it is",),
+        status=NOTHING_RAN if invocation.started is False else UNCERTAIN,
+        uuid=invocation.uuid,
+        started=invocation.started,
+    )
+
+
+def _expected(error: BaseException) -> CliError | None:
+    """Return what to say of the other rooms' errors, whose messages are for people."""
+    from ..config import ConfigError
+    from ..home import HomeError
+    from ..wire.problems import ProblemError
+    from .errors import from_problem
+
+    if isinstance(error, ProblemError):
+        return from_problem(error.problem)
+    if isinstance(error, ConfigError | HomeError):
+        return CliError(str(error))
+    trust = sys.modules.get("clustersh.trust.errors")
+    if trust is not None and isinstance(error, trust.TrustError):
+        return CliError(str(error), kind="no-certificate")
+    return None
+
+
+def _document(error: CliError) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(error.document()) + b"\n"
+
+
+def _debugging(invocation: Invocation) -> bool:
+    return bool(invocation.environ.get("CLUSTERSH_DEBUG"))
+
+
+def _configure_logging(invocation: Invocation) -> None:
+    """Keep Twisted's log, tracebacks included, off the user's terminal."""
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    observers = [textFileLogObserver(sys.stderr)] if _debugging(invocation) else []
+    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
+
+
+def _in_thread(function: Callable[[], Any]) -> Awaitable[Any]:
+    from twisted.internet.threads import deferToThread
+
+    return deferToThread(function)
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(os.environ.get("PWD", "/"))
+
+
+def _open_standard_descriptors() -> None:
+    """See that 0, 1 and 2 are open: else the first socket would get such a number, and our output."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _collect_again() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: a reactor that winds down and an interpreter that clears up cost the caller time."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
