@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 from ..home import default_home
 from .commands import Start
 from .console import Console
-from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed
+from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed, from_problem
 from .invocation import Invocation, Signals, StdinReader
 
 Choose: TypeAlias = Callable[[Invocation], Start]
@@ -128,7 +128,7 @@ def _as_cli_error(invocation: Invocation, error: BaseException) -> CliError:
         raise error
     if isinstance(error, CliError):
         return error
-    expected = _expected(error)
+    expected = _expected(invocation, error)
     if expected is not None:
         return expected
     if _debugging(invocation):
@@ -145,21 +145,27 @@ def _as_cli_error(invocation: Invocation, error: BaseException) -> CliError:
     )
 
 
-def _expected(error: BaseException) -> CliError | None:
+def _expected(invocation: Invocation, error: BaseException) -> CliError | None:
     """Return what to say of the other rooms' errors, whose messages are for people."""
-    from ..config import ConfigError
-    from ..home import HomeError
-    from ..wire.problems import ProblemError
-    from .errors import from_problem
-
-    if isinstance(error, ProblemError):
-        return from_problem(error.problem)
-    if isinstance(error, ConfigError | HomeError):
-        return CliError(str(error))
-    trust = sys.modules.get("clustersh.trust.errors")
-    if trust is not None and isinstance(error, trust.TrustError):
+    if _is(error, "clustersh.wire.problems", "ProblemError"):
+        return from_problem(error.problem)  # type: ignore[attr-defined]
+    if _is(error, "clustersh.rest_client", "Unreachable"):
+        status = NOTHING_RAN if invocation.started is False else UNCERTAIN
+        hints = (error.hint,) if error.hint else ()  # type: ignore[attr-defined]
+        return CliError(
+            str(error), hints, status=status, kind="unavailable", uuid=invocation.uuid, started=invocation.started
+        )
+    if _is(error, "clustersh.trust.errors", "TrustError"):
         return CliError(str(error), kind="no-certificate")
+    if _is(error, "clustersh.config", "ConfigError") or _is(error, "clustersh.home", "HomeError"):
+        return CliError(str(error))
     return None
+
+
+def _is(error: BaseException, module: str, name: str) -> bool:
+    """Whether *error* is of that class, without importing it: what was raised was imported."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(error, kind)
 
 
 def _document(error: CliError) -> bytes:

@@ -1,0 +1,1 @@
+"""The command line that people and AI agents use."""

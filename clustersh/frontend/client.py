@@ -1,0 +1,60 @@
+"""The way to the coordinator: who we are there, and where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..address import parse_address
+from ..cli.errors import CliError
+from ..cli.invocation import Invocation
+from ..home import HomeError, read_json
+from ..rest_client import RestClient
+from ..trust.errors import MissingCredentialsError
+from ..trust.tls import load_client_policy
+
+LOGIN_FILE = "login.json"
+
+
+class Login(msgspec.Struct, frozen=True):
+    """``client/login.json``: the *coordinator* (``host:port``) that key and certificate beside it are for."""
+
+    coordinator: str
+
+
+class NotLoggedIn(CliError):
+    """There is no certificate yet, or no coordinator."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not logged in",
+            ("clustersh login http://HOST:5672 (HOST is where clusterd runs; clustersh up tries it out here)",),
+            kind="no-certificate",
+        )
+
+
+def client_folder(home: Path) -> Path:
+    """Return where the key, the certificate and `Login` are."""
+    return home / "client"
+
+
+async def connect(reactor: Any, invocation: Invocation) -> RestClient:
+    """Return a client of the coordinator this user is logged in to.
+
+    Raises NotLoggedIn, and TrustError or HomeError where what is stored can't be used.
+    """
+    folder = client_folder(invocation.home)
+    login = read_json(folder / LOGIN_FILE, Login)
+    if login is None:
+        raise NotLoggedIn
+    try:
+        address = parse_address(login.coordinator)
+    except ValueError as error:
+        raise HomeError(f"{folder / LOGIN_FILE} is damaged: {error}") from error
+    try:
+        policy = load_client_policy(folder)
+    except MissingCredentialsError:
+        raise NotLoggedIn from None
+    return RestClient(reactor, address, policy)
