@@ -1,0 +1,105 @@
+# What a checkout can do. It needs only make and a Python >= 3.11 with venv (PYTHON=... chooses one).
+#
+#   make run            try it: coordinator, agent and a logged-in client on this machine, in .home
+#   make stop           stop what `make run` started
+#   make test           the whole test suite (ARGS=... is handed to pytest)
+#   make test-fast      without the tests that start real programs
+#   make lint           linter, formatter and type checker
+#   make bench-latency  `clustersh run` beside `ssh`, as whole processes (needs OpenSSH's sshd)
+#   make clean          stop, and remove .venv, .home and everything that was built
+
+VENV := .venv
+BIN := $(VENV)/bin
+STATE := $(CURDIR)/.home
+CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
+PORT ?=
+ARGS ?=
+
+.PHONY: help run stop test test-fast lint bench-latency venv clean
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
+
+define FIND_PYTHON
+fits() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+if [ -n "$(PYTHON)" ]; then
+    fits "$(PYTHON)" && { echo "$(PYTHON)"; exit 0; }
+    echo "ERROR: PYTHON=$(PYTHON) is not a Python >= 3.11" >&2; exit 1
+fi
+for python in python3 python3.14 python3.13 python3.12 python3.11; do
+    fits "$$python" && { echo "$$python"; exit 0; }
+done
+echo "ERROR: no Python >= 3.11 found (tried python3 and python3.14 to python3.11)" >&2
+echo "hint: install one, or name it: make PYTHON=/path/to/python3" >&2
+exit 1
+endef
+export FIND_PYTHON
+
+# The default port, or a free one where another program has it.
+define FIND_PORT
+import socket
+for port in (5672, 0):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        print(probe.getsockname()[1])
+        break
+endef
+export FIND_PORT
+
+# An existing .venv is brought up to date, not thrown away: another terminal may be using it.
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@python=$$(sh -c "$$FIND_PYTHON") || exit 1; \
+	echo "making $(VENV) with $$python"; \
+	"$$python" -m venv $(VENV) || { \
+	    echo "ERROR: could not make $(VENV) (Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,lint]"
+	@touch $@
+
+venv: $(VENV)/.installed-dev
+
+run: $(VENV)/.installed
+	@if $(CLUSTERSH) machines >/dev/null 2>&1; then \
+	    $(CLUSTERSH) up; \
+	else \
+	    port="$(PORT)"; [ -n "$$port" ] || port=$$($(BIN)/python -c "$$FIND_PORT"); \
+	    $(CLUSTERSH) up --port "$$port"; \
+	fi
+	@echo; echo '$$ clustersh machines'; $(CLUSTERSH) machines
+	@machine=$$($(CLUSTERSH) machines --json | \
+	    $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["machines"][0]["name"])') && \
+	for command in "uname -a" "pwd; date"; do \
+	    echo; echo "$$ clustersh run $$machine \"$$command\""; \
+	    $(CLUSTERSH) run "$$machine" "$$command" || exit; \
+	done && \
+	echo && echo "Go on:  export CLUSTERSH_HOME=\"$(STATE)\" PATH=\"$(CURDIR)/$(BIN):\$$PATH\"" && \
+	echo "        clustersh run $$machine \"ls -la\"; clustersh history; clustersh --help" && \
+	echo "Stop:   make stop"
+
+stop:
+	@if [ -x $(BIN)/clustersh ]; then $(CLUSTERSH) down; else echo "nothing runs: there is no $(VENV)"; fi
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not real" $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-latency: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/latency.py $(ARGS)
+
+clean:
+	@if [ -x $(BIN)/clustersh ] && [ -d "$(STATE)" ]; then $(CLUSTERSH) down; fi
+	rm -rf $(VENV) "$(STATE)" build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
