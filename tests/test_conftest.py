@@ -1,0 +1,46 @@
+"""The rule that a skipped test fails CI unless docs/platforms.md lists it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .conftest import ROOT, allowed_skips, unlisted
+
+PAGE = """
+| test | platform | why |
+|---|---|---|
+| `tests/test_a.py::test_one` | win32 | needs modes |
+| `tests/test_b.py` | any | needs sshd |
+| tests/test_c.py | any | not in backquotes |
+"""
+
+
+def test_the_list_is_read_by_platform() -> None:
+    assert allowed_skips(PAGE, "linux") == {"tests/test_b.py"}
+    assert allowed_skips(PAGE, "win32") == {"tests/test_a.py::test_one", "tests/test_b.py"}
+
+
+def test_a_listed_test_covers_its_parameters_and_a_listed_file_its_tests() -> None:
+    skipped = {"tests/test_a.py::test_one[x]", "tests/test_b.py::test_x", "tests/test_a.py::test_two"}
+    assert unlisted(skipped, allowed_skips(PAGE, "win32")) == ["tests/test_a.py::test_two"]
+
+
+def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "platforms.md").write_text(PAGE)
+    (tmp_path / "tests" / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "tests" / "test_x.py").write_text("import pytest\ndef test_x():\n    pytest.skip('no')\n")
+    outcomes = {}
+    for value in ("true", "false"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+            env={"CI": value, "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        outcomes[value] = (ran.returncode, "does not list it: tests/test_x.py::test_x" in ran.stdout)
+    assert outcomes == {"true": (1, True), "false": (0, False)}
