@@ -1,0 +1,1 @@
+"""Keys, certificates, roles, the pairing code and TLS contexts. No sockets."""
