@@ -1,0 +1,1 @@
+"""The coordinator: certificate authority, registry of machines, dispatcher, audit ledger."""

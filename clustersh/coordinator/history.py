@@ -1,0 +1,214 @@
+"""Questions about runs that the index answers. Each takes a connection, as `Index.ask` gives it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ..wire.ids import is_run_uuid, uuid_ending
+from ..wire.jobs import Command, State
+from ..wire.problems import Kind, Problem, ProblemError
+from ..wire.rest import Job, JobPage
+from .open_runs import OpenJob, OpenRun
+from .records import MachineRef, RunRequested
+
+MAX_PAGE = 1000
+
+_JOB = (
+    "SELECT jobs.*, runs.command, runs.cwd, runs.requested, runs.timeout_s FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
+)
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run as the index knows it; *problem* is there when it was refused."""
+
+    uuid: str
+    digest: str
+    problem: Problem | None
+
+
+@dataclass
+class LoadedRun:
+    """An open run read after a start, and the blobs that it names ("" is none)."""
+
+    open: OpenRun
+    script: str
+    manifest: str
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs to list; empty parts don't restrict. *since* is in seconds since 1970, *before* a uuid."""
+
+    machine: str = ""
+    client: str = ""
+    states: tuple[State, ...] = ()
+    since: float = 0.0
+    before: str = ""
+    limit: int = 100
+
+
+def run_of_key(connection: sqlite3.Connection, client_id: str, key: str) -> KnownRun | None:
+    """Return the run that a client asked for under *key*."""
+    row = connection.execute(
+        "SELECT uuid, digest, problem FROM runs WHERE client_id = ? AND key = ?", (client_id, key)
+    ).fetchone()
+    if row is None:
+        return None
+    problem = msgspec.json.decode(row["problem"], type=Problem) if row["problem"] else None
+    return KnownRun(row["uuid"], row["digest"], problem)
+
+
+def find_uuid(connection: sqlite3.Connection, text: str) -> str:
+    """Return the uuid of the run that *text* (whole, or 8 or more digits from its end) means.
+
+    Raises ProblemError (bad-request, unknown-run, ambiguous-id).
+    """
+    try:
+        digits = uuid_ending(text)
+    except ValueError as error:
+        raise ProblemError(Kind.BAD_REQUEST, str(error)) from error
+    low = digits[::-1]
+    rows = connection.execute(
+        "SELECT uuid FROM runs WHERE ending >= ? AND ending < ? LIMIT 4", (low, low + "g")
+    ).fetchall()
+    if not rows:
+        raise ProblemError(Kind.UNKNOWN_RUN, f"no run {text!r} is known", hint="see: clustersh history")
+    if len(rows) > 1:
+        some = ", ".join(row["uuid"] for row in rows[:3])
+        raise ProblemError(Kind.AMBIGUOUS_ID, f"several runs end in {text!r}", hint=f"give more digits: {some}")
+    return str(rows[0]["uuid"])
+
+
+def run_row(connection: sqlite3.Connection, uuid: str) -> tuple[sqlite3.Row, list[Job]]:
+    """Return a run's row and its jobs, by machine; the uuid must be known."""
+    run = connection.execute("SELECT * FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+    jobs = connection.execute(f"{_JOB} WHERE jobs.uuid = ? ORDER BY jobs.machine", (uuid,)).fetchall()
+    return run, [to_job(row) for row in jobs]
+
+
+def job_ids(connection: sqlite3.Connection, uuid: str, machine: str) -> str:
+    """Return the id of the machine called *machine* when the run was made. Raises ProblemError (unknown-run)."""
+    row = connection.execute(
+        "SELECT machine_id FROM jobs WHERE uuid = ? AND machine = ?", (uuid, machine.lower())
+    ).fetchone()
+    if row is None:
+        where = connection.execute("SELECT machine FROM jobs WHERE uuid = ? LIMIT 3", (uuid,)).fetchall()
+        hint = f"it ran on {', '.join(each['machine'] for each in where)}" if where else ""
+        raise ProblemError(Kind.UNKNOWN_RUN, f"{uuid} did not run on {machine!r}", hint=hint)
+    return str(row["machine_id"])
+
+
+def machines_of(connection: sqlite3.Connection, uuid: str) -> set[str] | None:
+    """Return the ids of the machines that a run was for; None where the uuid is unknown."""
+    if not is_run_uuid(uuid) or connection.execute("SELECT 1 FROM runs WHERE uuid = ?", (uuid,)).fetchone() is None:
+        return None
+    return {row["machine_id"] for row in connection.execute("SELECT machine_id FROM jobs WHERE uuid = ?", (uuid,))}
+
+
+def jobs(connection: sqlite3.Connection, wanted: Filter) -> JobPage:
+    """Return a page of jobs, newest first."""
+    conditions, values = _conditions(wanted)
+    limit = max(1, min(wanted.limit, MAX_PAGE))
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = connection.execute(
+        f"{_JOB}{where} ORDER BY jobs.uuid DESC, jobs.machine LIMIT ?", (*values, limit + 1)
+    ).fetchall()
+    page = rows[:limit]
+    more = page[-1]["uuid"] if len(rows) > limit else None
+    return JobPage(tuple(to_job(row) for row in page), more)
+
+
+def _conditions(wanted: Filter) -> tuple[list[str], list[str]]:
+    conditions: list[str] = []
+    values: list[str] = []
+    for condition, value in (
+        ("jobs.machine = ?", wanted.machine),
+        ("jobs.client = ?", wanted.client),
+        ("jobs.uuid >= ?", _first_uuid(wanted.since) if wanted.since > 0 else ""),
+        ("jobs.uuid < ?", wanted.before),
+    ):
+        if value:
+            conditions.append(condition)
+            values.append(value)
+    states = _with_kinds(wanted.states)
+    if states:
+        conditions.append(f"jobs.state IN ({', '.join('?' * len(states))})")
+        values.extend(states)
+    return conditions, values
+
+
+def _first_uuid(seconds: float) -> str:
+    """Return what the UUIDv7s made from then on begin with, or are greater than."""
+    digits = f"{int(seconds * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def _with_kinds(states: Sequence[State]) -> list[str]:
+    """An interrupted job is a kind of failed one."""
+    wanted = list(states)
+    if State.FAILED in wanted and State.INTERRUPTED not in wanted:
+        wanted.append(State.INTERRUPTED)
+    if State.RUNNING in wanted and State.REQUESTED not in wanted:
+        wanted.append(State.REQUESTED)
+    return [state.value for state in wanted]
+
+
+def to_job(row: sqlite3.Row) -> Job:
+    """Return a job's row as REST tells it, without its output."""
+    return Job(
+        uuid=row["uuid"],
+        machine=row["machine"],
+        client=row["client"],
+        command=row["command"],
+        cwd=row["cwd"],
+        status=State(row["state"]),
+        requested=row["requested"],
+        started=row["started"] or None,
+        finished=row["finished"] or None,
+        duration_s=row["duration_s"],
+        exit_code=row["exit_code"],
+        signal=row["signal"],
+        reason=row["reason"],
+        truncated=bool(row["stdout_bytes"] + row["stderr_bytes"]),
+        output_bytes=row["stdout_bytes"] + row["stderr_bytes"],
+        stdout_bytes=row["stdout_bytes"],
+        stderr_bytes=row["stderr_bytes"],
+        timeout_s=row["timeout_s"],
+    )
+
+
+def open_runs(connection: sqlite3.Connection) -> list[LoadedRun]:
+    """Return the runs that have a job without an outcome, with all of their jobs that have none."""
+    rows = connection.execute(
+        "SELECT jobs.machine_id, jobs.machine, jobs.cancelled, runs.* FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
+        " WHERE jobs.state = 'requested' ORDER BY jobs.uuid"
+    )
+    loaded: dict[str, LoadedRun] = {}
+    for row in rows:
+        if row["uuid"] not in loaded:
+            loaded[row["uuid"]] = LoadedRun(_reopened(row), row["script"], row["manifest"])
+        machine = MachineRef(row["machine"], row["machine_id"])
+        job = OpenJob(row["uuid"], machine, epoch=0, cancelled=bool(row["cancelled"]))
+        loaded[row["uuid"]].open.jobs[machine.id] = job
+    return list(loaded.values())
+
+
+def _reopened(row: sqlite3.Row) -> OpenRun:
+    record = RunRequested(
+        uuid=row["uuid"],
+        client=row["client"],
+        client_id=row["client_id"],
+        key=row["key"],
+        digest=row["digest"],
+        target=row["target"],
+        machines=(),
+        command=Command(shell=row["command"] or " "),
+        cwd=row["cwd"],
+        timeout_s=row["timeout_s"],
+    )
+    return OpenRun(record, row["requested"], {})

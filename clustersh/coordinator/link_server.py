@@ -1,0 +1,104 @@
+"""The WebSocket side of a link: a thin Autobahn adapter around `fleet.Link`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..wire.codec import WireError
+from ..wire.link import MAX_MESSAGE, SUBPROTOCOL, FromCoordinator, Hello, decode_from_agent, encode
+from ..wire.problems import ProblemError
+from .fleet import Fleet, Link
+from .registry import Key
+
+HELLO_S = 10.0
+PING_S, PONG_S = 10.0, 15.0
+POLICY_VIOLATION = 1008
+GOING_AWAY = 4000
+
+
+class LinkProtocol(WebSocketServerProtocol):
+    """One agent's WebSocket. Frames are binary messages of `wire.link`; the first is a Hello."""
+
+    _logger = Logger()
+    _link: Link | None = None
+
+    def onConnect(self, request: ConnectionRequest) -> str:
+        if SUBPROTOCOL not in request.protocols:
+            raise ConnectionDeny(400, f"speak {SUBPROTOCOL}")
+        transport: Any = self.transport
+        try:
+            key = self.factory.authorise(transport)
+        except ProblemError as error:
+            raise ConnectionDeny(error.problem.status, error.problem.detail) from error
+        self._link = Link(key, transport.getPeer().host, self._tell, self._hang_up)
+        return SUBPROTOCOL
+
+    def onOpen(self) -> None:
+        self._hello_limit = self.factory.timer.callLater(HELLO_S, self._hang_up, "no hello came")
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        assert self._link is not None
+        try:
+            if not isBinary:
+                raise WireError("frames are binary")
+            message = decode_from_agent(payload)
+            if self._link.hello is None:
+                self._first(message)
+            else:
+                self.factory.fleet.received(self._link, message)
+        except (WireError, ProblemError) as error:
+            self._logger.warn("{machine}: {reason}", machine=self._link.machine.name, reason=str(error))
+            self.sendClose(POLICY_VIOLATION, "that message can't be")
+
+    def _first(self, message: object) -> None:
+        if not isinstance(message, Hello):
+            raise WireError("a link begins with a hello")
+        self._hello_limit.cancel()
+        assert self._link is not None
+        Deferred.fromCoroutine(self.factory.fleet.hello(self._link, message)).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        self._logger.error("a link could not be taken up: {reason}", reason=failure.getErrorMessage())
+        self._hang_up("try again")
+
+    def onClose(self, wasClean: bool, code: int, reason: str) -> None:
+        if self._link is None:
+            return
+        if self._link.hello is not None:
+            self.factory.fleet.closed(self._link)
+        elif self._hello_limit.active():
+            self._hello_limit.cancel()
+
+    def _tell(self, message: FromCoordinator) -> None:
+        self.sendMessage(encode(message), isBinary=True)
+
+    def _hang_up(self, reason: str) -> None:
+        self.sendClose(GOING_AWAY, reason)
+
+
+class LinkFactory(WebSocketServerFactory):
+    """Makes the adapters. *authorise* returns the machine that a transport's certificate is of, or raises."""
+
+    protocol = LinkProtocol
+
+    def __init__(self, reactor: Any, fleet: Fleet, authorise: Callable[[Any], Key]) -> None:
+        super().__init__(protocols=[SUBPROTOCOL], reactor=reactor)
+        self.timer = reactor
+        self.fleet = fleet
+        self.authorise = authorise
+        self.setProtocolOptions(
+            maxFramePayloadSize=MAX_MESSAGE,
+            maxMessagePayloadSize=MAX_MESSAGE,
+            autoPingInterval=PING_S,
+            autoPingTimeout=PONG_S,
+            openHandshakeTimeout=HELLO_S,
+            failByDrop=False,
+            tcpNoDelay=True,
+        )

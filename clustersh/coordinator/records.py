@@ -1,0 +1,182 @@
+"""What the ledger says: one Struct a kind of record, and the line each becomes.
+
+A line is JSON: first ``seq``, ``time`` (RFC 3339, UTC) and ``prev`` (the SHA-256 of the line before, without its
+newline), then the record's own fields, ``is`` naming its kind. No secret enters: of environment variables, only names.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary
+from ..wire.problems import Problem
+
+FIRST_PREV = "0" * 64
+
+
+class _Record(msgspec.Struct, frozen=True, tag_field="is", omit_defaults=True):
+    pass
+
+
+class MachineRef(msgspec.Struct, frozen=True):
+    """A machine as a record names it: the *name* it had then, and the *id* that stays."""
+
+    name: str
+    id: str
+
+
+class RunRequested(_Record, frozen=True, tag="run"):
+    """A client asked for a run, on this frozen list of machines. Times in seconds, 0 for none."""
+
+    uuid: str
+    client: str
+    client_id: str
+    key: str
+    digest: str
+    target: str
+    machines: tuple[MachineRef, ...]
+    command: Command
+    cwd: str = ""
+    env: tuple[str, ...] = ()
+    timeout_s: float = 0.0
+    idle_timeout_s: float = 0.0
+    stdin: bool = False
+    files: BlobRef | None = None
+    keep_files: bool = False
+
+
+class RunRefused(_Record, frozen=True, tag="refused"):
+    """A client asked for a run and was refused; asked again with that key, it gets the same answer."""
+
+    uuid: str
+    client: str
+    client_id: str
+    key: str
+    digest: str
+    target: str
+    command: Command
+    problem: Problem
+
+
+class JobEnded(_Record, frozen=True, tag="ended"):
+    """A job's one outcome. *started* is when the agent acknowledged its start (RFC 3339), "" where it never did."""
+
+    uuid: str
+    machine: str
+    machine_id: str
+    outcome: Outcome
+    output: OutputSummary = OutputSummary()
+    duration_s: float = 0.0
+    started: str = ""
+
+
+class CancelRequested(_Record, frozen=True, tag="cancel"):
+    """A client asked to cancel a run on these machines."""
+
+    uuid: str
+    client: str
+    client_id: str
+    machines: tuple[MachineRef, ...]
+
+
+class Orphan(_Record, frozen=True, tag="orphan"):
+    """A machine reported the end of a job that the ledger doesn't know."""
+
+    uuid: str
+    machine: str
+    machine_id: str
+    outcome: Outcome
+
+
+class Enrolled(_Record, frozen=True, tag="enrolled"):
+    """A key was let in, as *role* under *name*; *approved_by* says by whom: ``admin``, ``open``, ``first start``."""
+
+    role: str
+    name: str
+    id: str
+    fingerprint: str
+    address: str
+    approved_by: str
+
+
+class Revoked(_Record, frozen=True, tag="revoked"):
+    """A client's key is no longer trusted."""
+
+    name: str
+    id: str
+    fingerprint: str
+
+
+class Forgotten(_Record, frozen=True, tag="forgotten"):
+    """A machine's key is no longer trusted, and its name is free."""
+
+    name: str
+    id: str
+    fingerprint: str
+
+
+class StoreSeen(_Record, frozen=True, tag="store"):
+    """A machine came with this job store, which it had not before."""
+
+    machine: str
+    machine_id: str
+    store: str
+
+
+class Repaired(_Record, frozen=True, tag="repaired"):
+    """*cut* bytes at the end of *file* were no whole record; they are kept in *kept*."""
+
+    file: str
+    cut: int
+    kept: str
+
+
+class Summary(_Record, frozen=True, tag="summary"):
+    """*count* events of a kind too frequent for a record each (refused strangers, wrong codes), up to now."""
+
+    what: str
+    count: int
+
+
+Record: TypeAlias = (
+    RunRequested
+    | RunRefused
+    | JobEnded
+    | CancelRequested
+    | Orphan
+    | Enrolled
+    | Revoked
+    | Forgotten
+    | StoreSeen
+    | Repaired
+    | Summary
+)
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The part that every line begins with."""
+
+    seq: int
+    time: str
+    prev: str
+
+
+_records: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+_envelopes = msgspec.json.Decoder(Envelope)
+
+
+def to_line(envelope: Envelope, record: Record) -> bytes:
+    """Return the ledger's line for *record*, without its newline."""
+    return msgspec.json.encode(envelope)[:-1] + b"," + msgspec.json.encode(record)[1:]
+
+
+def read_envelope(line: bytes) -> Envelope:
+    """Return what *line* begins with. Raises msgspec.DecodeError."""
+    return _envelopes.decode(line)
+
+
+def read_record(line: bytes) -> Record:
+    """Return the record in *line*. Raises msgspec.DecodeError."""
+    return _records.decode(line)

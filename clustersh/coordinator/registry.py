@@ -1,0 +1,241 @@
+"""The trusted list: every key that may speak here, and the machines and clients they stand for.
+
+It is a projection of the ledger, kept in memory: each request asks it, so that a revocation holds at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from ..trust.identity import Identity, Role
+from ..wire.ids import RESERVED_NAMES
+from ..wire.problems import Kind, ProblemError
+from .index import Index
+from .ledger import Entry, Ledger
+from .records import Enrolled, Forgotten, Record, Revoked, StoreSeen
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+
+@dataclass(frozen=True)
+class Key:
+    """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339."""
+
+    fingerprint: str
+    role: Role
+    name: str
+    id: str
+    address: str
+    enrolled: str
+    ended: str = ""
+    store: str = ""
+    new: bool = False
+
+
+@dataclass
+class _Book:
+    by_fingerprint: dict[str, Key] = field(default_factory=dict)
+    by_name: dict[tuple[Role, str], Key] = field(default_factory=dict)
+    machines: dict[str, Key] = field(default_factory=dict)
+
+
+class Registry:
+    """Who is trusted. *issue* makes a certificate (DER) for an identity and a key."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        index: Index,
+        issue: Callable[[Identity, EllipticCurvePublicKey], bytes],
+    ) -> None:
+        self._ledger = ledger
+        self._index = index
+        self._issue = issue
+        self._book = _Book()
+        self._joining: set[tuple[Role, str]] = set()
+        self._ended_watchers: list[Callable[[Key], None]] = []
+
+    async def load(self) -> None:
+        """Read the trusted list from the index."""
+        for key in await self._index.ask(_read_keys):
+            self._enter(key)
+
+    def watch_ended(self, watcher: Callable[[Key], None]) -> None:
+        """Have *watcher* called with each key that loses its trust."""
+        self._ended_watchers.append(watcher)
+
+    # -- asked at every request
+
+    def check(self, identity: Identity, fingerprint: str) -> None:
+        """Raise ProblemError (untrusted) unless that key is trusted as that identity now."""
+        key = self._book.by_fingerprint.get(fingerprint)
+        if key is None:
+            raise ProblemError(Kind.UNTRUSTED, "this key was never let in here", hint=_join_again(identity.role))
+        if key.ended:
+            verb = "forgotten" if key.role is Role.AGENT else "revoked"
+            raise ProblemError(Kind.UNTRUSTED, f"the key of {key.name} was {verb}", hint=_join_again(key.role))
+        if (key.role, key.id) != (identity.role, identity.id):
+            raise ProblemError(Kind.UNTRUSTED, "this key was let in under another identity")
+
+    # -- machines
+
+    def machines(self) -> list[Key]:
+        """The trusted machines, by name."""
+        return sorted(self._book.machines.values(), key=lambda key: key.name)
+
+    def machine(self, name: str) -> Key:
+        """Return the machine called *name*. Raises ProblemError (unknown-machine) with the close matches."""
+        key = self._book.by_name.get((Role.AGENT, name.strip().lower()))
+        if key is None:
+            raise ProblemError(Kind.UNKNOWN_MACHINE, f"no machine is called {name!r}", hint=self._did_you_mean(name))
+        return key
+
+    def machine_by_id(self, machine_id: str) -> Key | None:
+        """Return the trusted machine with that id, if there is one."""
+        return self._book.machines.get(machine_id)
+
+    def _did_you_mean(self, name: str) -> str:
+        names = [key.name for key in self.machines()]
+        close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+        if close:
+            return f"did you mean {' or '.join(close)}?"
+        return "see: clustersh machines" if names else "no machine has joined yet: run clusteragent enroll on one"
+
+    # -- joining and leaving
+
+    def holder(self, role: Role, name: str) -> str | None:
+        """Return the fingerprint of the key that holds *name*, if one does."""
+        key = self._book.by_name.get((role, name))
+        return key.fingerprint if key else None
+
+    def check_join(self, role: Role, name: str, fingerprint: str) -> None:
+        """Raise ProblemError unless that key may join under that name."""
+        known = self._book.by_fingerprint.get(fingerprint)
+        if known is not None and (known.ended or known.role is not role):
+            why = f"was {'forgotten' if role is Role.AGENT else 'revoked'}" if known.ended else f"is a {known.role}'s"
+            raise ProblemError(Kind.UNTRUSTED, f"this key {why}", hint=_join_again(role))
+        if name in RESERVED_NAMES or (role, name) in self._joining:
+            raise ProblemError(Kind.NAME_TAKEN, f"the name {name} is taken", hint="choose another with --name")
+        holder = self.holder(role, name)
+        if holder not in (None, fingerprint):
+            free = f"clusterd {'forget' if role is Role.AGENT else 'revoke'} {name}"
+            raise ProblemError(
+                Kind.NAME_TAKEN,
+                f"the name {name} belongs to another key",
+                hint=f"choose another with --name, or free it on the coordinator: {free}",
+            )
+
+    async def register(
+        self,
+        role: Role,
+        name: str,
+        public_key: EllipticCurvePublicKey,
+        fingerprint: str,
+        address: str,
+        approved_by: str,
+    ) -> bytes:
+        """Trust that key under that name and return its certificate (DER). Raises ProblemError."""
+        self.check_join(role, name, fingerprint)
+        known = self._book.by_fingerprint.get(fingerprint)
+        identity = Identity(role, name, known.id if known else str(uuid4()))
+        certificate = self._issue(identity, public_key)
+        self._joining.add((role, name))
+        try:
+            record = Enrolled(role.value, name, identity.id, fingerprint, address, approved_by)
+            entry = await self._ledger.append(record)
+        finally:
+            self._joining.discard((role, name))
+        self._take_in(entry)
+        return certificate
+
+    async def revoke(self, name: str) -> None:
+        """Trust the client *name* no more. Raises ProblemError (unknown-client)."""
+        key = self._book.by_name.get((Role.FRONTEND, name.strip().lower()))
+        if key is None:
+            raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
+        self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
+
+    async def forget(self, name: str) -> Key:
+        """Trust the machine *name* no more and free its name. Raises ProblemError (unknown-machine)."""
+        key = self.machine(name)
+        self._take_in(await self._ledger.append(Forgotten(key.name, key.id, key.fingerprint)))
+        return key
+
+    async def note_store(self, machine_id: str, store: str) -> bool:
+        """Note which job store a machine has now; True if it had another one before (its old jobs are gone)."""
+        key = self._book.machines[machine_id]
+        if key.store == store:
+            return False
+        self._take_in(await self._ledger.append(StoreSeen(key.name, machine_id, store)))
+        return bool(key.store)
+
+    def used(self, machine_id: str) -> None:
+        """A client has named this machine: it is new no more (the run's own record says so to the index)."""
+        key = self._book.machines.get(machine_id)
+        if key is not None and key.new:
+            self._enter(replace(key, new=False))
+
+    def clients(self) -> list[Key]:
+        """Every client there ever was, by name."""
+        keys = self._book.by_fingerprint.values()
+        return sorted((key for key in keys if key.role is Role.FRONTEND), key=lambda key: (key.name, key.enrolled))
+
+    # -- the projection
+
+    def _take_in(self, entry: Entry) -> None:
+        record: Record = entry.record
+        if isinstance(record, Enrolled):
+            known = self._book.by_fingerprint.get(record.fingerprint)
+            self._enter(_key_of(record, entry.time, new=known.new if known else record.approved_by == "open"))
+        elif isinstance(record, Revoked | Forgotten):
+            ended = replace(self._book.by_fingerprint[record.fingerprint], ended=entry.time)
+            self._enter(ended)
+            for watcher in self._ended_watchers:
+                watcher(ended)
+        elif isinstance(record, StoreSeen):
+            self._enter(replace(self._book.machines[record.machine_id], store=record.store))
+
+    def _enter(self, key: Key) -> None:
+        book, before = self._book, self._book.by_fingerprint.get(key.fingerprint)
+        if before is not None:
+            book.by_name.pop((before.role, before.name), None)
+            key = replace(key, store=key.store or before.store, enrolled=before.enrolled)
+        book.by_fingerprint[key.fingerprint] = key
+        if key.ended:
+            book.machines.pop(key.id, None)
+            return
+        book.by_name[key.role, key.name] = key
+        if key.role is Role.AGENT:
+            book.machines[key.id] = key
+
+
+def _key_of(record: Enrolled, time: str, *, new: bool) -> Key:
+    return Key(record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new)
+
+
+def _read_keys(connection: sqlite3.Connection) -> list[Key]:
+    rows = connection.execute("SELECT * FROM keys ORDER BY enrolled")
+    return [
+        Key(
+            row["fingerprint"],
+            Role(row["role"]),
+            row["name"],
+            row["id"],
+            row["address"],
+            row["enrolled"],
+            row["ended"],
+            row["store"],
+            bool(row["new"]),
+        )
+        for row in rows
+    ]
+
+
+def _join_again(role: Role) -> str:
+    return "run: clusteragent enroll --again" if role is Role.AGENT else "run: clustersh login --again"
