@@ -7,18 +7,48 @@ thread; whatever waits for a disk does so in the store's own threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
-from ..wire.jobs import Outcome
-from ..wire.link import Ended, Witness
+from ..group_commit import GroupCommit
+from ..home import private_folder, read_json, write_json
+from ..wire.jobs import Outcome, OutputSummary
+from ..wire.link import MAX_CHUNK, Ended, Witness
 from ..wire.output import Stream
+from ..wire.problems import Kind
+from .disk import Disk, SpaceWatch
+from .job_files import JobFiles
+from .journal import Item, Journal
+from .open_jobs import OpenJob, replay
+from .output_file import FileOutput, GrowingOutput, InlineOutput, Output, Part, read_head, recover, tail_window
+from .output_index import Sizes
 from .output_writer import OutputWriter
-from .records import JobRecord, ProcessMark, StoredJob
+from .records import (
+    AcknowledgedEntry,
+    EndedEntry,
+    Entry,
+    JobEnd,
+    JobKnownError,
+    JobRecord,
+    ProcessEntry,
+    ProcessMark,
+    RefusedEntry,
+    RunningEntry,
+    StoredJob,
+    StoreError,
+)
+
+THREADS = 4
+
+_log = Logger()
 
 
 class OutputPart(msgspec.Struct, frozen=True):
@@ -35,93 +65,329 @@ class OutputPart(msgspec.Struct, frozen=True):
     ended: bool
 
 
+class _StoreFile(msgspec.Struct, frozen=True):
+    """``store.json``."""
+
+    id: str
+
+
 class JobStore:
     """The jobs in *folder*. *now* gives wall-clock seconds; *reserve* is the free space (bytes) that output leaves."""
 
-    def __init__(self, reactor: Any, folder: Path, *, reserve: int, now: Callable[[], float]) -> None:
-        raise NotImplementedError
+    def __init__(
+        self, reactor: Any, folder: Path, *, reserve: int, now: Callable[[], float], disk: Disk | None = None
+    ) -> None:
+        self._reactor = reactor
+        self._folder = folder
+        self._now = now
+        self._disk = disk or Disk()
+        self._space = SpaceWatch(self._disk, folder, reserve)
+        self._files = JobFiles(folder / "jobs", self._disk)
+        self._journal = Journal(folder, self._disk, self._rotated)
+        self._commits: GroupCommit[Item, None] = GroupCommit(reactor, "journal", self._journal.append)
+        self._pool = ThreadPool(0, THREADS, name="job-store")
+        self._jobs: dict[str, OpenJob] = {}
+        self._unwritten: dict[str, OpenJob] = {}
+        self._writing: Deferred[None] | None = None
+        self._opened = False
+        self._store_id = ""
 
     @property
     def store_id(self) -> str:
         """The store's random id; a new one when its jobs are gone. Known once opened."""
-        raise NotImplementedError
+        return self._store_id
 
     async def open(self) -> list[StoredJob]:
         """Read the journal and start; return the jobs that were running when the last agent stopped.
 
         Each of them is to be ended by `end` (what it printed until then is recovered). Raises StoreError, HomeError.
         """
-        raise NotImplementedError
+        self._pool.start()
+        try:
+            entries = await self._in_thread(self._open_files)
+            self._jobs = replay(entries)
+            ended = [job for job in self._jobs.values() if job.end is not None]
+            damaged = await self._in_thread(self._write_all, self._files.repair, [job.stored() for job in ended])
+        except BaseException:
+            self._pool.stop()
+            raise
+        self._commits.start()
+        self._opened = True
+        for job in ended:
+            job.written = job.uuid not in damaged
+            if not job.written:
+                self._unwritten[job.uuid] = job
+            self._let_go(job)
+        await self._commits.in_thread(self._journal.rotate)
+        return [job.stored() for job in self._jobs.values() if job.end is None]
 
     async def close(self) -> None:
         """Write what waits and end the threads."""
-        raise NotImplementedError
+        if not self._opened:
+            return
+        self._opened = False
+        if self._writing is not None:
+            await self._writing
+        await self._commits.stop()
+        self._pool.stop()
+        self._journal.close()
 
     async def begin(self, record: JobRecord) -> None:
         """Journal that the job runs; durable when this returns. Raises JobKnownError, StoreError."""
-        raise NotImplementedError
+        await self._add(OpenJob(record.uuid, record), RunningEntry(record))
 
     def note_process(self, uuid: str, mark: ProcessMark) -> None:
         """Journal which process the job is, with the next record that is made durable."""
-        raise NotImplementedError
+        self._open_job(uuid).mark = mark
+        self._note(uuid, ProcessEntry(uuid, mark))
 
-    def output(self, uuid: str, on_pressure: Callable[[bool], None] | None = None) -> OutputWriter:
-        """Return where the begun job's output goes; the same one when asked again."""
-        raise NotImplementedError
+    def output(
+        self,
+        uuid: str,
+        on_pressure: Callable[[bool], None] | None = None,
+        on_cut: Callable[[str], None] | None = None,
+    ) -> OutputWriter:
+        """Return where the begun job's output goes; the same one, with its first callbacks, when asked again.
+
+        *on_pressure*: see `OutputWriter.write`. *on_cut* is told once why the rest of the output is dropped.
+        """
+        job = self._open_job(uuid)
+        if job.writer is None:
+            job.writer = OutputWriter(
+                self._reactor,
+                self._in_thread,
+                GrowingOutput(self._files.of(uuid), self._disk, self._space),
+                on_grown=job.tell_readers,
+                on_pressure=on_pressure,
+                on_cut=on_cut,
+            )
+        return job.writer
 
     async def end(self, uuid: str, outcome: Outcome, duration_s: float) -> Ended:
         """Finish the job's output, journal its outcome durably, and return what the coordinator is told.
 
         Ending it again returns the first outcome. After a StoreError the job is still open: try again later.
         """
-        raise NotImplementedError
+        job = self._jobs.get(uuid)
+        if job is not None:
+            async with job.lock:
+                if job.end is None:
+                    await self._end(job, outcome, duration_s)
+        ended = await self.ended(uuid)
+        assert ended is not None
+        return ended
 
     async def refuse(self, uuid: str, outcome: Outcome, witness: Witness | None = None) -> Ended:
         """Journal durably that the job never starts here; a later `begin` raises JobKnownError.
 
         Raises JobKnownError if it is known already, StoreError.
         """
-        raise NotImplementedError
+        end = JobEnd(outcome, at=self._now())
+        job = OpenJob(uuid, end=end)
+        await self._add(job, RefusedEntry(uuid, end, witness))
+        self._write_soon(job)
+        return Ended(uuid, outcome)
 
     def has(self, uuid: str) -> bool:
-        """Whether the job was ever begun or refused here."""
-        raise NotImplementedError
+        """Whether the job was ever begun or refused here. Raises StoreError where *uuid* is no UUIDv7."""
+        return uuid in self._jobs or self._files.has(uuid)
 
     def running(self) -> tuple[str, ...]:
         """The jobs that have not ended."""
-        raise NotImplementedError
+        return tuple(job.uuid for job in self._jobs.values() if job.end is None)
 
     async def get(self, uuid: str) -> StoredJob:
         """Return the job. Raises StoreError: UNKNOWN_RUN, or STORAGE where it is damaged."""
-        raise NotImplementedError
+        job = self._jobs.get(uuid)
+        if job is not None:
+            return job.stored()
+        stored: StoredJob = await self._in_thread(self._files.load, uuid)
+        return stored
 
     async def ended(self, uuid: str) -> Ended | None:
         """Return what the coordinator is told of the job, None while it runs. Raises StoreError as `get`."""
-        raise NotImplementedError
+        end = (await self.get(uuid)).end
+        if end is None:
+            return None
+        head = Part(end.data, end.runs)
+        if not end.inline:
+            try:
+                head = await self._in_thread(read_head, self._ended_output(uuid, end))
+            except StoreError as error:
+                _log.warn("job {uuid}: {reason}", uuid=uuid, reason=str(error))
+        return Ended(uuid, end.outcome, end.output, end.duration_s, head.data, head.runs)
 
     def unacknowledged(self) -> tuple[str, ...]:
         """The jobs whose end is durable but not known to be in the ledger, oldest first."""
-        raise NotImplementedError
+        waiting = [job for job in self._jobs.values() if job.end is not None and job.added and not job.acknowledged]
+        return tuple(job.uuid for job in sorted(waiting, key=lambda job: job.end.at if job.end else 0.0))
 
     def acknowledged(self, uuid: str, witness: Witness) -> None:
         """The job's end is in the ledger; it is not reported any more. An unknown job is no matter."""
-        raise NotImplementedError
+        job = self._jobs.get(uuid)
+        if job is not None and job.end is not None and not job.acknowledged:
+            job.acknowledged = True
+            self._note(uuid, AcknowledgedEntry(uuid, witness))
+            self._let_go(job)
 
     async def read(self, uuid: str, stream: Stream, offset: int, length: int) -> OutputPart:
         """Return up to *length* bytes (at most MAX_CHUNK) of the stream; of a live job, what reached the disk.
 
-        That is at most some 100 ms behind. Raises StoreError.
+        That is some 100 ms behind. Raises StoreError.
         """
-        raise NotImplementedError
+        if offset < 0 or length < 0:
+            raise StoreError(Kind.BAD_REQUEST, "an offset or length is not negative", started=None)
+        output, ended = await self._output_of(uuid)
+        part = await self._in_thread(output.read, stream, offset, min(length, MAX_CHUNK))
+        return OutputPart(offset, part.data, part.runs, output.sizes.of(stream), ended)
 
     def wait_for_more(self, uuid: str, offset: int, stream: Stream) -> Deferred[None]:
         """Fire when the stream goes past *offset* or has ended; may be cancelled."""
-        raise NotImplementedError
+        job = self._jobs.get(uuid)
+        return succeed(None) if job is None else job.wait_for_more(stream, offset)
 
     async def tail_offset(self, uuid: str, stream: Stream, lines: int) -> int:
         """Return where the stream's last *lines* lines begin; an unfinished last line counts. Raises StoreError."""
-        raise NotImplementedError
+        output, _ = await self._output_of(uuid)
+        size = position = output.sizes.of(stream)
+        if lines <= 0:
+            return size
+        while position > 0:
+            start, missing = await self._in_thread(tail_window, output, stream, position, size, lines)
+            if not missing:
+                return int(start)
+            position, lines = start, missing
+        return 0
 
     def free_space_problem(self) -> str:
         """Say why no job may start now, such as a full disk; empty where one may. Looked at once a second at most."""
-        raise NotImplementedError
+        return self._space.problem()
+
+    # -- the journal
+
+    def _open_files(self) -> list[Entry]:
+        private_folder(self._folder)
+        path = self._folder / "store.json"
+        stored = read_json(path, _StoreFile)
+        whole = self._files.folder.is_dir() and self._journal.exists
+        private_folder(self._files.folder)
+        entries = self._journal.open()
+        if stored is None or not whole:
+            stored = _StoreFile(secrets.token_hex(16))
+            write_json(path, stored)
+        self._store_id = stored.id
+        return entries
+
+    async def _add(self, job: OpenJob, entry: Entry) -> None:
+        """Make a new job known: at once to those who ask, and durably when this returns."""
+        if self.has(job.uuid):
+            raise JobKnownError(job.uuid)
+        self._jobs[job.uuid] = job
+        try:
+            await self._append(job.uuid, entry)
+        except BaseException:
+            del self._jobs[job.uuid]
+            raise
+        job.added = True
+
+    async def _append(self, uuid: str, entry: Entry) -> None:
+        if not self._opened:
+            raise StoreError(Kind.UNAVAILABLE, "the agent is stopping", uuid=uuid)
+        await self._commits.submit(Item(uuid, msgspec.json.encode(entry) + b"\n", durable=True))
+
+    def _note(self, uuid: str, entry: Entry | None) -> None:
+        """Journal *entry* with the next batch, without waiting; None: the job's lines matter no more."""
+        line = b"" if entry is None else msgspec.json.encode(entry) + b"\n"
+        if self._opened:
+            self._commits.submit(Item(uuid, line, forget=entry is None)).addErrback(
+                lambda failure: _log.warn("job {uuid}: {reason}", uuid=uuid, reason=failure.getErrorMessage())
+            )
+
+    def _rotated(self, forgotten: list[str]) -> None:
+        """In the journal's thread: let the old journal go once the jobs that only it holds are durable."""
+        self._reactor.callFromThread(lambda: Deferred.fromCoroutine(self._settle(forgotten)))
+
+    async def _settle(self, forgotten: list[str]) -> None:
+        durable = True
+        try:
+            await self._in_thread(self._files.make_durable, forgotten)
+        except OSError as error:
+            _log.warn("the journal can't be shortened yet: {reason}", reason=str(error))
+            durable = False
+        await self._commits.in_thread(lambda: self._journal.settled(durable))
+
+    # -- the ends of jobs
+
+    def _open_job(self, uuid: str) -> OpenJob:
+        job = self._jobs.get(uuid)
+        if job is None or job.end is not None:
+            raise StoreError(Kind.NOT_RUNNING, f"the job {uuid} is not running", uuid=uuid)
+        return job
+
+    async def _end(self, job: OpenJob, outcome: Outcome, duration_s: float) -> None:
+        data = runs = b""
+        if job.writer is not None:
+            summary = await job.writer.finish()
+            data, runs = job.writer.inline or (b"", b"")
+        elif job.left_over:
+            summary = await self._in_thread(recover, self._files.of(job.uuid), self._disk)
+        else:
+            summary = OutputSummary()
+        end = JobEnd(outcome, self._now(), summary, duration_s, data, runs)
+        await self._append(job.uuid, EndedEntry(job.uuid, end))
+        job.end, job.writer = end, None
+        job.tell_readers()
+        self._write_soon(job)
+
+    def _write_soon(self, job: OpenJob) -> None:
+        """Write the job's ``job.json``; the journal has it until then. What failed earlier is tried again."""
+        self._unwritten[job.uuid] = job
+        if self._writing is None:
+            self._writing = Deferred.fromCoroutine(self._write_jobs())
+
+    async def _write_jobs(self) -> None:
+        failed: set[str] = set()
+        while waiting := [job for job in self._unwritten.values() if job.uuid not in failed]:
+            failed |= await self._in_thread(self._write_all, self._files.write, [job.stored() for job in waiting])
+            for job in waiting:
+                if job.uuid not in failed:
+                    del self._unwritten[job.uuid]
+                    job.written = True
+                    self._let_go(job)
+        self._writing = None
+
+    def _write_all(self, write: Callable[[StoredJob], None], jobs: Sequence[StoredJob]) -> set[str]:
+        failed: set[str] = set()
+        for job in jobs:
+            try:
+                write(job)
+            except OSError as error:
+                failed.add(job.uuid)
+                _log.warn("job {uuid} can't be filed yet: {reason}", uuid=job.uuid, reason=str(error))
+        return failed
+
+    def _let_go(self, job: OpenJob) -> None:
+        """Forget a job of which nothing more is to be done: its ``job.json`` has it."""
+        if job.acknowledged and job.written and self._jobs.pop(job.uuid, None) is not None:
+            self._note(job.uuid, None)
+
+    # -- reading
+
+    async def _output_of(self, uuid: str) -> tuple[Output, bool]:
+        """Return the job's output so far, and whether it grows no more."""
+        job = self._jobs.get(uuid)
+        if job is not None and job.end is None:
+            if job.writer is not None:
+                return job.writer.output, job.writer.finished
+            return InlineOutput(b"", b""), False
+        end = (await self.get(uuid)).end
+        assert end is not None
+        return self._ended_output(uuid, end), True
+
+    def _ended_output(self, uuid: str, end: JobEnd) -> Output:
+        if end.inline:
+            return InlineOutput(end.data, end.runs)
+        return FileOutput(self._files.of(uuid), Sizes(end.output.stdout_bytes, end.output.stderr_bytes))
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await deferToThreadPool(self._reactor, self._pool, function, *args)
