@@ -1,0 +1,190 @@
+"""What one short command costs from start to end: `clustersh run here true` beside `ssh here true`, whole processes.
+
+Both sides are real and on loopback: a coordinator and an agent of their own, and an OpenSSH server with its own keys
+and configuration. The runs are interleaved, so that whatever else the machine does meets them all alike. ssh is
+measured twice: over a new connection each time, and over one that is kept open (ControlMaster). The remote shell of
+ssh gets an empty home, so that nobody's start-up files are measured. Everything lives in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+START_WITHIN_S = 15.0
+
+SSHD_CONFIG = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host_key
+PidFile none
+AuthorizedKeysFile {folder}/user_key.pub
+# The keys lie below a temporary directory that everyone may write to.
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+PermitUserRC no
+PrintMotd no
+PrintLastLog no
+SetEnv HOME={folder}/empty
+"""
+
+SSH_CONFIG = """\
+Host here kept
+    HostName 127.0.0.1
+    Port {port}
+    User {user}
+    IdentityFile {folder}/user_key
+    IdentitiesOnly yes
+    UserKnownHostsFile {folder}/known_hosts
+    GlobalKnownHostsFile /dev/null
+    StrictHostKeyChecking yes
+    BatchMode yes
+Host kept
+    ControlMaster auto
+    ControlPath {folder}/kept
+    ControlPersist yes
+"""
+
+
+class Unable(Exception):
+    """The benchmark can't run here; the message says what is missing."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="clustersh run beside ssh, as whole processes")
+    parser.add_argument("--runs", type=int, default=21, help="measured runs of each (default: 21)")
+    parser.add_argument("--warm-up", type=int, default=3, help="runs of each before those (default: 3)")
+    options = parser.parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory(prefix="clustersh-") as name, contextlib.ExitStack() as running:
+            folder = Path(name)
+            clustersh = running.enter_context(started_clustersh(folder / "home"))
+            new, kept = running.enter_context(started_sshd(folder))
+            measured = measure(
+                {"clustersh run": clustersh, "ssh (new connection)": new, "ssh (kept connection)": kept},
+                options.warm_up,
+                options.runs,
+            )
+    except Unable as error:
+        sys.stderr.write(f"ERROR: {error}\n")
+        return 1
+    sys.stdout.write(table(measured))
+    return 0
+
+
+def measure(commands: Mapping[str, Callable[[], None]], warm_up: int, runs: int) -> dict[str, list[float]]:
+    """Run each of *commands* in turn, *warm_up* and then *runs* times; return the milliseconds of the latter."""
+    measured: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(warm_up + runs):
+        for name, command in commands.items():
+            before = time.perf_counter()
+            command()
+            if turn >= warm_up:
+                measured[name].append((time.perf_counter() - before) * 1000)
+    return measured
+
+
+def table(measured: Mapping[str, Sequence[float]]) -> str:
+    """Return the figures as text; the last line is the ratio of the medians."""
+    lines = [f"{'command `true`, whole process':<32} {'min ms':>8} {'median ms':>10} {'max ms':>8} {'runs':>5}"]
+    for name, times in measured.items():
+        figures = f"{min(times):>8.1f} {statistics.median(times):>10.1f} {max(times):>8.1f} {len(times):>5}"
+        lines.append(f"{name:<32} {figures}")
+    ratio = statistics.median(measured["clustersh run"]) / statistics.median(measured["ssh (new connection)"])
+    return "\n".join([*lines, f"ratio to ssh (new connection): {ratio:.2f}", ""])
+
+
+@contextlib.contextmanager
+def started_clustersh(home: Path) -> Iterator[Callable[[], None]]:
+    """Start a coordinator and an agent; yield what runs `true` through them."""
+    program = str(Path(sys.executable).parent / "clustersh")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERSH_")}
+    environ["CLUSTERSH_HOME"] = str(home)
+    try:
+        run([program, "up", "--port", str(free_port())], environ)
+        listed = json.loads(run([program, "machines", "--json"], environ))
+        machine = listed["machines"][0]["name"]
+        yield lambda: _ignore(run([program, "run", machine, "true"], environ))
+    finally:
+        subprocess.run([program, "down"], env=environ, capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def started_sshd(folder: Path) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Start an OpenSSH server; yield what runs `true` through it, over a new and over a kept connection."""
+    sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if sshd is None or shutil.which("ssh") is None:
+        raise Unable("no OpenSSH here; on Debian: apt-get install openssh-server openssh-client")
+    port = free_port()
+    (folder / "empty").mkdir()
+    for key in ("host_key", "user_key"):
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], os.environ)
+    host_key = (folder / "host_key.pub").read_text()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=folder))
+    (folder / "ssh_config").write_text(SSH_CONFIG.format(port=port, folder=folder, user=getpass.getuser()))
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own, compiled in; it insists when it is root
+    ssh = ["ssh", "-F", str(folder / "ssh_config")]
+    with (folder / "sshd.log").open("wb") as log:
+        server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
+    try:
+        wait_for(port, server, folder / "sshd.log")
+        run([*ssh, "here", "true"], os.environ)
+        yield (
+            lambda: _ignore(run([*ssh, "here", "true"], os.environ)),
+            lambda: _ignore(run([*ssh, "kept", "true"], os.environ)),
+        )
+    finally:
+        subprocess.run([*ssh, "-O", "exit", "kept"], stderr=subprocess.DEVNULL, check=False)
+        server.terminate()
+        server.wait()
+
+
+def run(command: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Run *command*; return its stdout. Raises Unable, with what it said, where it fails."""
+    ran = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        raise Unable(f"`{' '.join(command)}` exited {ran.returncode}: {(ran.stderr or ran.stdout).strip()}")
+    return ran.stdout
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until *server* accepts connections. Raises Unable, with its log, where it does not."""
+    give_up = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < give_up and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise Unable(f"sshd did not start: {log.read_text(errors='replace').strip()}")
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _ignore(_output: str) -> None:
+    """Take no notice of what a measured command printed."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
