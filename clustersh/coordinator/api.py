@@ -1,0 +1,284 @@
+"""The table of REST calls: who may make each, what it takes, and how answers and errors go out.
+
+A handler is ``async def handler(request, caller, **parts)`` (without *caller* where no certificate is needed); *parts*
+are the variables in the path, and *body* where the call takes one. What it returns is sent: a Struct as JSON, None as
+204, an Answer for the rest, or a resource that takes the connection over.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import Rule
+
+from ..trust.identity import Role
+from ..wire.codec import WireError, decode_json, encode_json
+from ..wire.problems import Kind, ProblemError
+from ..wire.rest import JSON, MAX_BODY
+from .bodies import BodyStream, ClientGone
+from .callers import Gate, plain_http
+from .http import Request, path_text, too_large
+from .pieces import send_pieces
+from .refusals import Refusals
+
+CLIENTS = frozenset({Role.FRONTEND, Role.ADMIN})
+"""Who may make a client's calls."""
+AGENTS = frozenset({Role.AGENT})
+ADMINS = frozenset({Role.ADMIN})
+MAX_STRANGER_BODY = 64 << 10
+
+
+class Bytes(NamedTuple):
+    """A body of at most *limit* bytes, taken as it is."""
+
+    limit: int
+
+
+class Pieces(NamedTuple):
+    """A body that the handler iterates over while it comes (a BodyStream)."""
+
+
+class Answer(NamedTuple):
+    """What to send, where a Struct with status 200 isn't it: *body* may be bytes, or pieces of unknown number."""
+
+    body: msgspec.Struct | bytes | AsyncIterator[bytes]
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+
+
+Body: TypeAlias = type[msgspec.Struct] | Bytes | Pieces | None
+Handler: TypeAlias = Callable[..., Awaitable[object]]
+
+
+class Route(NamedTuple):
+    """One call. *roles* is None where it needs no certificate."""
+
+    method: str
+    path: str
+    handler: Handler
+    roles: Collection[Role] | None
+    body: Body
+
+    @property
+    def limit(self) -> int:
+        """The bytes that its body may have in memory."""
+        if isinstance(self.body, Bytes):
+            return self.body.limit
+        return MAX_STRANGER_BODY if self.roles is None else MAX_BODY
+
+
+class Api:
+    """All calls, behind one gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._log = Logger()
+        self._gate = gate
+        self._app = Klein()
+        errors: Any = self._no_route
+        self._app.handle_errors(HTTPException)(errors)
+        self._routes: dict[str, Route] = {}
+
+    @property
+    def refusals(self) -> Refusals:
+        """Where refused callers are counted."""
+        return self._gate.refusals
+
+    def add(self, method: str, path: str, handler: Handler, roles: Collection[Role], body: Body = None) -> None:
+        """Have *handler* answer *method* on *path* (``/v1/jobs/<machine>``) to trusted callers with one of *roles*."""
+        self._add(Route(method, path, handler, roles, body))
+
+    def add_open(self, method: str, path: str, handler: Handler, body: Body = None) -> None:
+        """Have *handler* answer strangers from near addresses, over plain HTTP too."""
+        self._add(Route(method, path, handler, None, body))
+
+    def resource(self) -> IResource:
+        """Return the resource that serves all calls added so far and later."""
+        resource: IResource = self._app.resource()
+        return resource
+
+    def expect_body(self, request: Request, size: int | None) -> None:
+        """See that the caller may send a body of *size* bytes (None: chunked), and set where it goes."""
+        route, parts = self._match(request)
+        self._admit(request, route)
+        if route.body is None:
+            raise ProblemError(Kind.BAD_REQUEST, "this call takes no body")
+        if isinstance(route.body, Pieces):
+            if size is None:
+                raise ProblemError(Kind.BAD_REQUEST, "say how long the body is (Content-Length)")
+            self._take_pieces(request, route, parts, size)
+            return
+        if size is not None and size > route.limit:
+            raise too_large(route.limit)
+        request.limit = route.limit
+
+    def _add(self, route: Route) -> None:
+        name = f"{route.method} {route.path}"
+        self._routes[name] = route
+
+        def entry(request: Request, **parts: str) -> Any:
+            return _uncancelled(Deferred.fromCoroutine(self._serve(request, route, parts)))
+
+        self._app.route(route.path, methods=[route.method], endpoint=name, merge_slashes=False)(entry)
+
+    def _match(self, request: Request) -> tuple[Route, dict[str, Any]]:
+        found = self._app.url_map.bind("coordinator")
+        try:
+            rule, parts = found.match(path_text(request.path), request.method.decode(), return_rule=True)
+        except HTTPException as error:
+            raise self._unroutable(request, error) from error
+        assert isinstance(rule, Rule)
+        return self._routes[rule.endpoint], dict(parts)
+
+    # -- one request
+
+    async def _serve(self, request: Request, route: Route, parts: Mapping[str, Any]) -> object:
+        try:
+            self._admit(request, route)
+            if isinstance(route.body, Pieces) and request.answer is None:
+                self._take_pieces(request, route, parts, 0)
+            work = request.answer or self._call(request, route, dict(parts, **self._body(request, route)))
+            answer = _encoded(await work)
+        except (ClientGone, CancelledError):
+            return None
+        except Exception as error:
+            request.send_problem(self._as_problem(request, error).problem)
+            return None
+        if not isinstance(answer, Answer):
+            return answer
+        await _send(request, answer)
+        return None
+
+    def _admit(self, request: Request, route: Route) -> None:
+        if route.roles is None:
+            self._gate.admit_stranger(request)
+        elif request.caller is None:
+            request.caller = self._gate.admit(request, route.roles)
+        if isinstance(route.body, type):
+            _check_json(request)
+
+    def _body(self, request: Request, route: Route) -> dict[str, object]:
+        if isinstance(route.body, Bytes):
+            return {"body": request.content.read()}
+        if isinstance(route.body, type):
+            return {"body": decode_json(request.content.read(), route.body)}
+        return {}
+
+    def _call(self, request: Request, route: Route, parts: Mapping[str, Any]) -> Awaitable[object]:
+        if route.roles is None:
+            return route.handler(request, **parts)
+        return route.handler(request, request.caller, **parts)
+
+    def _take_pieces(self, request: Request, route: Route, parts: Mapping[str, Any], size: int) -> None:
+        """Begin to answer while the body comes; a refusal needn't wait for its end."""
+        stream = BodyStream(request.transport, size)
+        if size == 0:
+            stream.ended()
+        else:
+            request.stream = stream
+        work = self._call(request, route, dict(parts, body=stream))
+        assert inspect.iscoroutine(work)
+        request.answer = Deferred.fromCoroutine(work)
+        request.answer.addCallbacks(
+            _drop_rest, self._refuse_rest, callbackArgs=(stream,), errbackArgs=(request, stream)
+        )
+
+    def _refuse_rest(self, failure: Failure, request: Request, stream: BodyStream) -> Failure | None:
+        if stream.complete:
+            return failure
+        if not request.gone and failure.value is not None:
+            request.refuse(self._as_problem(request, failure.value).problem)
+        return None
+
+    # -- errors
+
+    def _as_problem(self, request: Request, error: BaseException) -> ProblemError:
+        if isinstance(error, ProblemError):
+            return error
+        if isinstance(error, WireError):
+            return ProblemError(Kind.BAD_REQUEST, f"the body can't be read: {error}")
+        reference = secrets.token_hex(4)
+        self._log.failure(
+            "internal error {reference} in {method} {path}",
+            Failure(error),
+            reference=reference,
+            method=request.method.decode(errors="replace"),
+            path=request.path.decode(errors="replace"),
+        )
+        return ProblemError(
+            Kind.INTERNAL,
+            "the coordinator failed to answer",
+            hint=f"its log says why, at: internal error {reference}",
+            started=None if request.method == b"POST" else False,
+        )
+
+    def _no_route(self, request: Request, failure: Failure) -> None:
+        error = failure.value
+        assert isinstance(error, HTTPException)
+        request.send_problem(self._unroutable(request, error).problem)
+
+    def _unroutable(self, request: Request, error: HTTPException) -> ProblemError:
+        if not request.secure:
+            self._gate.refusals.note(str(request.peer), "plain http")
+            return plain_http()
+        if isinstance(error, MethodNotAllowed):
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            request.setHeader("Allow", allowed)
+            return ProblemError(Kind.METHOD_NOT_ALLOWED, f"this path takes {allowed}")
+        return ProblemError(Kind.NOT_FOUND, "there is no such call", hint="docs/rest.md lists them")
+
+
+def _check_json(request: Request) -> None:
+    kind = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise ProblemError(Kind.BAD_REQUEST, f"the body must be {JSON} (Content-Type)")
+
+
+def _uncancelled(work: Deferred[object]) -> Deferred[object]:
+    """Return what fires as *work* does; Klein cancels it when the client goes, and *work* goes on."""
+    result: Deferred[object] = Deferred()
+    work.addBoth(result.callback)
+    return result
+
+
+def _drop_rest(returned: object, stream: BodyStream) -> object:
+    """Let the sender come to its end, although nobody wants the rest."""
+    stream.discard()
+    return returned
+
+
+def _encoded(returned: object) -> Answer | IResource:
+    """Return what a handler returned as it will be sent: with bytes or pieces as its body."""
+    if returned is None:
+        return Answer(b"", 204, "")
+    if IResource.providedBy(returned):
+        resource: IResource = returned
+        return resource
+    answer = returned if isinstance(returned, Answer) else Answer(_struct(returned))
+    return answer._replace(body=encode_json(answer.body)) if isinstance(answer.body, msgspec.Struct) else answer
+
+
+def _struct(returned: object) -> msgspec.Struct:
+    assert isinstance(returned, msgspec.Struct), f"a handler returned {type(returned).__name__}"
+    return returned
+
+
+async def _send(request: Request, answer: Answer) -> None:
+    for name, value in answer.headers.items():
+        request.setHeader(name, value)
+    if isinstance(answer.body, bytes):
+        request.send(answer.body, answer.status, answer.content_type)
+        return
+    assert not isinstance(answer.body, msgspec.Struct)
+    request.begin_answer(answer.status, answer.content_type)
+    await send_pieces(request, answer.body)

@@ -1,0 +1,337 @@
+"""HTTP/1.1 with everything bounded: Twisted's channel and request, with limits on size and time.
+
+A body is admitted when its headers are in, so a caller that may not call sends nothing that is kept; an answer given
+that early ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from functools import cached_property
+from io import BytesIO
+from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from OpenSSL.SSL import Error as TlsError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+
+from ..trust.identity import Identity
+from ..wire.codec import encode_json
+from ..wire.problems import Kind, Problem, ProblemError
+from ..wire.rest import MAX_WAIT_S, PROBLEM_JSON
+from .addresses import IpAddress, plain_address
+from .bodies import BodyStream, ClientGone
+from .callers import Caller, read_certificate
+from .refusals import Refusals
+
+T = TypeVar("T")
+REQUEST_S = 60
+"""Seconds in which a whole request must be in, the TLS handshake included; an upload may only not pause that long."""
+KEPT_S = 300
+"""Seconds that a connection is kept for another request."""
+LINGER_S = 3
+"""Seconds in which the sender of a refused body may read the refusal before the connection is cut."""
+MAX_HEADERS = 100
+MAX_PARAMETERS = 100
+MAX_HEADER_BYTES = 16 << 10
+
+_HEADERS = {
+    b"Cache-Control": b"no-store",
+    b"Content-Security-Policy": b"default-src 'none'",
+    b"Server": b"clustersh",
+    b"X-Content-Type-Options": b"nosniff",
+}
+
+
+class Calls(Protocol):
+    """What answers requests."""
+
+    def expect_body(self, request: Request, size: int | None) -> None:
+        """See that *request* may send a body of *size* bytes (None: chunked), and set where it goes.
+
+        Raises ProblemError.
+        """
+
+    @property
+    def refusals(self) -> Refusals:
+        """Where refused connections are counted."""
+
+    def resource(self) -> IResource:
+        """Return the root of all calls."""
+
+
+class Channel(HTTPChannel):
+    """One connection."""
+
+    transport: Any
+    site: Site
+    requests: list[Request]
+
+    maxHeaders = MAX_HEADERS
+    totalHeadersSize = MAX_HEADER_BYTES
+    abortTimeout = LINGER_S
+
+    _receiving = False
+    _answering = False
+    _refused = False
+
+    @cached_property
+    def certified(self) -> tuple[Identity, str] | None:
+        """Whom the peer's certificate names; read once, it can't change within TLS 1.3. Raises CertificateError."""
+        return read_certificate(self.transport)
+
+    def refuse(self) -> None:
+        """Take no more from this connection; it ends once the peer has had time to read the answer."""
+        self._refused = True
+        self.persistent = 0
+
+    def resetTimeout(self) -> None:
+        """Put the time-out off by a request's first byte, and by every byte of an upload; other bytes gain no time."""
+        uploading = bool(self.requests) and self.requests[-1].stream is not None
+        if not self._answering and (uploading or not self._receiving):
+            self._receiving = True
+            self.setTimeout(REQUEST_S)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._refused:
+            super().dataReceived(data)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self._refused:
+            super().rawDataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        self.requests[-1].begin(self._command, self._path, self._version)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        if self._refused:
+            return
+        self._receiving, self._answering = False, True
+        self.timeOut = KEPT_S  # set aside by the call below, and set again when the answer is out
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        self._answering = False
+        if self._refused:
+            self.requests.remove(request)
+            self.setTimeout(LINGER_S)
+        else:
+            super().requestDone(request)
+
+    def timeoutConnection(self) -> None:
+        if not self._refused:
+            super().timeoutConnection()
+        else:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if isinstance(reason.value, TlsError):
+            why = _tls_problem(reason.value)
+            self.site.calls.refusals.note(str(plain_address(self.getPeer().host)), f"TLS handshake: {why}")
+        super().connectionLost(reason)
+
+
+class Request(server.Request):
+    """One request. *limit* bounds a body that is kept in memory; *stream* is one that is taken in pieces."""
+
+    defaultContentType = None
+    channel: Channel
+    transport: Any
+    content: BytesIO
+
+    caller: Caller | None = None
+    limit = 0
+    stream: BodyStream | None = None
+    answer: Deferred[Any] | None = None
+    gone = False
+
+    def begin(self, method: bytes, uri: bytes, version: bytes) -> None:
+        """Know the request line before the body comes."""
+        self.method, self.uri, self.clientproto = method, uri, version
+        self.path = uri.partition(b"?")[0]
+
+    @property
+    def secure(self) -> bool:
+        """Whether this came over TLS."""
+        return bool(self.isSecure())
+
+    @property
+    def peer(self) -> IpAddress:
+        """The other end's address."""
+        return plain_address(self.client.host)
+
+    @property
+    def local(self) -> IpAddress:
+        """This end's address."""
+        return plain_address(self.host.host)
+
+    @property
+    def certified(self) -> tuple[Identity, str] | None:
+        """Whom the peer's certificate names. Raises CertificateError."""
+        return self.channel.certified
+
+    def getRequestHostname(self) -> bytes:
+        """Return a name that routing may work with; the ``Host:`` header is anyone's text."""
+        return b"coordinator"
+
+    def query(self, name: str) -> str | None:
+        """Return the last value of a query parameter. Raises ProblemError."""
+        values = self.query_all(name)
+        return values[-1] if values else None
+
+    def query_all(self, name: str) -> list[str]:
+        """Return each value of a query parameter that may be repeated. Raises ProblemError."""
+        text = self.uri.partition(b"?")[2].decode("ascii", "replace")
+        try:
+            found = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        except ValueError as error:
+            raise ProblemError(Kind.BAD_REQUEST, "the query can't be read") from error
+        return found.get(name, [])
+
+    def until_gone(self) -> Deferred[None]:
+        """Return what fires when the client closes its connection; cancel it where nobody waits any more."""
+        gone: Deferred[None] = Deferred()
+        if self.gone:
+            gone.callback(None)
+            return gone
+        self.notifyFinish().addErrback(lambda _: None if gone.called else gone.callback(None))
+        return gone
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await *work*, but cancel it when the client goes. Raises ClientGone then.
+
+        For what waits and reads; nothing that changes anything may be cut off in the middle.
+        """
+        working = Deferred.fromCoroutine(work)
+        gone = self.until_gone()
+        gone.addCallbacks(lambda _: working.cancel(), lambda _: None)
+        try:
+            return await working
+        except CancelledError as error:
+            if self.gone:
+                raise ClientGone from error
+            raise
+        finally:
+            gone.cancel()
+
+    # -- the body
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        if length != 0:
+            try:
+                self.channel.site.calls.expect_body(self, length)
+            except ProblemError as error:
+                self.refuse(error.problem)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.finished:
+            return
+        if self.stream is not None:
+            self.stream.received(data)
+        elif self.content.tell() + len(data) > self.limit:
+            self.refuse(too_large(self.limit).problem)
+        else:
+            self.content.write(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self.stream is not None:
+            self.stream.ended()
+        super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.gone = True
+        if self.stream is not None:
+            self.stream.lost()
+        super().connectionLost(reason)
+
+    # -- the answer
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer although the body isn't in, and end the connection."""
+        self.requestHeaders.removeHeader(b"Expect")
+        self.setHeader(b"Connection", b"close")
+        self.channel.refuse()
+        if self.stream is not None:
+            self.stream.discard()
+        self.send_problem(problem)
+        self.finish()
+
+    def process(self) -> None:
+        try:
+            path_text(self.path)
+        except ProblemError as error:
+            self.send_problem(error.problem)
+            self.finish()
+        else:
+            super().process()
+
+    def send_problem(self, problem: Problem) -> None:
+        """Send *problem* as the whole answer."""
+        self.send(encode_json(problem), problem.status, PROBLEM_JSON)
+
+    def send(self, content: bytes, status: int, content_type: str) -> None:
+        """Send *content* as the whole answer, unless the client is gone."""
+        if not self.gone:
+            self.begin_answer(status, content_type)
+            self.setHeader(b"Content-Length", b"%d" % len(content))
+            self.write(content)
+
+    def begin_answer(self, status: int, content_type: str) -> None:
+        """Set what every answer has."""
+        self.setResponseCode(status)
+        for name, value in _HEADERS.items():
+            self.setHeader(name, value)
+        if content_type:
+            self.setHeader(b"Content-Type", content_type.encode())
+
+
+class Site(server.Site):
+    """Serves *calls* on every connection; HTTP/1.1 only, whatever else is installed."""
+
+    protocol = Channel  # type: ignore[assignment]  # without Twisted's switch to HTTP/2
+    requestFactory = Request
+    noisy = False
+
+    def __init__(self, reactor: Any, calls: Calls) -> None:
+        super().__init__(calls.resource(), reactor=reactor, timeout=REQUEST_S, parsePOSTFormSubmission=False)
+        self.calls = calls
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+
+def _tls_problem(error: TlsError) -> str:
+    """Return OpenSSL's own words, such as ``certificate verify failed``."""
+    queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return str(queue[0][-1]) if queue else "broken off"
+
+
+def path_text(path: bytes) -> str:
+    """Return the path of a request line, unquoted. Raises ProblemError where that is no text."""
+    try:
+        return unquote_to_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise ProblemError(Kind.BAD_REQUEST, "the path is not UTF-8") from error
+
+
+def too_large(limit: int) -> ProblemError:
+    """The refusal of a body over *limit* bytes."""
+    return ProblemError(Kind.TOO_LARGE, f"the body is too large: at most {limit} bytes")
+
+
+def wait_seconds(request: Request) -> float:
+    """Return how long the caller asks to wait (``Prefer: wait=SECONDS``), at most MAX_WAIT_S; 0 where it doesn't."""
+    for header in request.requestHeaders.getRawHeaders(b"Prefer", []):
+        for preference in header.split(b","):
+            name, _, value = preference.partition(b";")[0].partition(b"=")
+            text = value.strip().strip(b'"')
+            if name.strip().lower() == b"wait" and text.isdigit() and len(text) < 10:
+                return min(float(text), MAX_WAIT_S)
+    return 0.0
