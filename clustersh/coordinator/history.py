@@ -91,16 +91,21 @@ def run_row(connection: sqlite3.Connection, uuid: str) -> tuple[sqlite3.Row, lis
     return run, [to_job(row) for row in jobs]
 
 
-def job_ids(connection: sqlite3.Connection, uuid: str, machine: str) -> str:
-    """Return the id of the machine called *machine* when the run was made. Raises ProblemError (unknown-run)."""
+def machine_of(connection: sqlite3.Connection, uuid: str, machine: str) -> MachineRef:
+    """Return the machine that was called *machine* when the run was made. Raises ProblemError (unknown-run)."""
     row = connection.execute(
-        "SELECT machine_id FROM jobs WHERE uuid = ? AND machine = ?", (uuid, machine.lower())
+        "SELECT machine, machine_id FROM jobs WHERE uuid = ? AND machine = ?", (uuid, machine.lower())
     ).fetchone()
     if row is None:
         where = connection.execute("SELECT machine FROM jobs WHERE uuid = ? LIMIT 3", (uuid,)).fetchall()
-        hint = f"it ran on {', '.join(each['machine'] for each in where)}" if where else ""
+        hint = f"it was for {', '.join(each['machine'] for each in where)}" if where else ""
         raise ProblemError(Kind.UNKNOWN_RUN, f"{uuid} did not run on {machine!r}", hint=hint)
-    return str(row["machine_id"])
+    return MachineRef(row["machine"], row["machine_id"])
+
+
+def was_machine(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether a job was ever for a machine called *name*."""
+    return connection.execute("SELECT 1 FROM jobs WHERE machine = ? LIMIT 1", (name,)).fetchone() is not None
 
 
 def machines_of(connection: sqlite3.Connection, uuid: str) -> set[str] | None:

@@ -55,6 +55,7 @@ class Entry:
     file: str
     end: int
     record: Record
+    line: bytes
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,13 @@ class Ledger:
                 yield entry
                 previous, expected = entry.hash, entry.seq + 1
 
+    def read_until(self, head: Head) -> Iterator[Entry]:
+        """Yield every entry up to *head* (blocking): what comes after may still be on its way to the disk."""
+        for entry in self.read() if head.seq else ():
+            yield entry
+            if entry.seq >= head.seq:
+                return
+
     # -- in the writer's thread
 
     def _write_batch(self, records: Sequence[Record]) -> Sequence[Entry]:
@@ -174,7 +182,7 @@ class Ledger:
             line = to_line(Envelope(head.seq + 1, moment, head.hash), record)
             lines += line + b"\n"
             head = Head(head.seq + 1, hashlib.sha256(line).hexdigest(), file, end + len(lines))
-            entries.append(Entry(head.seq, head.hash, moment, file, head.end, record))
+            entries.append(Entry(head.seq, head.hash, moment, file, head.end, record, line))
         self._torn = (self._folder / file, end)
         view = memoryview(lines)
         while view:
@@ -260,7 +268,7 @@ def _check(path: Path, line: bytes, end: int, expected: int, previous: str) -> E
         raise LedgerBroken(f"{path}: record {expected} is missing ({envelope.seq} is there)")
     if envelope.prev != previous:
         raise LedgerBroken(f"{path}: record {expected - 1} is not the one that record {expected} was chained to")
-    return Entry(expected, hashlib.sha256(line).hexdigest(), envelope.time, path.name, end, record)
+    return Entry(expected, hashlib.sha256(line).hexdigest(), envelope.time, path.name, end, record, line)
 
 
 def _find_head(files: list[Path]) -> tuple[Head, int]:

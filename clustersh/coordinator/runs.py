@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ..trust.identity import Identity
 from ..wire import units
 from ..wire.jobs import Command, Outcome, OutputSummary, State
 from ..wire.link import START_WITHIN_S, Acknowledge, Cancel, Ended, Hello, Start, Started, Welcome
@@ -48,13 +49,6 @@ class RunBlobs(Protocol):
 
     def let_go(self, blobs: frozenset[str]) -> None:
         """Take the pins away."""
-
-
-class Caller(Protocol):
-    """Who asks."""
-
-    name: str
-    id: str
 
 
 class Runs:
@@ -106,7 +100,7 @@ class Runs:
 
     # -- asking for a run
 
-    async def request(self, caller: Caller, key: str, asked: RunRequest) -> str:
+    async def request(self, caller: Identity, key: str, asked: RunRequest) -> str:
         """Return the uuid of the run that *caller* asks for under *key*: the same one for the same request.
 
         Raises ProblemError: what was refused stays refused under that key.
@@ -126,7 +120,7 @@ class Runs:
         return await done
 
     async def _request_once(
-        self, caller: Caller, key: str, digest: str, asked: RunRequest, waiters: list[Deferred[str]]
+        self, caller: Identity, key: str, digest: str, asked: RunRequest, waiters: list[Deferred[str]]
     ) -> None:
         """Answer all that ask for this run at once; the first of them going away changes nothing."""
         try:
@@ -146,7 +140,7 @@ class Runs:
             if not waiter.called:
                 waiter.callback(uuid)
 
-    async def _find_or_make(self, caller: Caller, key: str, digest: str, asked: RunRequest) -> str:
+    async def _find_or_make(self, caller: Identity, key: str, digest: str, asked: RunRequest) -> str:
         known = await self._index.ask(lambda connection: history.run_of_key(connection, caller.id, key))
         if known is not None:
             _check_digest(known.digest, digest)
@@ -183,7 +177,7 @@ class Runs:
 
     def _make_run(
         self,
-        caller: Caller,
+        caller: Identity,
         key: str,
         digest: str,
         asked: RunRequest,
@@ -212,7 +206,7 @@ class Runs:
         return OpenRun(record, "", {machine.id: OpenJob(uuid, reference)}, asked, blobs)
 
     async def _refuse(
-        self, caller: Caller, key: str, digest: str, asked: RunRequest, uuid: str, problem: Problem
+        self, caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str, problem: Problem
     ) -> None:
         command = asked.command if len(asked.command.text) <= 4096 else Command(shell=asked.command.text[:4096])
         await self._ledger.append(RunRefused(uuid, caller.name, caller.id, key, digest, asked.target, command, problem))
@@ -376,7 +370,7 @@ class Runs:
             await wait_until(self._clock, run.changed, lambda: run.settled, seconds)
         return run
 
-    async def cancel(self, caller: Caller, uuid: str, machine_id: str | None = None) -> Cancelled:
+    async def cancel(self, caller: Identity, uuid: str, machine_id: str | None = None) -> Cancelled:
         """Ask for the end of the run's jobs (or of the one on that machine)."""
         run = self._open.get(uuid)
         jobs = [] if run is None else [job for job in run.jobs.values() if machine_id in (None, job.machine.id)]
