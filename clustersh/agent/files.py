@@ -49,8 +49,10 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
     except FileNotFoundError:
         return
+    except RecursionError:
+        raise FilesError(f"{folder} can't be removed: its directories are nested too deeply") from None
     except OSError as error:
-        raise FilesError(f"{folder} can't be removed: {error.strerror}") from error
+        raise FilesError(f"{folder} can't be removed: {error.strerror or error}") from error
 
 
 def _make(entry: Entry, path: bytes, blob_path: Callable[[str], Path]) -> None:
@@ -96,8 +98,10 @@ def _named(entry: Entry) -> Iterator[None]:
 
 def _open_up(folder: Path) -> None:
     """Let us remove what is in *folder*: a job may have left directories that it took its own rights to."""
-    folder.chmod(stat.S_IRWXU)
-    with os.scandir(folder) as entries:
-        below = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    for inner in below:
-        _open_up(inner)
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        with contextlib.suppress(OSError):  # removing it says what is wrong
+            current.chmod(stat.S_IRWXU)
+            with os.scandir(current) as entries:
+                waiting += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -99,6 +99,11 @@ class Journal:
             self.rotate()
         return [None] * len(batch)
 
+    def tidy(self) -> None:
+        """Begin a new file if the last agent left what matters no more."""
+        if self._forgotten or self._old.exists():
+            self.rotate()
+
     def rotate(self) -> None:
         """Begin a new file where the disk lets us (else later), and ask to settle what only the old one holds."""
         self._next_rotation = self._good + self._rotate_at

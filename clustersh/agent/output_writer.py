@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 
 from ..wire.jobs import OutputSummary
 from ..wire.output import Stream, encode_runs
-from .output_file import GrowingOutput, InlineOutput, OutputCutError, StreamHashes
+from .output_file import GrowingOutput, OutputCutError, StreamHashes
 from .output_index import Sizes
+from .output_read import InlineOutput
 
 FLUSH_BYTES = 64 << 10
 FLUSH_AFTER_S = 0.1

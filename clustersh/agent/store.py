@@ -28,8 +28,10 @@ from .disk import Disk, SpaceWatch
 from .job_files import JobFiles
 from .journal import Item, Journal
 from .open_jobs import OpenJob, replay
-from .output_file import FileOutput, GrowingOutput, InlineOutput, Output, Part, read_head, recover, tail_window
+from .output_file import GrowingOutput
 from .output_index import Sizes
+from .output_read import FileOutput, InlineOutput, Output, Part, read_head, tail_window
+from .output_recovery import recover
 from .output_writer import OutputWriter
 from .records import (
     AcknowledgedEntry,
@@ -89,6 +91,7 @@ class JobStore:
         self._jobs: dict[str, OpenJob] = {}
         self._unwritten: dict[str, OpenJob] = {}
         self._writing: Deferred[None] | None = None
+        self._settling: Deferred[None] | None = None
         self._opened = False
         self._store_id = ""
 
@@ -111,14 +114,14 @@ class JobStore:
         except BaseException:
             self._pool.stop()
             raise
-        self._commits.start()
         self._opened = True
         for job in ended:
             job.written = job.uuid not in damaged
             if not job.written:
                 self._unwritten[job.uuid] = job
             self._let_go(job)
-        await self._commits.in_thread(self._journal.rotate)
+        self._commits.start()
+        await self._commits.in_thread(self._journal.tidy)
         return [job.stored() for job in self._jobs.values() if job.end is None]
 
     async def close(self) -> None:
@@ -126,8 +129,9 @@ class JobStore:
         if not self._opened:
             return
         self._opened = False
-        if self._writing is not None:
-            await self._writing
+        for busy in (self._writing, self._settling):
+            if busy is not None:
+                await busy
         await self._commits.stop()
         self._pool.stop()
         self._journal.close()
@@ -305,7 +309,11 @@ class JobStore:
 
     def _rotated(self, forgotten: list[str]) -> None:
         """In the journal's thread: let the old journal go once the jobs that only it holds are durable."""
-        self._reactor.callFromThread(lambda: Deferred.fromCoroutine(self._settle(forgotten)))
+        self._reactor.callFromThread(self._settle_soon, forgotten)
+
+    def _settle_soon(self, forgotten: list[str]) -> None:
+        if self._opened:
+            self._settling = Deferred.fromCoroutine(self._settle(forgotten))
 
     async def _settle(self, forgotten: list[str]) -> None:
         durable = True
