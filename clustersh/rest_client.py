@@ -1,40 +1,86 @@
-"""The coordinator's REST interface, as programs call it: JSON in and out, bounded, with failures that say what happened."""
+"""The coordinator's REST interface, as programs call it: JSON in and out, bounded, failures that say what happened."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar, overload
+from urllib.parse import urlencode
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.web.iweb import IPolicyForHTTPS
+import msgspec
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
 
 from .address import Address
+from .http_bodies import BodyReader, BodyWriter, Collector, Watch
+from .trust.identity import SERVER_NAME
+from .unreachable import Cause, Unreachable, explain, not_a_coordinator
+from .wire.codec import WireError, decode_json, encode_json
+from .wire.problems import Problem, ProblemError
+from .wire.rest import JSON, PROBLEM_JSON
+
+__all__ = ["ANSWER_LIMIT", "Cause", "Collector", "Query", "RestClient", "Unreachable"]
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str]]
-Collector = Callable[[bytes], Awaitable[None] | None]
-"""Takes a piece of a large answer; nothing more is read from the network until what it returns is done."""
+ANSWER_LIMIT = 64 << 20
+"""Bytes of an answer that `RestClient.call` reads; streams have no limit."""
+
+_CONNECT_S = 10.0
+_KEPT_CONNECTIONS = 8
+_KEPT_S = 60
 
 
-class Unreachable(Exception):
-    """No answer came. The message is one sentence for people.
+@implementer(IAgentEndpointFactory)
+class _Dial:
+    """Connects to *address*, whatever the URL says: that holds the coordinator's one internal name.
 
-    *sent* is False only where surely nothing reached the coordinator: asking again is safe then. *hint* may say what to
-    do, or be empty.
+    So any address does that a socket takes; IPv6 ones and names with an underscore don't survive URL libraries.
     """
 
-    def __init__(self, message: str, *, sent: bool, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.sent = sent
-        self.hint = hint
+    def __init__(self, reactor: IReactorTime, address: Address, policy: IPolicyForHTTPS | None) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._policy = policy
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """Return where to connect to (Twisted's name for this method)."""
+        plain = HostnameEndpoint(self._reactor, self._address.host, self._address.port, timeout=_CONNECT_S)
+        if self._policy is None:
+            return plain
+        creator = self._policy.creatorForNetloc(uri.host, uri.port)
+        return wrapClientTLS(creator, plain)
 
 
 class RestClient:
-    """One coordinator, over mutual TLS with *policy*, or over plain HTTP without one. Connections are kept."""
+    """One coordinator, over mutual TLS with *policy*, or over plain HTTP without one. Connections are kept.
 
-    def __init__(self, reactor: IReactorTime, address: Address, policy: IPolicyForHTTPS | None) -> None:
-        raise NotImplementedError
+    *answer_limit* is in bytes.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        address: Address,
+        policy: IPolicyForHTTPS | None,
+        *,
+        answer_limit: int = ANSWER_LIMIT,
+    ) -> None:
+        self.address = address
+        self._reactor = reactor
+        self._scheme = "http" if policy is None else "https"
+        self._answer_limit = answer_limit
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
+        self._pool.cachedConnectionTimeout = _KEPT_S
+        dial = _Dial(reactor, address, policy)
+        agent = Agent.usingEndpointFactory(reactor, dial, pool=self._pool)
+        self._http = HTTPClient(agent)
 
     @overload
     async def call(
@@ -79,7 +125,24 @@ class RestClient:
         they are. *wait_s* becomes ``Prefer: wait=``, and *timeout_s* begins after it. Raises ProblemError for what the
         coordinator refuses, Unreachable where no whole answer came.
         """
-        raise NotImplementedError
+        content, kind = _encode(body)
+        given = {"Content-Type": kind, **(headers or {})} if content is not None else dict(headers or {})
+        if wait_s > 0:
+            given["Prefer"] = f"wait={wait_s:g}"
+
+        async def exchange(_touch: Callable[[bool], None]) -> bytes:
+            response = await self._request(method, path, content, query, given)
+            received = await self._read_whole(response)
+            _raise_problem(self.address, response, received)
+            return received
+
+        received = await self._watched(exchange, wait_s + timeout_s)
+        if answer is None:
+            return None
+        try:
+            return decode_json(received, answer)
+        except WireError as error:
+            raise not_a_coordinator(self.address, str(error)) from error
 
     async def stream(
         self,
@@ -97,12 +160,117 @@ class RestClient:
         *begin* gets the same headers before the first piece. While *collect* is awaited the connection is paused. More
         than *idle_s* without a byte (while not paused) raises Unreachable, as does an answer that is cut off.
         """
-        raise NotImplementedError
+
+        async def exchange(touch: Callable[[bool], None]) -> Mapping[str, str]:
+            response = await self._request(method, path, None, query, headers or {})
+            touch(True)
+            if response.code >= 400:
+                _raise_problem(self.address, response, await self._read_whole(response))
+            found = _headers(response)
+            if begin is not None:
+                begin(found)
+            await _read(response, collect, touch)
+            return found
+
+        return await self._watched(exchange, idle_s)
 
     async def upload(self, path: str, size: int, chunks: AsyncIterator[bytes], *, idle_s: float = 60.0) -> None:
-        """PUT exactly *size* bytes from *chunks*, as fast as the connection takes them. Raises as `call` does."""
-        raise NotImplementedError
+        """PUT exactly *size* bytes from *chunks*, as fast as the connection takes them.
+
+        Raises as `call` does, and what *chunks* raises; ValueError where it has more or fewer bytes.
+        """
+
+        async def exchange(touch: Callable[[bool], None]) -> None:
+            body = BodyWriter(size, chunks, lambda: touch(True))
+            response = await self._request("PUT", path, body, (), {"Content-Type": "application/octet-stream"})
+            _raise_problem(self.address, response, await self._read_whole(response))
+
+        await self._watched(exchange, idle_s)
 
     async def close(self) -> None:
         """Close the kept connections."""
-        raise NotImplementedError
+        await self._pool.closeCachedConnections()
+
+    async def _request(
+        self, method: str, path: str, body: bytes | BodyWriter | None, query: Query, headers: Mapping[str, str]
+    ) -> IResponse:
+        url = f"{self._scheme}://{SERVER_NAME}{path}" + (f"?{urlencode(query)}" if query else "")
+        given = Headers({name: [value] for name, value in headers.items()})
+        response: IResponse = await self._http.request(
+            method,
+            url,
+            headers=given,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,  # type: ignore[arg-type]
+        )
+        return response
+
+    async def _read_whole(self, response: IResponse) -> bytes:
+        received = bytearray()
+
+        def keep(piece: bytes) -> None:
+            if len(received) + len(piece) > self._answer_limit:
+                raise not_a_coordinator(self.address, f"an answer of more than {self._answer_limit} bytes")
+            received.extend(piece)
+
+        await _read(response, keep, lambda _waiting: None)
+        return bytes(received)
+
+    async def _watched(self, exchange: Callable[[Callable[[bool], None]], Coroutine[Any, Any, T]], seconds: float) -> T:
+        """Await *exchange*, which is cancelled *seconds* after it last said that it gets on."""
+
+        def touch(waiting: bool) -> None:
+            if waiting:
+                watch.touch()
+            else:
+                watch.stop()
+
+        watch = Watch(self._reactor, seconds, lambda: running.cancel())
+        running = Deferred.fromCoroutine(exchange(touch))
+        try:
+            return await running
+        except (ProblemError, Unreachable):
+            raise
+        except Exception as error:
+            told = explain(error, self.address, seconds if watch.expired else None)
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            watch.stop()
+
+
+async def _read(response: IResponse, collect: Collector, progress: Callable[[bool], None]) -> None:
+    if response.length == 0:
+        return
+    reader = BodyReader(collect, progress)
+    response.deliverBody(reader)
+    await reader.done
+
+
+def _encode(body: object) -> tuple[bytes | None, str]:
+    if body is None:
+        return None, ""
+    if isinstance(body, bytes):
+        return body, "application/octet-stream"
+    return encode_json(body), JSON
+
+
+def _headers(response: IResponse) -> Mapping[str, str]:
+    return {
+        name.decode("latin-1").lower(): values[-1].decode("latin-1")
+        for name, values in response.headers.getAllRawHeaders()
+    }
+
+
+def _raise_problem(address: Address, response: IResponse, received: bytes) -> None:
+    if 200 <= response.code < 300:
+        return
+    if _headers(response).get("content-type", "").partition(";")[0].strip() == PROBLEM_JSON:
+        try:
+            raise ProblemError.received(msgspec.json.decode(received, type=Problem))
+        except msgspec.DecodeError as error:
+            raise not_a_coordinator(address, f"HTTP {response.code}, a problem that can't be read") from error
+    raise not_a_coordinator(address, f"HTTP {response.code}")

@@ -1,0 +1,169 @@
+"""Bodies of HTTP requests and answers that are larger than memory should be: both sides wait for each other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+Collector = Callable[[bytes], Awaitable[None] | None]
+"""Takes a piece of a large answer; no more is read from the network until what it returns is done."""
+
+
+class Watch:
+    """Calls *expire* once *seconds* passed without a `touch`. *expired* says that it did."""
+
+    def __init__(self, reactor: IReactorTime, seconds: float, expire: Callable[[], object]) -> None:
+        self.seconds = seconds
+        self.expired = False
+        self._expire = expire
+        self._call: IDelayedCall | None = reactor.callLater(seconds, self._run)
+        self._reactor = reactor
+
+    def touch(self) -> None:
+        """Begin again; also after a `stop`."""
+        if self._call is not None and self._call.active():
+            self._call.reset(self.seconds)
+        elif not self.expired:
+            self._call = self._reactor.callLater(self.seconds, self._run)
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+
+    def _run(self) -> None:
+        self.expired = True
+        self._expire()
+
+
+class BodyReader(Protocol):
+    """Gives an answer's body to *collect*, piece by piece; `done` fires at its end.
+
+    *progress* is called with True when the network is waited for, with False while *collect* works.
+    """
+
+    def __init__(self, collect: Collector, progress: Callable[[bool], None]) -> None:
+        self.done: Deferred[None] = Deferred(self._cancelled)
+        self._collect = collect
+        self._progress = progress
+        self._pieces: deque[bytes] = deque()
+        self._draining = False
+        self._end: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep *data* until its turn."""
+        self._pieces.append(data)
+        if not self._draining:
+            self._draining = True
+            Deferred.fromCoroutine(self._drain()).addErrback(self._fail)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Note the end; it is told once every piece was collected."""
+        self._end = reason
+        if not self._draining:
+            self._finish()
+
+    async def _drain(self) -> None:
+        paused = False
+        while self._pieces:
+            waiting = self._collect(self._pieces.popleft())
+            if waiting is None:
+                continue
+            if not paused:
+                paused = True
+                self._progress(False)
+                self._producer().pauseProducing()
+            await waiting
+        self._draining = False
+        self._progress(True)
+        if self._end is not None:
+            self._finish()
+        elif paused:
+            self._producer().resumeProducing()
+
+    def _finish(self) -> None:
+        assert self._end is not None
+        if self.done.called:
+            return
+        if isinstance(self._end.value, ResponseDone):
+            self.done.callback(None)
+        else:
+            self.done.errback(self._end)
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.done.called:
+            self.done.errback(failure)
+        self._abort()
+
+    def _cancelled(self, _done: Deferred[None]) -> None:
+        self._pieces.clear()
+        self._abort()
+
+    def _abort(self) -> None:
+        producer = self._producer()
+        producer.resumeProducing()
+        producer.stopProducing()
+
+    def _producer(self) -> IPushProducer:
+        # What twisted.web gives as an answer's transport is a push producer, though it doesn't say so.
+        return cast(IPushProducer, self.transport)
+
+
+@implementer(IBodyProducer)
+class BodyWriter:
+    """Writes *chunks*, *length* bytes in all, as fast as the connection takes them.
+
+    ValueError where they are more or fewer.
+    """
+
+    def __init__(self, length: int, chunks: AsyncIterator[bytes], progress: Callable[[], None]) -> None:
+        self.length = length
+        self._chunks = chunks
+        self._progress = progress
+        self._resumed: Deferred[None] | None = None
+        self._writing: Deferred[None] | None = None
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Begin; the Deferred fires when all is written."""
+        self._writing = Deferred.fromCoroutine(self._write(consumer))
+        return self._writing
+
+    def pauseProducing(self) -> None:
+        """Write no more for now."""
+        if self._resumed is None:
+            self._resumed = Deferred()
+
+    def resumeProducing(self) -> None:
+        """Write on."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    def stopProducing(self) -> None:
+        """Write nothing more, ever."""
+        if self._writing is not None:
+            self._writing.addErrback(lambda _failure: None)
+            self._writing.cancel()
+
+    async def _write(self, consumer: IConsumer) -> None:
+        missing = self.length
+        async for chunk in self._chunks:
+            missing -= len(chunk)
+            if missing < 0:
+                break
+            if self._resumed is not None:
+                await self._resumed
+            self._progress()
+            consumer.write(chunk)
+        if missing:
+            raise ValueError(f"{'more' if missing < 0 else 'fewer'} than the {self.length} bytes that were to be sent")
