@@ -148,7 +148,7 @@ def _as_cli_error(invocation: Invocation, error: BaseException) -> CliError:
 def _expected(invocation: Invocation, error: BaseException) -> CliError | None:
     """Return what to say of the other rooms' errors, whose messages are for people."""
     if _is(error, "clustersh.wire.problems", "ProblemError"):
-        return from_problem(error.problem)  # type: ignore[attr-defined]
+        return _of_running(invocation, from_problem(error.problem))  # type: ignore[attr-defined]
     if _is(error, "clustersh.rest_client", "Unreachable"):
         status = NOTHING_RAN if invocation.started is False else UNCERTAIN
         hints = (error.hint,) if error.hint else ()  # type: ignore[attr-defined]
@@ -160,6 +160,14 @@ def _expected(invocation: Invocation, error: BaseException) -> CliError | None:
     if _is(error, "clustersh.config", "ConfigError") or _is(error, "clustersh.home", "HomeError"):
         return CliError(str(error))
     return None
+
+
+def _of_running(invocation: Invocation, error: CliError) -> CliError:
+    """Return *error*, which says that its own request started nothing, as one of a command that runs or may run."""
+    if invocation.started is not False and error.status == NOTHING_RAN:
+        error.status, error.started = UNCERTAIN, invocation.started
+        error.uuid = error.uuid or invocation.uuid
+    return error
 
 
 def _is(error: BaseException, module: str, name: str) -> bool:

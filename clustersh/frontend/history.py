@@ -1,0 +1,112 @@
+"""``clustersh history``: what was run, newest first, from the coordinator's records."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ..cli.commands import Start
+from ..cli.errors import UsageError
+from ..cli.invocation import Invocation
+from ..cli.parser import Parser, reads
+from ..cli.tables import render_table
+from ..rest_client import RestClient
+from ..wire import units
+from ..wire.ids import short
+from ..wire.jobs import State
+from ..wire.rest import Job, JobPage
+from .client import connect
+from .outcome import status_words
+
+DEFAULT_LIMIT = 20
+PAGE = 500
+Query = list[tuple[str, str]]
+
+
+def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``history``."""
+    examples = (
+        "clustersh history ws1",
+        "clustersh history --status failed --since 2h",
+        "clustersh history --client me@laptop --limit 100 --json",
+    )
+    parser = Parser("clustersh history", "List what was run, newest first.", examples)
+    parser.add_argument("machine", nargs="?", default="", metavar="MACHINE", help="only on this machine")
+    parser.add_argument("--limit", type=reads(_count), default=DEFAULT_LIMIT, metavar="N", help="at most N jobs (20)")
+    states = ", ".join(state.value for state in State)
+    parser.add_argument("--status", action="append", default=[], type=reads(_state), metavar="STATUS", help=states)
+    parser.add_argument("--client", default="", metavar="NAME", help="only what this client asked for")
+    parser.add_argument("--since", metavar="TIME", help="only since then: 2h, 3d, 2026-11-20, 2026-11-20T10:31")
+    options = parser.read(invocation, arguments)
+    query = [(name, value) for name in ("machine", "client") if (value := getattr(options, name))]
+    query += [("status", state) for state in sorted({state for states in options.status for state in states})]
+    if options.since:
+        query.append(("since", units.timestamp(_moment(options.since, invocation.now()))))
+    return lambda reactor: history(reactor, invocation, query, options.limit)
+
+
+async def history(reactor: Any, invocation: Invocation, query: Query, limit: int) -> int:
+    """Print at most *limit* of the jobs that *query* selects."""
+    client = await connect(reactor, invocation)
+    page = await _pages(client, query, limit)
+    console = invocation.console
+    if invocation.json:
+        await console.out(msgspec.json.encode(page) + b"\n")
+        return 0
+    headers = ["uuid", "time", "command", "status"]
+    everywhere = not any(name == "machine" for name, _ in query)
+    rows = [_row(job, invocation.now()) + ([job.machine] if everywhere else []) for job in page.jobs]
+    if everywhere:
+        headers.append("machine")
+    await console.out(render_table(headers, rows, console.width))
+    return 0
+
+
+async def _pages(client: RestClient, query: Query, limit: int) -> JobPage:
+    jobs: list[Job] = []
+    before: str | None = None
+    while len(jobs) < limit:
+        paging = [("limit", str(min(limit - len(jobs), PAGE)))]
+        if before is not None:
+            paging.append(("before", before))
+        page = await client.call("GET", "/v1/jobs", answer=JobPage, query=[*query, *paging])
+        jobs += page.jobs
+        before = page.next
+        if before is None or not page.jobs:
+            break
+    return JobPage(tuple(jobs[:limit]), before)
+
+
+def _row(job: Job, now: float) -> list[str]:
+    when = datetime.fromtimestamp(units.parse_timestamp(job.requested))
+    return [short(job.uuid), f"{when:%Y-%m-%d %H:%M:%S}", job.command, status_words(job, now)]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise ValueError(f"{text!r} is no number of jobs: 1 to 1000000")
+    return int(text)
+
+
+def _state(text: str) -> tuple[str, ...]:
+    """Return the states that *text* means: what an agent's restart interrupted has failed, too."""
+    try:
+        state = State(text.strip().lower().replace(" ", "-"))
+    except ValueError:
+        raise ValueError(f"{text!r} is no status: use {', '.join(state.value for state in State)}") from None
+    if state is State.FAILED:
+        return (State.FAILED.value, State.INTERRUPTED.value)
+    return (state.value,)
+
+
+def _moment(text: str, now: float) -> float:
+    try:
+        return now - units.parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UsageError(f"--since {text}: write it like 2h, 3d, 2026-11-20 or 2026-11-20T10:31") from None
