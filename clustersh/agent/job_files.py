@@ -14,7 +14,9 @@ from ..wire.ids import is_run_uuid, uuid_time
 from ..wire.problems import Kind
 from .disk import Disk, explain
 from .output_file import make_job_folder
-from .records import StoredJob, StoreError
+from .output_index import Sizes
+from .output_read import FileOutput, InlineOutput, Output
+from .records import JobEnd, StoredJob, StoreError
 
 
 class JobFiles:
@@ -70,6 +72,12 @@ class JobFiles:
             if self.load(job.uuid).end == job.end:
                 return
         self.write(job)
+
+    def output(self, uuid: str, end: JobEnd) -> Output:
+        """Return the ended job's output, to be read."""
+        if end.inline:
+            return InlineOutput(end.data, end.runs)
+        return FileOutput(self.of(uuid), Sizes(end.output.stdout_bytes, end.output.stderr_bytes))
 
     def make_durable(self, uuids: list[str]) -> None:
         """Put the ``job.json`` of each job on the disk. Raises OSError."""

@@ -7,8 +7,7 @@ thread; whatever waits for a disk does so in the store's own threads.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,17 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from ..group_commit import GroupCommit
-from ..home import private_folder, read_json, write_json
 from ..wire.jobs import Outcome, OutputSummary
 from ..wire.link import MAX_CHUNK, Ended, Witness
 from ..wire.output import Stream
 from ..wire.problems import Kind
 from .disk import Disk, SpaceWatch
+from .filing import Filing
 from .job_files import JobFiles
 from .journal import Item, Journal
 from .open_jobs import OpenJob, replay
 from .output_file import GrowingOutput
-from .output_index import Sizes
-from .output_read import FileOutput, InlineOutput, Output, Part, read_head, tail_window
+from .output_read import InlineOutput, Output, Part, read_head, tail_window
 from .output_recovery import recover
 from .output_writer import OutputWriter
 from .records import (
@@ -47,6 +45,7 @@ from .records import (
     StoredJob,
     StoreError,
 )
+from .store_folder import open_folder
 
 THREADS = 4
 
@@ -67,12 +66,6 @@ class OutputPart(msgspec.Struct, frozen=True):
     ended: bool
 
 
-class _StoreFile(msgspec.Struct, frozen=True):
-    """``store.json``."""
-
-    id: str
-
-
 class JobStore:
     """The jobs in *folder*. *now* gives wall-clock seconds; *reserve* is the free space (bytes) that output leaves."""
 
@@ -89,8 +82,7 @@ class JobStore:
         self._commits: GroupCommit[Item, None] = GroupCommit(reactor, "journal", self._journal.append)
         self._pool = ThreadPool(0, THREADS, name="job-store")
         self._jobs: dict[str, OpenJob] = {}
-        self._unwritten: dict[str, OpenJob] = {}
-        self._writing: Deferred[None] | None = None
+        self._filing = Filing(self._files, self._in_thread, self._let_go)
         self._settling: Deferred[None] | None = None
         self._opened = False
         self._store_id = ""
@@ -107,18 +99,15 @@ class JobStore:
         """
         self._pool.start()
         try:
-            entries = await self._in_thread(self._open_files)
+            self._store_id, entries = await self._in_thread(open_folder, self._folder, self._files, self._journal)
             self._jobs = replay(entries)
             ended = [job for job in self._jobs.values() if job.end is not None]
-            damaged = await self._in_thread(self._write_all, self._files.repair, [job.stored() for job in ended])
+            await self._filing.repair(ended)
         except BaseException:
             self._pool.stop()
             raise
         self._opened = True
         for job in ended:
-            job.written = job.uuid not in damaged
-            if not job.written:
-                self._unwritten[job.uuid] = job
             self._let_go(job)
         self._commits.start()
         await self._commits.in_thread(self._journal.tidy)
@@ -129,9 +118,9 @@ class JobStore:
         if not self._opened:
             return
         self._opened = False
-        for busy in (self._writing, self._settling):
-            if busy is not None:
-                await busy
+        await self._filing.idle()
+        if self._settling is not None:
+            await self._settling
         await self._commits.stop()
         self._pool.stop()
         self._journal.close()
@@ -189,7 +178,7 @@ class JobStore:
         end = JobEnd(outcome, at=self._now())
         job = OpenJob(uuid, end=end)
         await self._add(job, RefusedEntry(uuid, end, witness))
-        self._write_soon(job)
+        self._filing.add(job)
         return Ended(uuid, outcome)
 
     def has(self, uuid: str) -> bool:
@@ -216,7 +205,7 @@ class JobStore:
         head = Part(end.data, end.runs)
         if not end.inline:
             try:
-                head = await self._in_thread(read_head, self._ended_output(uuid, end))
+                head = await self._in_thread(read_head, self._files.output(uuid, end))
             except StoreError as error:
                 _log.warn("job {uuid}: {reason}", uuid=uuid, reason=str(error))
         return Ended(uuid, end.outcome, end.output, end.duration_s, head.data, head.runs)
@@ -268,19 +257,6 @@ class JobStore:
         return self._space.problem()
 
     # -- the journal
-
-    def _open_files(self) -> list[Entry]:
-        private_folder(self._folder)
-        path = self._folder / "store.json"
-        stored = read_json(path, _StoreFile)
-        whole = self._files.folder.is_dir() and self._journal.exists
-        private_folder(self._files.folder)
-        entries = self._journal.open()
-        if stored is None or not whole:
-            stored = _StoreFile(secrets.token_hex(16))
-            write_json(path, stored)
-        self._store_id = stored.id
-        return entries
 
     async def _add(self, job: OpenJob, entry: Entry) -> None:
         """Make a new job known: at once to those who ask, and durably when this returns."""
@@ -345,34 +321,7 @@ class JobStore:
         await self._append(job.uuid, EndedEntry(job.uuid, end))
         job.end, job.writer = end, None
         job.tell_readers()
-        self._write_soon(job)
-
-    def _write_soon(self, job: OpenJob) -> None:
-        """Write the job's ``job.json``; the journal has it until then. What failed earlier is tried again."""
-        self._unwritten[job.uuid] = job
-        if self._writing is None:
-            self._writing = Deferred.fromCoroutine(self._write_jobs())
-
-    async def _write_jobs(self) -> None:
-        failed: set[str] = set()
-        while waiting := [job for job in self._unwritten.values() if job.uuid not in failed]:
-            failed |= await self._in_thread(self._write_all, self._files.write, [job.stored() for job in waiting])
-            for job in waiting:
-                if job.uuid not in failed:
-                    del self._unwritten[job.uuid]
-                    job.written = True
-                    self._let_go(job)
-        self._writing = None
-
-    def _write_all(self, write: Callable[[StoredJob], None], jobs: Sequence[StoredJob]) -> set[str]:
-        failed: set[str] = set()
-        for job in jobs:
-            try:
-                write(job)
-            except OSError as error:
-                failed.add(job.uuid)
-                _log.warn("job {uuid} can't be filed yet: {reason}", uuid=job.uuid, reason=str(error))
-        return failed
+        self._filing.add(job)
 
     def _let_go(self, job: OpenJob) -> None:
         """Forget a job of which nothing more is to be done: its ``job.json`` has it."""
@@ -390,12 +339,7 @@ class JobStore:
             return InlineOutput(b"", b""), False
         end = (await self.get(uuid)).end
         assert end is not None
-        return self._ended_output(uuid, end), True
-
-    def _ended_output(self, uuid: str, end: JobEnd) -> Output:
-        if end.inline:
-            return InlineOutput(end.data, end.runs)
-        return FileOutput(self._files.of(uuid), Sizes(end.output.stdout_bytes, end.output.stderr_bytes))
+        return self._files.output(uuid, end), True
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, function, *args)
