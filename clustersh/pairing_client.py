@@ -1,54 +1,235 @@
-"""The asking side of a pairing: `clustersh login` and `clusteragent enroll`."""
+"""The asking side of a pairing: `clustersh login` and `clusteragent enroll`.
+
+The key is made once and kept, so that asking again keeps the name. What was asked waits in ``pending.json`` until it is
+answered, so that asking again while it is pending gives the same code.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hmac
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
-from .address import Address
-from .rest_client import RestClient
-from .trust.credentials import Credentials
-from .trust.identity import Role
-from .trust.pairing import PairingCode
+from .home import HomeError, private_folder, read_json, write_json
+from .rest_client import RestClient, Unreachable
+from .trust import keys
+from .trust.credentials import KEY_FILE, Credentials, check_validity
+from .trust.errors import MissingCredentialsError, PairingError
+from .trust.identity import Identity, Role, certificate_sha256
+from .trust.pairing import NONCE_BYTES, PairingCode, commitment, make_request, new_nonce, transcript_hash
+from .wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus
+from .wire.problems import Kind, ProblemError
+from .wire.rest import MAX_WAIT_S
+
+PENDING_FILE = "pending.json"
+_RETRY_S = 2.0
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """``pending.json``: all that the code is made of, but not the key."""
+
+    address: str
+    role: Role
+    name: str
+    id: str
+    host: str
+    request: bytes
+    ca: bytes
+    client_nonce: bytes
+    server_nonce: bytes
+
+    @property
+    def code(self) -> PairingCode:
+        """What the admin types, and the digits to compare."""
+        return PairingCode.of(
+            transcript_hash(self.role, self.request, self.ca, self.client_nonce, self.server_nonce),
+        )
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A pairing under way: what to show. *host* is where to run the approval, as the coordinator says."""
+    """A pairing under way: what to show. *host* is where to run the approval, as the coordinator says.
+
+    *approved*: nobody needs to be asked (an open enrollment, or it was approved in the meantime).
+    """
 
     code: PairingCode
     host: str
     name: str
     resumed: bool
+    approved: bool
+
+
+class PairingEndedError(PairingError):
+    """The request is gone: refused, or not approved in time. Asking again makes a new code."""
+
+
+def read_pending(folder: Path) -> Pending | None:
+    """Return what is still to be answered; None where nothing is, or it can't be read."""
+    with contextlib.suppress(HomeError):
+        return read_json(folder / PENDING_FILE, Pending)
+    return None
+
+
+def forget_pending(folder: Path) -> None:
+    """Ask no more for what was asked."""
+    (folder / PENDING_FILE).unlink(missing_ok=True)
 
 
 class Pairing:
-    """One program's pairing, kept in *folder* until it is done, so that asking again gives the same code.
+    """One program's pairing with the coordinator of *client* (plain HTTP or TLS), kept in *folder* until it is done.
 
-    Raises TrustError (a message for people), ProblemError and Unreachable.
+    *ca_sha256* (hex, or empty) pins the CA certificate. *now* is the wall clock. Raises TrustError, whose message is
+    for people, ProblemError and Unreachable.
     """
 
     def __init__(
         self,
+        reactor: IReactorTime,
         client: RestClient,
-        address: Address,
         folder: Path,
         role: Role,
         *,
         ca_sha256: str = "",
-        clock: Callable[[], float],
+        now: Callable[[], float] = time.time,
     ) -> None:
-        raise NotImplementedError
+        self._reactor = reactor
+        self._client = client
+        self._folder = folder
+        self._role = role
+        self._pin = ca_sha256.replace(":", "").lower()
+        self._now = now
 
     async def start(self, name: str) -> Started:
-        """Ask to be *name*, or take up what was asked before and is still pending."""
-        raise NotImplementedError
+        """Ask to be called *name*, or take up what was asked before and is still pending."""
+        kept = read_pending(self._folder)
+        if kept is not None and (kept.address, kept.role, kept.name) == (self._address, self._role, name):
+            self._check_pin(_read_ca(kept.ca))
+            with contextlib.suppress(PairingEndedError):
+                progress = await self._progress(kept, 0)
+                return _started(kept, progress, resumed=True)
+        return await self._ask(name)
 
     async def poll(self, wait_s: float = 0.0) -> Credentials | None:
-        """Return the verified credentials, saved in the folder, once approved; None while pending (up to *wait_s*)."""
-        raise NotImplementedError
+        """Return the verified credentials, saved in the folder, once approved; None while pending (up to *wait_s*).
+
+        Raises PairingEndedError where the request is gone.
+        """
+        pending = read_pending(self._folder)
+        if pending is None:
+            raise PairingEndedError("nothing was asked of the coordinator")
+        progress = await self._progress(pending, min(wait_s, MAX_WAIT_S))
+        if progress.status is not PairStatus.APPROVED:
+            return None
+        credentials = self._verified(pending, progress)
+        credentials.save(self._folder)
+        forget_pending(self._folder)
+        return credentials
 
     async def wait(self) -> Credentials:
-        """Poll until approved."""
-        raise NotImplementedError
+        """Poll until approved, through short failures of the network."""
+        deadline = self._reactor.seconds() + PENDING_S
+        while True:
+            try:
+                credentials = await self.poll(MAX_WAIT_S)
+            except Unreachable:
+                if self._reactor.seconds() > deadline:
+                    raise
+                await deferLater(self._reactor, _RETRY_S)
+                continue
+            if credentials is not None:
+                return credentials
+
+    @property
+    def _address(self) -> str:
+        return self._client.address.netloc
+
+    async def _ask(self, name: str) -> Started:
+        request = make_request(self._key(), name, self._role)
+        nonce = new_nonce()
+        start = PairStart(self._role.value, request, commitment(nonce))
+        offer = await self._client.call("POST", "/pair", start, answer=PairOffer)
+        self._check_pin(_read_ca(offer.ca))
+        if len(offer.nonce) != NONCE_BYTES:
+            raise PairingError(f"the coordinator's nonce has {len(offer.nonce)} bytes, not {NONCE_BYTES}")
+        progress = await self._client.call("POST", _path(offer.id), PairReveal(nonce), answer=PairProgress)
+        pending = Pending(self._address, self._role, name, offer.id, offer.host, request, offer.ca, nonce, offer.nonce)
+        write_json(self._folder / PENDING_FILE, pending)
+        return _started(pending, progress, resumed=False)
+
+    async def _progress(self, pending: Pending, wait_s: float) -> PairProgress:
+        try:
+            return await self._client.call("GET", _path(pending.id), answer=PairProgress, wait_s=wait_s)
+        except ProblemError as error:
+            if error.problem.kind is not Kind.UNKNOWN_PAIRING:
+                raise
+            forget_pending(self._folder)
+            raise PairingEndedError(
+                f"the coordinator did not let {pending.name} in: refused, or not approved within 10 minutes"
+            ) from error
+
+    def _key(self) -> EllipticCurvePrivateKey:
+        private_folder(self._folder)
+        path = self._folder / KEY_FILE
+        try:
+            return keys.load(path)
+        except MissingCredentialsError:
+            key = keys.generate()
+            keys.save(path, key)
+            return key
+
+    def _check_pin(self, ca: x509.Certificate) -> None:
+        found = certificate_sha256(ca)
+        if self._pin and not hmac.compare_digest(found, self._pin):
+            raise PairingError(
+                f"{self._address} is not the coordinator that --ca names (its CA certificate's SHA-256 is {found}): "
+                "it was set up anew, or something stands in between"
+            )
+
+    def _verified(self, pending: Pending, progress: PairProgress) -> Credentials:
+        """Return the credentials that *progress* brings, or raise TrustError: what came must be what was asked for."""
+        key, ca = self._key(), _read_ca(pending.ca)
+        self._check_pin(ca)
+        try:
+            certificate = x509.load_der_x509_certificate(progress.certificate)
+            certificate.verify_directly_issued_by(ca)
+            own = certificate.public_key() == key.public_key()
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+            raise _impostor("it isn't signed by the CA that the code was made of") from error
+        if not own:
+            raise _impostor("it is for another key")
+        identity = Identity.from_certificate(certificate)
+        if (identity.role, identity.name) != (pending.role, pending.name):
+            raise _impostor(f"it is for {identity.role} {identity.name!r}, not for {pending.role} {pending.name!r}")
+        check_validity(certificate, datetime.fromtimestamp(self._now(), UTC), "the certificate that came")
+        return Credentials(key, certificate, ca)
+
+
+def _path(pairing: str) -> str:
+    return f"/pair/{quote(pairing, safe='')}"
+
+
+def _started(pending: Pending, progress: PairProgress, *, resumed: bool) -> Started:
+    approved = progress.status is PairStatus.APPROVED
+    return Started(pending.code, pending.host, pending.name, resumed, approved)
+
+
+def _read_ca(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise PairingError("what answers there shows no CA certificate: it is no coordinator") from error
+
+
+def _impostor(found: str) -> PairingError:
+    return PairingError(f"the certificate that came is not the one that was asked for ({found}): nothing was kept")
