@@ -1,0 +1,33 @@
+"""What this machine says of itself."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import socket
+import sys
+from pathlib import Path
+
+from ..wire.link import Facts
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_SYSTEMS = {"win32": "windows"}
+
+
+def gather(user_home: Path) -> Facts:
+    """Return the facts of this machine and of the user that commands run as."""
+    machine = platform.machine().lower()
+    return Facts(
+        platform=f"{_SYSTEMS.get(sys.platform, sys.platform)}/{_ARCHITECTURES.get(machine, machine)}",
+        hostname=socket.gethostname(),
+        user=_user(),
+        home=str(user_home),
+        python=platform.python_version(),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,195 @@
+"""The agent's end of a link: a WebSocket over mutual TLS, as a thin adapter around `Jobs` and `Reads`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..wire.codec import WireError
+from ..wire.link import (
+    MAX_MESSAGE,
+    PATH,
+    PULSE_S,
+    SUBPROTOCOL,
+    FromAgent,
+    Hello,
+    Pulse,
+    Read,
+    StopRead,
+    Welcome,
+    decode_from_coordinator,
+    encode,
+)
+from .jobs import Jobs
+from .reads import Reads
+from .store import JobStore
+
+PING_S, PONG_S = 10.0, 20.0
+HANDSHAKE_S = 30.0
+WELCOME_S = 30.0
+PROTOCOL_ERROR = 1002
+
+
+class LinkClosed(Exception):
+    """The link ended. *code* is the WebSocket's, *reason* what was said; *welcomed* whether it had worked."""
+
+    def __init__(self, code: int | None, reason: str, *, welcomed: bool, error: BaseException | None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.welcomed = welcomed
+        self.error = error
+
+
+@implementer(IPushProducer)
+class Room:
+    """Knows whether the transport takes more now; control messages don't ask."""
+
+    def __init__(self) -> None:
+        self._paused = False
+        self._waiting: list[Deferred[None]] = []
+
+    async def wait(self) -> None:
+        """Return once the transport takes more."""
+        while self._paused:
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            await waiter
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.called:
+                waiter.callback(None)
+
+    def stopProducing(self) -> None:
+        """The link's end is told elsewhere."""
+
+
+class LinkProtocol(WebSocketClientProtocol):
+    """One link. *closed* fires with its LinkClosed when it has ended, however that was."""
+
+    _logger = Logger()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed: Deferred[LinkClosed] = Deferred()
+        self._welcomed = False
+        self._lost: BaseException | None = None
+        self._room = Room()
+        self._reads: Reads | None = None
+        self._welcome_limit: Any = None
+        self._pulse = LoopingCall(self._send_pulse)
+
+    def onOpen(self) -> None:
+        context: LinkFactory = self.factory
+        self._pulse.clock = context.timer
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.registerProducer(self._room, True)
+        self._reads = Reads(context.timer, context.store, self.tell, self._room.wait)
+        self._welcome_limit = context.timer.callLater(WELCOME_S, self.hang_up, "no welcome came")
+        self.tell(context.hello())
+        context.jobs.link_up(self.tell)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        try:
+            if not isBinary:
+                raise WireError("frames are binary")
+            message = decode_from_coordinator(payload)
+        except WireError as error:
+            self._logger.error("the coordinator sent what can't be read: {reason}", reason=str(error))
+            self.sendClose(PROTOCOL_ERROR, "that message can't be")
+            return
+        assert self._reads is not None
+        if isinstance(message, Read):
+            self._reads.read(message)
+        elif isinstance(message, StopRead):
+            self._reads.stop(message.request)
+        else:
+            if isinstance(message, Welcome):
+                self._take_up(message)
+            self.factory.jobs.received(message)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if self._welcome_limit is not None and self._welcome_limit.active():
+            self._welcome_limit.cancel()
+        if self._pulse.running:
+            self._pulse.stop()
+        self.factory.jobs.link_down(self.tell)
+        if self._reads is not None:
+            self._reads.stop_all()
+        if not self.closed.called:
+            self.closed.callback(LinkClosed(code, reason or "", welcomed=self._welcomed, error=self._lost))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = reason.value
+        super().connectionLost(reason)
+
+    def tell(self, message: FromAgent) -> None:
+        """Send *message* now; on a link that is closing it is dropped."""
+        if self.state == self.STATE_OPEN:
+            self.sendMessage(encode(message), isBinary=True)
+
+    def hang_up(self, reason: str) -> None:
+        """Close the link."""
+        self.sendClose(1000, reason)
+
+    def _take_up(self, message: Welcome) -> None:
+        self._welcomed = True
+        if self._welcome_limit.active():
+            self._welcome_limit.cancel()
+        if not self._pulse.running:
+            self._pulse.start(PULSE_S, now=False)
+        self.factory.on_welcome(message)
+
+    def _send_pulse(self) -> None:
+        self.tell(Pulse(self.factory.clock()))
+
+
+class LinkFactory(WebSocketClientFactory):
+    """Makes the adapters, for the coordinator at *netloc*. *hello* makes the first message of each link."""
+
+    protocol = LinkProtocol
+
+    def __init__(
+        self,
+        reactor: Any,
+        netloc: str,
+        *,
+        jobs: Jobs,
+        store: JobStore,
+        hello: Callable[[], Hello],
+        clock: Callable[[], float],
+        on_welcome: Callable[[Welcome], None],
+    ) -> None:
+        super().__init__(f"wss://{netloc}{PATH}", protocols=[SUBPROTOCOL], reactor=reactor)
+        self.noisy = False
+        self.timer = reactor
+        self.jobs = jobs
+        self.store = store
+        self.hello = hello
+        self.clock = clock
+        self.on_welcome = on_welcome
+        self.setProtocolOptions(
+            maxFramePayloadSize=MAX_MESSAGE,
+            maxMessagePayloadSize=MAX_MESSAGE,
+            autoPingInterval=PING_S,
+            autoPingTimeout=PONG_S,
+            openHandshakeTimeout=HANDSHAKE_S,
+            failByDrop=False,
+            tcpNoDelay=True,
+        )

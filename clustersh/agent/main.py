@@ -1,0 +1,41 @@
+"""``clusteragent``: without a command the service in the foreground, else one of its commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ..cli.commands import Command, Start, prepare_command
+from ..cli.invocation import Invocation
+from ..cli.program import run_program
+
+ABOUT = "Runs commands on this machine, for its coordinator. Without a command: the service, in the foreground."
+COMMANDS = {
+    "enroll": Command("clustersh.agent.enroll:prepare", "ask a coordinator to take this machine in"),
+    "status": Command("clustersh.agent.status:prepare", "whether the agent runs here and is connected"),
+}
+_ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
+
+
+def choose(invocation: Invocation) -> Start:
+    """Return the start of the command that *invocation* names."""
+    # Without a command it is the service, which `main` starts; what is left to say then is how that is.
+    return prepare_command(invocation, COMMANDS, COMMANDS["status"], ABOUT)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    words = sys.argv[1:]
+    if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):
+        run_program("clusteragent", choose)
+    _run_service(words)
+
+
+def _run_service(words: list[str]) -> NoReturn:
+    from twisted.scripts.twistd import run
+
+    # In the user's home, so that commands, which run there, inherit it.
+    sys.argv = ["clusteragent", "--nodaemon", "--pidfile=", f"--rundir={Path.home()}", "clusteragent", *words]
+    run()
+    raise SystemExit(0)

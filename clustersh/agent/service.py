@@ -1,0 +1,245 @@
+"""The agent's composition root: everything is made and put together here."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .. import __version__
+from ..blobs import BlobStore
+from ..clocks import boot_clock
+from ..config import AgentConfig
+from ..home import HomeError, ServiceLock, private_folder
+from ..rest_client import RestClient
+from ..trust.errors import TrustError
+from ..trust.tls import load_client_policy
+from ..wire.link import Hello, Start, Welcome
+from ..wire.problems import ProblemError
+from . import facts
+from .backoff import Backoff, Change, local_addresses
+from .connector import Connector
+from .environment import for_job, read_environment
+from .executors import ExecutorError, choose
+from .fetch import BlobFetcher
+from .jobs import Jobs
+from .link import LinkFactory
+from .process import keep_descriptors_private
+from .records import StoredJob
+from .runner import Machinery, Runner
+from .state import StatusFile, load_identity
+from .store import JobStore
+from .tree import Tree, TreeEnder, boot_id, created
+from .workspace import Workspaces
+
+CONNECT_S = 20.0
+STATUS_S = 1.0
+_EXPECTED = (HomeError, TrustError, ProblemError, ExecutorError)
+
+
+class AgentService(Service):
+    """The agent whose state is in *folder*. What keeps it from starting is told in one line and stops the reactor."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, folder: Path, config: AgentConfig, environ: Mapping[str, str]) -> None:
+        self._reactor = reactor
+        self._folder = folder
+        self._config = config
+        self._environ = environ
+        self._lock = ServiceLock(folder)
+        self._started: Deferred[None] | None = None
+        self._agent: Agent | None = None
+        self.problem = ""
+
+    def startService(self) -> None:
+        """Begin; a failure comes later, as `problem`."""
+        super().startService()
+        self._started = Deferred.fromCoroutine(self._start())
+        self._started.addErrback(self._give_up)
+
+    def stopService(self) -> Deferred[None]:
+        """End the jobs, report them, and leave."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _start(self) -> None:
+        self._lock.take()
+        try:
+            keep_descriptors_private()
+            self._agent = Agent(self._reactor, self._folder, self._config)
+            await self._agent.start(self._environ)
+            self._lock.announce(self._agent.identity.coordinator, __version__)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def _stop(self) -> None:
+        started, self._started = self._started, None
+        if started is not None and not started.called:
+            started.cancel()
+        elif started is not None and not self.problem:
+            if self._agent is not None:
+                await self._agent.stop()
+            self._lock.release()
+
+    def _give_up(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        self.problem = failure.getErrorMessage()
+        if failure.check(*_EXPECTED) is None:
+            self._log.failure("the agent can't start", failure)
+        else:
+            self._log.critical("the agent can't start: {reason}", reason=self.problem)
+        if self._reactor.running:
+            self._reactor.stop()
+
+
+class Agent:
+    """The running parts. Raises HomeError and TrustError where this machine is not enrolled."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, folder: Path, config: AgentConfig) -> None:
+        self._reactor = reactor
+        self._folder = folder
+        self._config = config
+        self.identity = load_identity(folder)
+        self._policy = load_client_policy(folder, datetime.now(UTC))
+        self._client = RestClient(reactor, self.identity.address, self._policy)
+        self._store = JobStore(reactor, folder, reserve=config.reserve, now=time.time)
+        self._ender = TreeEnder(reactor, self._in_thread, config.grace)
+        self._boot_id = boot_id()
+        self._user_home = Path.home()
+        self._facts = facts.gather(self._user_home)
+        self._instance = secrets.token_hex(8)
+        self._status = StatusFile(folder)
+        self._status_writer = LoopingCall(self._write_status)
+        self._status_writer.clock = reactor
+        self._problem = "it has only begun"
+
+    async def start(self, environ: Mapping[str, str]) -> None:
+        """Open the store, end what an earlier agent left, and begin to serve."""
+        left = await self._store.open()
+        try:
+            base = await read_environment(self._reactor, self._config.environment, environ, self._ender)
+            self._jobs = await self._make_jobs(environ, base)
+        except BaseException:
+            await self._store.close()
+            raise
+        self._jobs.recover(left)
+        self._connector = self._make_connector()
+        self._connector.start()
+        self._log.info(
+            "the agent of {machine} runs; its coordinator is {address}",
+            machine=self.identity.machine,
+            address=self.identity.coordinator,
+        )
+        self._status_writer.start(STATUS_S)
+
+    async def stop(self) -> None:
+        """End the jobs, tell their outcomes while there is a link, and close everything."""
+        self._status_writer.stop()
+        await self._jobs.stop()
+        await self._connector.stop()
+        await self._client.close()
+        await self._store.close()
+        self._status.remove()
+
+    async def _make_jobs(self, environ: Mapping[str, str], base: Mapping[str, str]) -> Jobs:
+        cache = BlobStore(private_folder(self._folder / "blobs"), self._config.blob_quota)
+        fetcher = BlobFetcher(self._reactor, self._client, cache, self.identity.machine, self._in_thread)
+        workspaces = Workspaces(self._folder / "work", self._user_home, fetcher, self._in_thread)
+        await self._in_thread(workspaces.remove_leftovers)
+
+        def environment(start: Start) -> dict[bytes, bytes]:
+            return for_job(base, start.uuid, self.identity.machine, start.env)
+
+        machinery = Machinery(
+            self._reactor,
+            self._in_thread,
+            choose(environ),
+            environment,
+            workspaces,
+            self._ender,
+            self.identity.machine,
+            self._boot_id,
+        )
+
+        def make_job(start: Start) -> Runner:
+            return Runner(machinery, start, lambda pressure: self._store.output(start.uuid, pressure))
+
+        return Jobs(
+            self._reactor,
+            self._store,
+            clock=boot_clock,
+            now=time.time,
+            make_job=make_job,
+            end_leftovers=self._end_leftovers,
+        )
+
+    async def _end_leftovers(self, job: StoredJob) -> bool:
+        """End what is left of *job*: by its mark in the environment, and by its session if that is still the same."""
+        tree = Tree(job.uuid, self.identity.machine)
+        mark = job.mark
+        if mark is not None and mark.boot_id == self._boot_id and created(mark.pid) == mark.created:
+            tree = tree._replace(leader=mark.pid, created=mark.created)
+        return await self._ender.end(tree)
+
+    def _make_connector(self) -> Connector:
+        address = self.identity.address
+        factory = LinkFactory(
+            self._reactor,
+            address.netloc,
+            jobs=self._jobs,
+            store=self._store,
+            hello=self._hello,
+            clock=boot_clock,
+            on_welcome=self._welcomed,
+        )
+        plain = HostnameEndpoint(self._reactor, address.host, address.port, timeout=CONNECT_S)
+        return Connector(
+            self._reactor,
+            wrapClientTLS(self._policy.creator, plain),
+            factory,
+            address,
+            Backoff(self._config.reconnect_max),
+            Change(boot_clock, time.monotonic, local_addresses),
+            self._say,
+        )
+
+    def _hello(self) -> Hello:
+        return Hello(
+            version=__version__,
+            instance=self._instance,
+            store=self._store.store_id,
+            clock=boot_clock(),
+            facts=self._facts,
+        )
+
+    def _welcomed(self, message: Welcome) -> None:
+        self._connector.welcomed()
+
+    def _say(self, problem: str) -> None:
+        self._problem = problem
+        self._write_status()
+
+    def _write_status(self) -> None:
+        try:
+            self._status.write(self._problem, self._jobs.running)
+        except OSError as error:
+            self._log.warn("can't write the status: {reason}", reason=error.strerror)
+
+    def _in_thread(self, function: Any, *words: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *words)

@@ -1,0 +1,163 @@
+"""The folders of jobs on this machine: the files that came with a job, its script, and where it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from ..blobs import BlobStore
+from ..home import private_folder
+from ..rest_client import Unreachable
+from ..wire.codec import WireError
+from ..wire.files import MAX_MANIFEST, EntryKind, Manifest, decode_manifest
+from ..wire.jobs import MAX_SCRIPT, BlobRef
+from ..wire.link import Start
+from ..wire.problems import ProblemError
+from .executors import Task
+from .fetch import BlobFetcher, InThread
+from .files import FilesError, remove_tree, unpack
+
+_AT_ONCE = 4
+_KEEP = "keep"
+
+log = Logger()
+
+
+class WorkspaceError(Exception):
+    """The job can't be given what it needs, so it doesn't start; the message says why."""
+
+
+class Workspaces:
+    """Makes a workspace a job in *folder*. *user_home* is where commands run unless told otherwise."""
+
+    def __init__(self, folder: Path, user_home: Path, fetcher: BlobFetcher, in_thread: InThread) -> None:
+        self.folder = folder
+        self.user_home = user_home
+        self.fetcher = fetcher
+        self.in_thread = in_thread
+
+    def of(self, start: Start, wanted: Callable[[], bool]) -> Workspace:
+        """Return the workspace of a job; *wanted* says whether it may still start."""
+        return Workspace(self, start, wanted)
+
+    def remove_leftovers(self, but: frozenset[str] = frozenset()) -> None:
+        """Remove what an agent that was killed left, but the jobs in *but* and what was asked to be kept. Blocks."""
+        if not self.folder.is_dir():
+            return
+        for leftover in self.folder.iterdir():
+            if leftover.name not in but and not (leftover / _KEEP).exists():
+                _remove(leftover)
+
+
+class Workspace:
+    """One job's folders, under ``work/<uuid>/``: its files (``files/``), and what its executor writes."""
+
+    def __init__(self, workspaces: Workspaces, start: Start, wanted: Callable[[], bool]) -> None:
+        self._all = workspaces
+        self._start = start
+        self._wanted = wanted
+        self._folder = workspaces.folder / start.uuid
+
+    async def prepare(self) -> Task:
+        """Fetch and unpack what the job needs; return what its executor is to run. Raises WorkspaceError, Abandoned."""
+        script = self._start.command.script
+        pins = [blob for blob in (script, self._start.files) if blob is not None]
+        cache = self._all.fetcher.cache
+        for blob in pins:
+            cache.pin(blob.sha256)
+        try:
+            script_content = None if script is None else await self._fetch_small(script, MAX_SCRIPT, "script")
+            if self._start.files is not None:
+                await self._unpack(self._start.files)
+        except (ProblemError, FilesError, WireError) as error:
+            raise WorkspaceError(f"its files can't be put in place: {error}") from error
+        except Unreachable as error:
+            raise WorkspaceError(f"its files can't be fetched: {error.message}") from error
+        except OSError as error:
+            raise WorkspaceError(f"its files can't be put in place: {error.strerror}") from error
+        finally:
+            for blob in pins:
+                cache.unpin(blob.sha256)
+        cwd = await self._all.in_thread(self._working_directory)
+        return Task(self._start.command, cwd, self._folder, script_content)
+
+    async def remove(self) -> None:
+        """Remove the job's folders, unless it asked to keep its files."""
+        if not (self._start.keep_files and self._start.files is not None):
+            await self._all.in_thread(_remove, self._folder)
+
+    def _working_directory(self) -> Path:
+        """Return where the command runs, checked: a relative directory lies under its files, or else its home."""
+        base = self._all.user_home if self._start.files is None else self._files
+        asked = Path(self._start.cwd) if self._start.cwd else base
+        try:
+            path = base / (asked.expanduser() if self._start.cwd.startswith("~") else asked)
+            is_there = path.is_dir()
+        except RuntimeError as error:
+            raise WorkspaceError(f"no such user: {self._start.cwd}") from error
+        except OSError as error:
+            raise WorkspaceError(f"can't use the directory {asked}: {error.strerror}") from error
+        if not is_there:
+            raise WorkspaceError(f"no such directory: {path}")
+        if not os.access(path, os.X_OK):
+            raise WorkspaceError(f"not allowed to enter the directory {path}")
+        return path
+
+    @property
+    def _files(self) -> Path:
+        return self._folder / "files"
+
+    async def _fetch_small(self, blob: BlobRef, limit: int, what: str) -> bytes:
+        if blob.size > limit:
+            raise WireError(f"the {what} is over {limit} bytes")
+        await self._all.fetcher.fetch(self._start.uuid, blob, self._wanted)
+        content: bytes = await self._all.in_thread(lambda: self._all.fetcher.cache.path(blob.sha256).read_bytes())
+        return content
+
+    async def _unpack(self, files: BlobRef) -> None:
+        content = await self._fetch_small(files, MAX_MANIFEST, "list of files")
+        manifest: Manifest = await self._all.in_thread(decode_manifest, content)
+        sizes = {entry.sha256: entry.size for entry in manifest.entries if entry.kind is EntryKind.FILE}
+        blobs = [BlobRef(sha256, size) for sha256, size in sizes.items()]
+        cache: BlobStore = self._all.fetcher.cache
+        for blob in blobs:
+            cache.pin(blob.sha256)
+        try:
+            await self._fetch_all(blobs)
+            await self._all.in_thread(self._place, manifest, cache)
+        finally:
+            for blob in blobs:
+                cache.unpin(blob.sha256)
+
+    async def _fetch_all(self, blobs: list[BlobRef]) -> None:
+        """Fetch *blobs*, a few at a time; the first failure ends them all."""
+        todo = iter(blobs)
+        failed: list[Exception] = []
+
+        async def fetch_some() -> None:
+            for blob in todo:
+                try:
+                    await self._all.fetcher.fetch(self._start.uuid, blob, lambda: self._wanted() and not failed)
+                except Exception as error:
+                    failed.append(error)
+
+        await gatherResults([Deferred.fromCoroutine(fetch_some()) for _ in range(_AT_ONCE)])
+        if failed:
+            raise failed[0]
+
+    def _place(self, manifest: Manifest, cache: BlobStore) -> None:
+        private_folder(self._files)
+        if self._start.keep_files:
+            (self._folder / _KEEP).touch(mode=0o600)
+        unpack(manifest, self._files, cache.path)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        remove_tree(folder)
+    except FilesError as error:
+        log.warn("a job's files stay behind: {reason}", reason=str(error))
