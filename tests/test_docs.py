@@ -1,0 +1,60 @@
+"""What the documentation says of the code is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from clustersh import config
+from clustersh.wire import units
+
+from .conftest import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "packaging").glob("*.md")])
+ROW = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| .+ \| .+ \|$", re.MULTILINE)
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Section to key to default, as docs/configuration.md has them."""
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:]
+    titles, bodies = sections[::2], sections[1::2]
+    named = {title.strip("`[]"): dict(ROW.findall(body)) for title, body in zip(titles, bodies, strict=True)}
+    return {title: rows for title, rows in named.items() if rows}
+
+
+def test_every_section_and_key_is_documented_and_no_other() -> None:
+    real = {name: set(kind.__struct_fields__) for name, kind in get_type_hints(config.Config).items()}
+    assert {name: set(rows) for name, rows in documented().items()} == real
+
+
+@pytest.mark.parametrize(("section", "key"), [(name, key) for name, rows in documented().items() for key in rows])
+def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
+    shown = documented()[section][key]
+    default = getattr(getattr(config.Config(), section), key)
+    if default is None:
+        assert shown == "none"
+        return
+    text = shown.strip("`")
+    if text == "[]":
+        assert default == ()
+        return
+    read = {config.Duration: units.parse_duration, config.Size: units.parse_size}.get(type(default), str)
+    assert read(text.strip('"')) == default
+
+
+def test_the_documented_example_is_read(tmp_path: Path) -> None:
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "config.toml").write_text(example)
+    assert config.load(tmp_path).agent.environment == "service"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
