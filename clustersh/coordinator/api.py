@@ -72,7 +72,9 @@ class Route(NamedTuple):
 
     @property
     def limit(self) -> int:
-        """The bytes that its body may have in memory."""
+        """The bytes that its body may have in memory; a call that takes none may still be sent ``{}``."""
+        if self.body is None:
+            return 16
         if isinstance(self.body, Bytes):
             return self.body.limit
         return MAX_STRANGER_BODY if self.roles is None else MAX_BODY
@@ -111,8 +113,8 @@ class Api:
         """See that the caller may send a body of *size* bytes (None: chunked), and set where it goes."""
         route, parts = self._match(request)
         self._admit(request, route)
-        if route.body is None:
-            raise ProblemError(Kind.BAD_REQUEST, "this call takes no body")
+        if route.method == "GET":
+            raise _no_body()
         if isinstance(route.body, Pieces):
             if size is None:
                 raise ProblemError(Kind.BAD_REQUEST, "say how long the body is (Content-Length)")
@@ -172,6 +174,8 @@ class Api:
             return {"body": request.content.read()}
         if isinstance(route.body, type):
             return {"body": decode_json(request.content.read(), route.body)}
+        if request.content.read().strip() not in (b"", b"{}"):
+            raise _no_body()
         return {}
 
     def _call(self, request: Request, route: Route, parts: Mapping[str, Any]) -> Awaitable[object]:
@@ -236,6 +240,10 @@ class Api:
             request.setHeader("Allow", allowed)
             return ProblemError(Kind.METHOD_NOT_ALLOWED, f"this path takes {allowed}")
         return ProblemError(Kind.NOT_FOUND, "there is no such call", hint="docs/rest.md lists them")
+
+
+def _no_body() -> ProblemError:
+    return ProblemError(Kind.BAD_REQUEST, "this call takes no body")
 
 
 def _check_json(request: Request) -> None:

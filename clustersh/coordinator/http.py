@@ -11,6 +11,7 @@ from functools import cached_property
 from io import BytesIO
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
+from weakref import WeakKeyDictionary
 
 from OpenSSL.SSL import Error as TlsError
 from twisted.internet.defer import CancelledError, Deferred
@@ -83,7 +84,10 @@ class Channel(HTTPChannel):
     @cached_property
     def certified(self) -> tuple[Identity, str] | None:
         """Whom the peer's certificate names; read once, it can't change within TLS 1.3. Raises CertificateError."""
-        return read_certificate(self.transport)
+        found = read_certificate(self.transport)
+        if found is not None:
+            self.site.connections[self] = found[1]
+        return found
 
     def refuse(self) -> None:
         """Take no more from this connection; it ends once the peer has had time to read the answer."""
@@ -302,6 +306,13 @@ class Site(server.Site):
     def __init__(self, reactor: Any, calls: Calls) -> None:
         super().__init__(calls.resource(), reactor=reactor, timeout=REQUEST_S, parsePOSTFormSubmission=False)
         self.calls = calls
+        self.connections: WeakKeyDictionary[Channel, str] = WeakKeyDictionary()
+
+    def cut(self, fingerprint: str) -> None:
+        """Close every connection whose peer has that key; a WebSocket that took one over is not among them."""
+        for channel, key in list(self.connections.items()):
+            if key == fingerprint and channel.transport is not None:
+                channel.transport.abortConnection()
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]

@@ -63,13 +63,12 @@ async def send_pieces(request: Request, pieces: AsyncIterator[bytes]) -> None:
 
 async def _send(request: Request, pieces: AsyncIterator[bytes]) -> None:
     valve = _Valve()
-    if request.method == b"HEAD":
-        return
     request.registerProducer(valve, True)
     try:
-        async for piece in pieces:
-            request.write(piece)
-            await valve.wait_open()
+        if request.method != b"HEAD":
+            async for piece in pieces:
+                request.write(piece)
+                await valve.wait_open()
     finally:
         if not request.gone:
             request.unregisterProducer()

@@ -1,0 +1,153 @@
+"""``clusterd approve``, ``pending``, ``clients``, ``revoke``, ``machines`` and ``forget``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..cli.commands import Start
+from ..cli.invocation import Invocation
+from ..cli.parser import Parser
+from ..cli.tables import render_table
+from ..cli.text import printable
+from ..wire.rest import Approve, Approved, Client, Clients, Machine, Machines, NameOf, PendingList
+from ..wire.units import format_duration, parse_timestamp
+from .admin_client import ask
+
+
+def prepare_approve(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``approve``."""
+    parser = Parser("clusterd approve", "Let in whoever shows this code.", ("clusterd approve 1a2b3c4d",))
+    parser.add_argument("code", metavar="CODE", help="the 8 hex digits that the login or enrollment shows")
+    options = parser.read(invocation, arguments)
+    return lambda reactor: approve(reactor, invocation, options.code)
+
+
+async def approve(reactor: Any, invocation: Invocation, code: str) -> int:
+    """Approve, and print who was let in."""
+    approved = await ask(
+        reactor,
+        invocation,
+        lambda client: client.call("POST", "/v1/admin/approve", Approve(code), answer=Approved),
+    )
+    await _print(
+        invocation,
+        approved,
+        f"Allowed {printable(approved.name)} ({approved.role}) from {approved.address}.\n"
+        f"key:   {approved.fingerprint}\n"
+        f"check: {approved.check} (the other side shows the same 4 digits; if not, revoke it)\n",
+    )
+    return 0
+
+
+def prepare_pending(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``pending``."""
+    summary = "List who waits to be let in. Codes are never shown: the one who asks must tell you."
+    Parser("clusterd pending", summary, ("clusterd pending",)).read(invocation, arguments)
+    return lambda reactor: pending(reactor, invocation)
+
+
+async def pending(reactor: Any, invocation: Invocation) -> int:
+    """Print who waits."""
+    found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/admin/pending", answer=PendingList))
+    rows = [
+        (waiting.name, waiting.role, waiting.address, f"{format_duration(waiting.age_s)} ago")
+        for waiting in found.pending
+    ]
+    await _print(invocation, found, _table(invocation, ("name", "role", "address", "asked"), rows))
+    return 0
+
+
+def prepare_clients(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``clients``."""
+    Parser("clusterd clients", "List the users that were let in.", ("clusterd clients",)).read(invocation, arguments)
+    return lambda reactor: clients(reactor, invocation)
+
+
+async def clients(reactor: Any, invocation: Invocation) -> int:
+    """Print every client there ever was."""
+    found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/admin/clients", answer=Clients))
+    rows = [
+        (client.name, _client_status(client), _day(client.enrolled), client.address, client.fingerprint)
+        for client in found.clients
+    ]
+    headers = ("name", "status", "enrolled", "address", "key")
+    await _print(invocation, found, _table(invocation, headers, rows))
+    return 0
+
+
+def prepare_machines(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``machines``."""
+    Parser("clusterd machines", "List the machines.", ("clusterd machines",)).read(invocation, arguments)
+    return lambda reactor: machines(reactor, invocation)
+
+
+async def machines(reactor: Any, invocation: Invocation) -> int:
+    """Print every machine that is trusted."""
+    found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/machines", answer=Machines))
+    rows = [
+        (
+            machine.name,
+            machine.platform,
+            _machine_status(machine, invocation.now()),
+            _day(machine.enrolled),
+            machine.address,
+            machine.fingerprint,
+        )
+        for machine in found.machines
+    ]
+    headers = ("name", "platform", "status", "enrolled", "address", "key")
+    await _print(invocation, found, _table(invocation, headers, rows))
+    return 0
+
+
+def prepare_revoke(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``revoke``."""
+    summary = "Let a user in no more; what is connected with that key is cut off at once."
+    return _prepare_name(invocation, arguments, "revoke", summary, "joshua@mba", "Revoked {name}.\n")
+
+
+def prepare_forget(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``forget``."""
+    summary = "Let a machine in no more and free its name; its open jobs end as lost."
+    return _prepare_name(invocation, arguments, "forget", summary, "joshua-ws1", "Forgot {name}.\n")
+
+
+def _prepare_name(
+    invocation: Invocation, arguments: tuple[str, ...], verb: str, summary: str, example: str, done: str
+) -> Start:
+    parser = Parser(f"clusterd {verb}", summary, (f"clusterd {verb} {example}",))
+    parser.add_argument("name", metavar="NAME")
+    named = NameOf(parser.read(invocation, arguments).name)
+
+    async def start(reactor: Any) -> int:
+        await ask(reactor, invocation, lambda client: client.call("POST", f"/v1/admin/{verb}", named))
+        await _print(invocation, named, done.format(name=printable(named.name)))
+        return 0
+
+    return start
+
+
+async def _print(invocation: Invocation, document: object, text: str) -> None:
+    await invocation.console.out(msgspec.json.encode(document) + b"\n" if invocation.json else text)
+
+
+def _table(invocation: Invocation, headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    return render_table(headers, rows, invocation.console.width)
+
+
+def _client_status(client: Client) -> str:
+    return "allowed" if client.revoked is None else f"revoked {_day(client.revoked)}"
+
+
+def _machine_status(machine: Machine, now: float) -> str:
+    if machine.status == "online" or machine.last_seen is None:
+        return machine.status
+    ago = format_duration(max(0.0, now - parse_timestamp(machine.last_seen)))
+    return f"{machine.status} (last seen {ago} ago)"
+
+
+def _day(time: str) -> str:
+    return time[:10]

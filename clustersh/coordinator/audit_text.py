@@ -1,0 +1,71 @@
+"""Ledger records in words: what happened, who did it, where, and the rest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..wire.ids import short
+from ..wire.jobs import Outcome
+from ..wire.units import format_duration
+from .records import (
+    CancelRequested,
+    Enrolled,
+    Forgotten,
+    JobEnded,
+    Orphan,
+    Record,
+    Repaired,
+    Revoked,
+    RunRefused,
+    RunRequested,
+    StoreSeen,
+    Summary,
+)
+
+
+class Words(NamedTuple):
+    """A record as a row of a table."""
+
+    what: str
+    who: str
+    where: str
+    details: str
+
+
+def describe(record: Record) -> Words:
+    """Return *record* in words."""
+    match record:
+        case RunRequested():
+            where = " ".join(machine.name for machine in record.machines)
+            return Words(f"run {short(record.uuid)}", record.client, where, record.command.text)
+        case RunRefused():
+            what = f"refused {short(record.uuid)}"
+            return Words(what, record.client, record.target, f"{record.problem.detail}: {record.command.text}")
+        case JobEnded():
+            lasted = f" after {format_duration(record.duration_s)}" if record.started else ""
+            return Words(f"ended {short(record.uuid)}", "", record.machine, _outcome(record.outcome) + lasted)
+        case CancelRequested():
+            where = " ".join(machine.name for machine in record.machines)
+            return Words(f"cancel {short(record.uuid)}", record.client, where, "")
+        case Orphan():
+            return Words(f"orphan {short(record.uuid)}", "", record.machine, _outcome(record.outcome))
+        case Enrolled():
+            details = f"{record.role} from {record.address or 'here'}, approved by {record.approved_by}"
+            return Words("enrolled", record.name, "", f"{details}, key {record.fingerprint[:16]}")
+        case Revoked() | Forgotten():
+            what = "revoked" if isinstance(record, Revoked) else "forgotten"
+            return Words(what, record.name, "", f"key {record.fingerprint[:16]}")
+        case StoreSeen():
+            return Words("store", "", record.machine, record.store)
+        case Repaired():
+            return Words("repaired", "", "", f"{record.cut} bytes cut from {record.file}, kept in {record.kept}")
+        case Summary():
+            return Words("summary", "", "", f"{record.what}: {record.count}")
+
+
+def _outcome(outcome: Outcome) -> str:
+    if outcome.exit_code is not None:
+        return str(outcome.state) if outcome.exit_code == 0 else f"{outcome.state} (exit {outcome.exit_code})"
+    if outcome.signal is not None:
+        return f"{outcome.state} (signal {outcome.signal})"
+    return f"{outcome.state} ({outcome.reason})"

@@ -1,0 +1,61 @@
+"""Limits on how often something may happen."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .addresses import IpAddress
+
+
+@dataclass
+class Bucket:
+    """Holds up to *burst* tokens and gets *rate* new ones a second."""
+
+    rate: float
+    burst: float
+    level: float
+    at: float
+
+    def refill(self, now: float) -> None:
+        """Add what has come in since the last call."""
+        self.level = min(self.burst, self.level + (now - self.at) * self.rate)
+        self.at = now
+
+    def take(self, now: float) -> bool:
+        """Take a token; False where there is none."""
+        self.refill(now)
+        if self.level < 1:
+            return False
+        self.level -= 1
+        return True
+
+
+class RateLimit:
+    """A bucket for each source, of which at most *sources* are remembered. *clock* gives seconds that never jump."""
+
+    def __init__(self, clock: Callable[[], float], rate: float, burst: float, sources: int = 4096) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._sources = sources
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, source: str) -> bool:
+        """Take one of *source*'s tokens; False where it has none left."""
+        now = self._clock()
+        bucket = self._buckets.get(source) or Bucket(self._rate, self._burst, self._burst, now)
+        self._buckets[source] = bucket
+        self._buckets.move_to_end(source)
+        if len(self._buckets) > self._sources:
+            self._buckets.popitem(last=False)
+        return bucket.take(now)
+
+
+def source_of(address: IpAddress) -> str:
+    """Return what counts as one source: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))

@@ -1,0 +1,47 @@
+"""``clusterd``: without a command the service in the foreground, else one of its commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from ..cli.commands import Command, Start, prepare_command
+from ..cli.invocation import Invocation
+from ..cli.program import run_program
+
+ABOUT = (
+    "The coordinator: lets machines and users in, hands out commands, records every one.\n"
+    "Without a command: the service, in the foreground (--listen ADDRESS, --port PORT, --home FOLDER)."
+)
+_ADMIN = "clustersh.coordinator.admin_commands"
+COMMANDS = {
+    "approve": Command(f"{_ADMIN}:prepare_approve", "let in whoever shows this code"),
+    "pending": Command(f"{_ADMIN}:prepare_pending", "list who waits to be let in"),
+    "clients": Command(f"{_ADMIN}:prepare_clients", "list the users that were let in"),
+    "revoke": Command(f"{_ADMIN}:prepare_revoke", "let a user in no more"),
+    "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),
+    "forget": Command(f"{_ADMIN}:prepare_forget", "let a machine in no more, and free its name"),
+    "audit": Command("clustersh.coordinator.audit_command:prepare", "who ran what, where, when, and how it ended"),
+}
+_ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
+
+
+def choose(invocation: Invocation) -> Start:
+    """Return the start of the command that *invocation* names."""
+    return prepare_command(invocation, COMMANDS, COMMANDS["pending"], ABOUT)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    words = sys.argv[1:]
+    if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):
+        run_program("clusterd", choose)
+    _run_service(words)
+
+
+def _run_service(words: list[str]) -> NoReturn:
+    from twisted.scripts.twistd import run
+
+    sys.argv = ["clusterd", "--nodaemon", "--pidfile=", "clusterd", *words]
+    run()
+    raise SystemExit(0)
