@@ -1,0 +1,54 @@
+"""The services in the foreground: ``clusterd`` and ``clusteragent`` without a command are twistd with our log."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .cli.errors import CliError
+from .cli.parser import Parser
+from .cli.text import printable
+from .config import ConfigError
+from .home import HomeError
+from .trust.errors import TrustError
+
+EXPECTED = (CliError, ConfigError, HomeError, TrustError)
+"""Errors whose message is for people: one line, no traceback."""
+_LOGGERS = {"text": "clustersh.log.text_log", "json": "clustersh.log.json_log"}
+
+
+def run_twistd(plugin: str, argv: Sequence[str], *, rundir: Path | None = None) -> NoReturn:
+    """Run the twistd *plugin*, named like its program, in this process until it is told to stop.
+
+    *argv* may hold ``--home DIR``, ``--logfile FILE`` and ``--log-format text|json``; the rest is the plugin's. The
+    service runs in *rundir*. What keeps it from starting is one ``ERROR:`` line on stderr and exit status 1.
+    """
+    stderr = sys.stderr  # taken now: twistd puts something else in its place, which logs
+    try:
+        ours, rest = _options(plugin).parse_known_args(list(argv))
+        if ours.home is not None:
+            os.environ["CLUSTERSH_HOME"] = os.fspath(Path(ours.home).absolute())
+        options = ["--nodaemon", "--pidfile=", f"--logger={_LOGGERS[ours.log_format]}"]
+        options += [f"--logfile={Path(ours.logfile).absolute()}"] if ours.logfile is not None else []
+        options += [f"--rundir={rundir}"] if rundir is not None else []
+        # twistd reads the process's own arguments: there is no other public way in.
+        sys.argv = [plugin, *options, plugin, *rest]
+        from twisted.scripts.twistd import run
+
+        run()
+    except EXPECTED as error:
+        stderr.write(f"ERROR: {printable(str(error))}\n")
+        stderr.flush()
+        raise SystemExit(1) from None
+    raise SystemExit(0)
+
+
+def _options(program: str) -> Parser:
+    parser = Parser(program, "", (), json=False)
+    parser.add_argument("--home")
+    parser.add_argument("--logfile")
+    parser.add_argument("--log-format", choices=tuple(_LOGGERS), default="text")
+    return parser
