@@ -1,0 +1,269 @@
+"""The coordinator's composition root: everything is made and put together here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from .. import __version__
+from ..blobs import BlobStore
+from ..clocks import boot_clock
+from ..config import Config, Listen
+from ..home import HomeError, ServiceLock, private_folder, write_private
+from ..trust.authority import Authority, server_credentials
+from ..trust.credentials import Credentials
+from ..trust.errors import TrustError
+from ..trust.identity import Identity, Role, fingerprint
+from ..trust.keys import generate
+from ..trust.tls import peer_certificate, server_context_factory
+from ..wire.ids import UuidMaker
+from ..wire.problems import Kind, ProblemError
+from . import door
+from .api import Api
+from .audit import Audit
+from .callers import Gate
+from .door import DoorError, DoorFactory
+from .fleet import Fleet
+from .http import Site
+from .index import Index
+from .ledger import Ledger, LedgerBroken
+from .link_server import LinkFactory
+from .outputs import Outputs
+from .pairing import Pairings
+from .records import Summary
+from .refusals import Refusal, Refusals, log_refusal
+from .registry import Key, Registry
+from .rest_admin import AdminCalls
+from .rest_blobs import BlobCalls
+from .rest_pairing import PairingCalls
+from .rest_runs import RunCalls
+from .run_blobs import HeldBlobs
+from .run_views import RunViews
+from .runs import Runs
+from .seen import SeenBook
+
+SEEN_EVERY_S = 60.0
+
+
+class CoordinatorService(Service):
+    """The coordinator whose state is in *home*/coordinator. What keeps it from starting stops the reactor."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> None:
+        self._reactor = reactor
+        self._folder = private_folder(home / "coordinator")
+        self._config = config
+        self._listen = listen or config.coordinator.listen
+        self._lock = ServiceLock(self._folder)
+        self._starting: Deferred[None] | None = None
+        self._parts: _Parts | None = None
+        self._ports: list[IListeningPort] = []
+        self.exit_status = 0
+
+    def startService(self) -> None:
+        """Take the folder's lock and begin; what can't be done at once follows."""
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._give_up)
+
+    def stopService(self) -> Deferred[None]:
+        """Close the door, then write what waits."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _start(self) -> None:
+        self._lock.take()
+        self._parts = _Parts(self._reactor, self._folder, self._config)
+        await self._parts.load()
+        self._ports = door.listen(self._reactor, self._listen, self._parts.door)
+        host, port = self._listen.host, _number(self._ports[0])
+        own = "127.0.0.1" if host == "*" else host
+        self._lock.announce(f"[{own}]:{port}" if ":" in own else f"{own}:{port}", __version__)
+        self._log.info("the coordinator listens on {host} port {port}", host=host, port=port)
+
+    async def _stop(self) -> None:
+        if self._starting is not None and not self._starting.called:
+            self._starting.cancel()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.stop()
+        self._lock.release()
+
+    def _give_up(self, failure: Failure) -> None:
+        if not self.running:
+            return
+        expected = failure.check(HomeError, TrustError, ProblemError, DoorError, LedgerBroken, OSError)
+        if expected is None:
+            self._log.failure("the coordinator can't start", failure)
+        else:
+            self._log.critical("the coordinator can't start: {reason}", reason=failure.getErrorMessage())
+        self.exit_status = 1
+        self._reactor.stop()
+
+
+class _Parts:
+    """The parts of a running coordinator."""
+
+    def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
+        self._folder = folder
+        self._authority = Authority.open(folder, datetime.now(UTC))
+        self._server = server_credentials(folder, self._authority, datetime.now(UTC))
+        self._ledger = Ledger(reactor, folder / "ledger", time.time, config.coordinator.reserve)
+        self._index = Index(reactor, folder / "index.sqlite", self._ledger)
+        self._ledger.subscribe(self._index.follow)
+        self._registry = Registry(self._ledger, self._index, self._issue)
+        self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
+        self._seen = SeenBook(self._index, self._fleet, time.time)
+        self._blobs = BlobStore(private_folder(folder / "blobs"), config.coordinator.blob_quota)
+        self._runs = Runs(
+            reactor,
+            self._ledger,
+            self._index,
+            self._registry,
+            self._fleet,
+            HeldBlobs(self._blobs),
+            UuidMaker(lambda: time.time_ns() // 1_000_000),
+            time.time,
+            _digest_secret(folder),
+        )
+        self._fleet.events = self._runs
+        self._refusals = Refusals(reactor, self._refused)
+        self._host = socket.gethostname().partition(".")[0]
+        self._pairings = Pairings(
+            self._registry,
+            self._authority.certificate_der,
+            reactor,
+            secrets.token_bytes,
+            self._refusals,
+            policy=config.enrollment.policy,
+            host=self._host,
+        )
+        self._seen_loop = LoopingCall(self._seen.save_in_background)
+        self._seen_loop.clock = reactor
+        gate = Gate(
+            self._registry,
+            self._refusals,
+            admin_from=[each.network for each in config.coordinator.admin_from],
+            strangers_from=[each.network for each in config.enrollment.allow],
+        )
+        self._site = Site(reactor, self._api(reactor, gate))
+        self.door = DoorFactory(reactor, self._site, server_context_factory(self._server))
+
+    def _api(self, reactor: Any, gate: Gate) -> Api:
+        api = Api(gate)
+        outputs = Outputs(self._fleet)
+        views = RunViews(self._runs, self._index, outputs, self._fleet)
+        links = LinkFactory(reactor, self._fleet, self._machine_of)
+        runs = RunCalls(self._runs, views, self._index, self._registry, self._fleet, outputs, links, self._host)
+        runs.add_to(api)
+        PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
+        BlobCalls(self._blobs, self._runs).add_to(api)
+        AdminCalls(self._pairings, self._registry, Audit(self._ledger)).add_to(api)
+        return api
+
+    async def load(self) -> None:
+        """Bring the projections up to the ledger, and be ready to be asked."""
+        self._ledger.open()
+        self._ledger.start()
+        self._index.start()
+        await self._registry.load()
+        await self._seen.load()
+        self._registry.watch_ended(self._cut)
+        await self._let_admin_in()
+        await self._runs.load()
+        self._seen_loop.start(SEEN_EVERY_S, now=False)
+
+    async def stop(self) -> None:
+        """End the links and write what waits."""
+        if self._seen_loop.running:
+            self._seen_loop.stop()
+        self._fleet.close()
+        self._refusals.stop()
+        await self._seen.save()
+        await self._ledger.stop()
+        await self._index.stop()
+
+    async def _let_admin_in(self) -> None:
+        """Make the admin's certificate at the first start; only this user can read it."""
+        folder = private_folder(self._folder / "admin")
+        with contextlib.suppress(TrustError, ProblemError):
+            held = Credentials.load(folder, datetime.now(UTC))
+            self._registry.check(Identity.from_certificate(held.certificate), fingerprint(held.certificate))
+            return
+        key = generate()
+        mark = fingerprint(key.public_key())
+        certificate = await self._registry.register(
+            Role.ADMIN, f"admin-{mark[:8]}", key.public_key(), mark, "", "first start"
+        )
+        Credentials(key, load_der_x509_certificate(certificate), self._authority.certificate).save(folder)
+
+    def _issue(self, identity: Identity, public_key: EllipticCurvePublicKey) -> bytes:
+        certificate = self._authority.issue(identity, public_key, datetime.now(UTC))
+        return certificate.public_bytes(Encoding.DER)
+
+    def _machine_of(self, transport: Any) -> Key:
+        certificate = peer_certificate(transport)
+        if certificate is None:
+            raise ProblemError(Kind.NO_CERTIFICATE, "a link needs an agent's certificate")
+        identity, key = Identity.from_certificate(certificate), fingerprint(certificate)
+        self._registry.check(identity, key)
+        machine = self._registry.machine_by_id(identity.id)
+        if machine is None:
+            raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
+        return machine
+
+    def _cut(self, key: Key) -> None:
+        """A key lost its trust: nothing of it stays connected."""
+        if key.role is Role.AGENT:
+            self._fleet.cut(key.id, f"{key.name} was forgotten")
+        self._site.cut(key.fingerprint)
+
+    def _refused(self, refusal: Refusal) -> None:
+        log_refusal(refusal)
+        summary = Summary(f"refused {refusal.address}: {refusal.reason}", refusal.times)
+        self._ledger.append(summary).addErrback(lambda _: None)
+
+
+def _number(port: IListeningPort) -> int:
+    address = port.getHost()
+    assert isinstance(address, IPv4Address | IPv6Address)
+    return address.port
+
+
+def _digest_secret(folder: Path) -> bytes:
+    """Return the key of the digests: requests that hold secrets can't be guessed from the ledger."""
+    path = folder / "digest.key"
+    if not path.exists():
+        write_private(path, secrets.token_bytes(32))
+    secret = path.read_bytes()
+    if len(secret) != hashlib.sha256().digest_size:
+        raise HomeError(f"{path} is damaged: restore it from a backup, or remove it")
+    return secret
+
+
+def make_service(reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> CoordinatorService:
+    """Return the coordinator's service; *listen* overrides the configuration."""
+    os.umask(0o077)
+    return CoordinatorService(reactor, home, config, listen)

@@ -1,0 +1,245 @@
+"""The real programs, as processes of their own in a home of their own, and ways to wait for what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+PATIENCE_S = 30.0
+BIN = Path(sys.executable).parent
+
+
+def eventually(look: Callable[[], T], seconds: float = PATIENCE_S, what: str = "") -> T:
+    """Return what *look* returns once that is true; fail after *seconds*."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"it did not come true in {seconds} s: {what or look}")
+        time.sleep(0.01)
+
+
+@dataclass
+class Result:
+    """How a command ended."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def out(self) -> str:
+        return self.stdout.decode()
+
+    @property
+    def err(self) -> str:
+        return self.stderr.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass
+class Home:
+    """One state directory and the programs that run in it; *environ* is theirs."""
+
+    path: Path
+    log: Path
+    environ: dict[str, str] = field(default_factory=dict)
+    services: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, program: str, *words: str) -> subprocess.Popen[bytes]:
+        """Start a program in the background; what it says goes to the log."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [BIN / program, *words],
+                env=self._environ({}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.services.append(process)
+        return process
+
+    def open(self, program: str, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start a command whose streams the test holds."""
+        process = subprocess.Popen(
+            [BIN / program, *words],
+            env=self._environ({}),
+            stdin=streams.get("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.services.append(process)
+        return process
+
+    def run(
+        self,
+        program: str,
+        *words: str | bytes,
+        stdin: bytes | None = None,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        seconds: float = 60.0,
+    ) -> Result:
+        """Run a command to its end."""
+        began = time.monotonic()
+        done = subprocess.run(
+            [BIN / program, *words],
+            env=self._environ(environ or {}),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=seconds,
+            cwd=cwd,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+    def sh(self, *words: str | bytes, **options: Any) -> Result:
+        """Run `clustersh` with *words*."""
+        return self.run("clustersh", *words, **options)
+
+    def address(self) -> str:
+        """Wait for this home's coordinator and return its address."""
+        running = eventually(lambda: self.running("coordinator"), what=f"a coordinator: {self.log.read_text()}")
+        return str(running["address"])
+
+    def running(self, service: str) -> dict[str, Any]:
+        """Return a service's run.json once it has announced itself, {} before."""
+        with contextlib.suppress(OSError, ValueError):
+            said = json.loads((self.path / service / "run.json").read_bytes())
+            if said.get("address"):
+                return dict(said)
+        return {}
+
+    def stop(self) -> None:
+        """End every program that is left."""
+        for process in reversed(self.services):
+            end(process)
+
+    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+        return {
+            **kept,
+            "HOME": str(self.path.parent),
+            "SHELL": "/bin/bash",
+            "CLUSTERSH_HOME": str(self.path),
+            **self.environ,
+            **more,
+        }
+
+
+def end(process: subprocess.Popen[bytes], how: int = signal.SIGTERM) -> int:
+    """End *process* if it runs, and return how it ended."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(how)
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    return process.returncode
+
+
+@dataclass
+class Cluster:
+    """A coordinator, the agent of one machine called ws1, and a client that is logged in."""
+
+    coordinator: Home
+    agent: Home
+    client: Home
+    coordinator_process: subprocess.Popen[bytes]
+    agent_process: subprocess.Popen[bytes]
+    address: str
+
+    def sh(self, *words: str | bytes, **options: Any) -> Result:
+        return self.client.sh(*words, **options)
+
+    def restart_agent(self) -> None:
+        self.agent_process = self.agent.start("clusteragent")
+        self.until_status("ws1", "online")
+
+    def restart_coordinator(self) -> None:
+        self.coordinator_process = self.coordinator.start("clusterd", "--listen", self.address)
+        self.coordinator.address()
+
+    def until_status(self, machine: str, status: str) -> None:
+        eventually(lambda: self.status_of(machine) == status, what=f"{machine} {status}\n{self.logs()}")
+
+    def status_of(self, machine: str) -> str:
+        answer = self.sh("machines", "--json")
+        if answer.status:
+            return ""
+        return next((str(each["status"]) for each in answer.json["machines"] if each["name"] == machine), "")
+
+    def job(self, uuid: str) -> dict[str, Any]:
+        """Return the job as history tells it."""
+        jobs = self.sh("history", "--json").json["jobs"]
+        return next(dict(job) for job in jobs if job["uuid"] == uuid)
+
+    def until_job(self, uuid: str, *states: str) -> dict[str, Any]:
+        return eventually(
+            lambda: (job := self.job(uuid)) if self.job(uuid)["status"] in states else None, what=f"{uuid} {states}"
+        )
+
+    def logs(self) -> str:
+        return "".join(home.log.read_text() for home in (self.coordinator, self.agent) if home.log.exists())
+
+    def stop(self) -> None:
+        for home in (self.client, self.agent, self.coordinator):
+            home.stop()
+
+
+def make_home(folder: Path, name: str) -> Home:
+    """Return a home in *folder*, with nothing in it."""
+    (folder / name).mkdir(parents=True)
+    return Home(folder / name / "state", folder / name / "log")
+
+
+def make_cluster(folder: Path) -> Cluster:
+    """Start the real programs, let the agent in and log the client in by the real pairing."""
+    coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
+    try:
+        address = coordinator.address()
+        enrolled = agent.run("clusteragent", "enroll", f"http://{address}", "--name", "ws1")
+        assert enrolled.status == 0, enrolled
+        agent_process = agent.start("clusteragent")
+        log_in(coordinator, client, address)
+        cluster = Cluster(coordinator, agent, client, coordinator_process, agent_process, address)
+        cluster.until_status("ws1", "online")
+    except BaseException:
+        for home in (client, agent, coordinator):
+            home.stop()
+        raise
+    return cluster
+
+
+def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mba") -> None:
+    """Log *client* in, with the approval that an admin types."""
+    asked = client.sh("login", f"http://{address}", "--name", name, "--no-wait")
+    assert asked.status == 0, asked
+    code = asked.out.split("clusterd approve ")[1].split()[0]
+    approved = coordinator.run("clusterd", "approve", code)
+    assert approved.status == 0, approved
+    assert client.sh("whoami").status == 0
