@@ -1,0 +1,124 @@
+"""Reading an output through a link: in order, in a bounded window, and nothing taken on the agent's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import pytest_twisted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from clustersh.coordinator.outputs import MAX_WINDOW, Outputs, Wanted
+from clustersh.wire.link import MAX_CHUNK, Chunk, Read, Stdin
+from clustersh.wire.output import Stream, encode_runs
+from clustersh.wire.problems import ProblemError
+
+
+class FakeBus:
+    """Answers reads from *data*, at once or when told; *ended* says whether the job has."""
+
+    def __init__(self, data: bytes, *, ended: bool = True, at_once: bool = True) -> None:
+        self.data = data
+        self.ended = ended
+        self.at_once = at_once
+        self.waiting: list[tuple[Read, Deferred[Chunk]]] = []
+        self.most = 0
+        self.cancelled = 0
+        self.lie: Callable[[Chunk], Chunk] = lambda chunk: chunk
+
+    def ask(self, machine_id: str, question: Callable[[int], Read | Stdin]) -> Deferred[Chunk]:
+        read = question(1)
+        assert isinstance(read, Read)
+
+        def cancelled(_: Deferred[Chunk]) -> None:
+            self.cancelled += 1
+
+        answer: Deferred[Chunk] = Deferred(cancelled)
+        self.waiting.append((read, answer))
+        self.most = max(self.most, len(self.waiting))
+        if self.at_once:
+            self.answer()
+        return answer
+
+    def answer(self) -> None:
+        read, answer = self.waiting.pop(0)
+        data = self.data[read.offset : read.offset + read.length]
+        runs = encode_runs([(Stream.STDOUT, len(data))]) if read.stream is Stream.BOTH else b""
+        answer.callback(self.lie(Chunk(read.request, read.offset, data, len(self.data), self.ended, runs)))
+
+
+async def read_all(bus: FakeBus, wanted: Wanted) -> bytes:
+    return b"".join([chunk.data async for chunk in Outputs(bus).chunks(wanted)])  # type: ignore[arg-type]
+
+
+def wanted(offset: int = 0, length: int | None = None, *, follow: bool = False) -> Wanted:
+    return Wanted("id", "uuid", Stream.BOTH, offset, length, follow)
+
+
+@given(
+    size=st.integers(0, 5 * MAX_CHUNK),
+    offset=st.integers(0, 6 * MAX_CHUNK),
+    length=st.none() | st.integers(0, 6 * MAX_CHUNK),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_part_is_the_part_asked_for(size: int, offset: int, length: int | None) -> None:
+    data = bytes(index % 251 for index in range(256)) * (size // 256 + 1)
+    bus = FakeBus(data[:size])
+    work = Deferred.fromCoroutine(read_all(bus, wanted(offset, length)))
+    found: list[bytes] = []
+    work.addCallback(found.append)
+    assert found == [data[:size][offset : None if length is None else offset + length]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_window_grows_while_the_way_is_long_but_not_beyond_its_bound() -> None:
+    bus = FakeBus(b"x" * (64 * MAX_CHUNK), at_once=False)
+    work = Deferred.fromCoroutine(read_all(bus, wanted()))
+    while bus.waiting:
+        bus.answer()
+    assert await work == bus.data
+    assert 4 < bus.most <= MAX_WINDOW
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_that_leaves_takes_its_questions_back() -> None:
+    bus = FakeBus(b"x" * (8 * MAX_CHUNK), at_once=False)
+    work = Deferred.fromCoroutine(read_all(bus, wanted()))
+    bus.answer()
+    outstanding = len(bus.waiting)
+    work.addErrback(lambda _: None)
+    work.cancel()
+    assert bus.cancelled == outstanding > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_following_goes_on_until_the_job_has_ended() -> None:
+    bus = FakeBus(b"first ", ended=False)
+    seen: list[bytes] = []
+    async for chunk in Outputs(bus).chunks(wanted(follow=True)):  # type: ignore[arg-type]
+        seen.append(chunk.data)
+        if len(seen) == 1:
+            bus.data += b"second"
+        elif len(seen) == 2:
+            bus.ended = True
+    assert b"".join(seen) == b"first second"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda c: Chunk(c.request, c.offset, c.data + b"more", c.size, c.ended, c.runs),
+        lambda c: Chunk(c.request, c.offset + 1, c.data, c.size, c.ended, c.runs),
+        lambda c: Chunk(c.request, c.offset, c.data, -1, c.ended, c.runs),
+        lambda c: Chunk(c.request, c.offset, c.data, c.size, c.ended, b"\xff"),
+        lambda c: Chunk(c.request, c.offset, b"", c.size + MAX_CHUNK, False, b""),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_lies_about_sizes_is_not_believed(lie: Callable[[Chunk], Chunk]) -> None:
+    bus = FakeBus(b"x" * (2 * MAX_CHUNK))
+    bus.lie = lie
+    with pytest.raises(ProblemError):
+        await read_all(bus, wanted(length=2 * MAX_CHUNK - 4))

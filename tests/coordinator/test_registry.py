@@ -1,0 +1,118 @@
+"""The trusted list: who may speak, under which name, and how that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from clustersh.coordinator.registry import Key
+from clustersh.trust.identity import Identity, Role
+from clustersh.trust.keys import generate
+from clustersh.wire.problems import Kind, ProblemError
+
+from .test_runs import World
+
+PUBLIC = generate().public_key()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
+    made: list[World] = []
+
+    def one() -> World:
+        made.append(World(tmp_path))
+        return made[-1]
+
+    yield one
+    for world in made:
+        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
+
+
+@pytest.fixture
+def world(make_world: Callable[[], World]) -> World:
+    return make_world()
+
+
+async def let_in(world: World, role: Role, name: str, mark: str) -> Identity:
+    await world.registry.register(role, name, PUBLIC, mark, "192.0.2.1", "admin")
+    [key] = [key for key in await keys(world) if key.fingerprint == mark]
+    return Identity(role, key.name, key.id)
+
+
+async def keys(world: World) -> list[Key]:
+    return [*world.registry.clients(), *world.registry.machines()]
+
+
+def refusal(call: Callable[[], object]) -> Kind:
+    with pytest.raises(ProblemError) as caught:
+        call()
+    return caught.value.problem.kind
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_what_was_let_in_is_trusted_and_only_as_what_it_is(world: World) -> None:
+    joshua = await let_in(world, Role.FRONTEND, "joshua@mba", "mark-1")
+    ws1 = await let_in(world, Role.AGENT, "ws1", "mark-2")
+    world.registry.check(joshua, "mark-1")
+    world.registry.check(ws1, "mark-2")
+    assert refusal(lambda: world.registry.check(joshua, "mark-3")) is Kind.UNTRUSTED
+    assert refusal(lambda: world.registry.check(joshua, "mark-2")) is Kind.UNTRUSTED
+    assert refusal(lambda: world.registry.check(Identity(Role.ADMIN, "x", joshua.id), "mark-1")) is Kind.UNTRUSTED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_belongs_to_its_key_until_it_is_freed(world: World) -> None:
+    await let_in(world, Role.AGENT, "ws1", "mark-1")
+    with pytest.raises(ProblemError) as caught:
+        await let_in(world, Role.AGENT, "ws1", "mark-2")
+    assert caught.value.problem.kind is Kind.NAME_TAKEN
+    assert "clusterd forget ws1" in caught.value.problem.hint
+    await world.registry.forget("ws1")
+    await let_in(world, Role.AGENT, "ws1", "mark-2")
+    assert world.registry.machine("WS1").fingerprint == "mark-2"
+    assert refusal(lambda: world.registry.check_join(Role.AGENT, "new", "mark-1")) is Kind.UNTRUSTED
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_key_has_one_role(world: World) -> None:
+    await let_in(world, Role.AGENT, "ws1", "mark-1")
+    assert refusal(lambda: world.registry.check_join(Role.FRONTEND, "joshua@mba", "mark-1")) is Kind.UNTRUSTED
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_key_may_come_again_and_keeps_its_id(world: World) -> None:
+    before = await let_in(world, Role.AGENT, "ws1", "mark-1")
+    after = await let_in(world, Role.AGENT, "ws1", "mark-1")
+    assert before == after
+    assert len(world.registry.machines()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_revocation_holds_at_once_is_told_and_survives_a_restart(make_world: Callable[[], World]) -> None:
+    first = make_world()
+    joshua = await let_in(first, Role.FRONTEND, "joshua@mba", "mark-1")
+    await let_in(first, Role.AGENT, "ws1", "mark-2")
+    told: list[Key] = []
+    first.registry.watch_ended(told.append)
+    await first.registry.revoke("joshua@mba")
+    assert refusal(lambda: first.registry.check(joshua, "mark-1")) is Kind.UNTRUSTED
+    assert [key.fingerprint for key in told] == ["mark-1"]
+    with pytest.raises(ProblemError):
+        await first.registry.revoke("joshua@mba")
+    await first.stop()
+    second = make_world()
+    await second.load()
+    assert refusal(lambda: second.registry.check(joshua, "mark-1")) is Kind.UNTRUSTED
+    assert second.registry.machine("ws1").fingerprint == "mark-2"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_is_new_until_a_client_names_it(world: World) -> None:
+    await world.registry.register(Role.AGENT, "ws1", PUBLIC, "mark-1", "192.0.2.1", "open")
+    assert world.registry.machine("ws1").new
+    world.registry.used(world.registry.machine("ws1").id)
+    assert not world.registry.machine("ws1").new
