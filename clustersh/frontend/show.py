@@ -73,21 +73,26 @@ def printer_for(invocation: Invocation, form: Form) -> Printer:
 async def print_output(
     client: RestClient, retry: Retry, console: Console, job: Job, form: Form, printer: Printer
 ) -> None:
-    """Print the output of *job* up to the limit: what came with it, or more from its machine if that isn't enough."""
+    """Print the output of *job* up to the limit, from where *printer* stands.
+
+    It takes what came with the job, or reads from the machine what that doesn't tell: more of it, or its order.
+    """
     heads = {Stream.STDOUT: to_bytes(job.stdout), Stream.STDERR: to_bytes(job.stderr)}
     there = sum(map(len, heads.values()))
     wanted = job.output_bytes if form.limit is None else min(job.output_bytes, form.limit)
+    begun = printer.printed
     mixed = all(heads.values()) and (form.combined or (isinstance(printer, OutputPrinter) and console.same_destination))
-    if wanted > there or mixed:
-        reader = OutputReader(client, retry, job.machine, job.uuid, printer, length=wanted)
+    if wanted > begun and (begun or wanted > there or mixed):
+        reader = OutputReader(client, retry, job.machine, job.uuid, printer, offset=begun, length=wanted - begun)
         try:
             await reader.read()
-            return
         except (GaveUp, ProblemError, Unreachable):
-            if reader.delivered:
-                return  # what is missing shows as truncated
-    for stream, data in heads.items():
-        await printer(stream, data)
+            # Within a limit, what can't be had shows as cut output; without one, it must not go unnoticed.
+            if form.limit is None:
+                raise
+    if not printer.printed:
+        for stream, data in heads.items():
+            await printer(stream, data)
 
 
 async def print_end(invocation: Invocation, job: Job, printer: Printer, *, idle_timeout_s: float = 0.0) -> Verdict:

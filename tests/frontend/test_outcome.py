@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from clustersh.frontend.outcome import status_words, verdict
+from clustersh.wire.jobs import State
+from clustersh.wire.rest import Job
+from clustersh.wire.units import parse_timestamp
+
+JOB = Job("01992f3e-7c1a-7abc-8def-0123c41f9a02", "ws1", "me", "x", "", State.COMPLETED, "2026-11-20T10:31:07Z")
+NOW = parse_timestamp("2026-11-20T10:31:19Z")
+
+
+def job(**changes: object) -> Job:
+    return msgspec.structs.replace(JOB, **changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (job(exit_code=0, duration_s=80.2), "completed after 1m20s"),
+        (job(status=State.FAILED, exit_code=2, duration_s=3.1), "failed (exit 2) after 3s"),
+        (job(status=State.FAILED, signal=9, duration_s=3.1), "failed (signal 9) after 3s"),
+        (job(status=State.TIMED_OUT, signal=9, duration_s=300.3), "timed out after 5m"),
+        (job(status=State.CANCELLED, signal=15, duration_s=4.0), "cancelled after 4s"),
+        (job(status=State.RUNNING), "running for 12s"),
+        (job(status=State.INTERRUPTED, reason="agent restarted", duration_s=4.0), "failed (agent restarted)"),
+        (job(status=State.REQUESTED), "starting"),
+        (job(status=State.NOT_STARTED, reason="asleep"), "not started (asleep)"),
+        (job(status=State.LOST), "lost"),
+    ],
+)
+def test_status_in_words(found: Job, words: str) -> None:
+    assert status_words(found, NOW) == words
+
+
+def test_a_clock_behind_the_coordinators_shows_no_negative_time() -> None:
+    assert status_words(job(status=State.RUNNING), NOW - 3600) == "running for 0.0s"
+
+
+def test_idle_timeout_is_told_apart() -> None:
+    quiet = job(status=State.TIMED_OUT, reason="idle", timeout_s=300.0, duration_s=70.0)
+    assert verdict(quiet, truncated=False, idle_timeout_s=60).messages[0].text.endswith("no output for 1 minute")
+    long = job(status=State.TIMED_OUT, reason="time-out", timeout_s=300.0, duration_s=300.1)
+    assert verdict(long, truncated=False, idle_timeout_s=60).messages[0].text == "command timed out after 5 minutes"
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (255, 255), (256, 1), (-1, 1), (3221225786, 1)])
+def test_codes_that_fit_no_byte_count_as_1(code: int, status: int) -> None:
+    assert verdict(job(status=State.FAILED, exit_code=code), truncated=False).status == status
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 123), (3, 3)])
+def test_a_cut_answer_keeps_a_failures_status(code: int, status: int) -> None:
+    assert verdict(job(status=State.FAILED, exit_code=code), truncated=True).status == status
