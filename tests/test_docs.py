@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
@@ -58,3 +60,27 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@cache
+def literals() -> str:
+    """Every text that stands in the package's code, one a line."""
+    found: list[str] = []
+    for path in (ROOT / "clustersh").rglob("*.py"):
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found += [node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    re.findall(
+        r"^\| `(.+?)`.* \| .+ \| .+ \|$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    ),
+)
+def test_the_explained_errors_are_ones_that_the_programs_give(error: str) -> None:
+    if error.startswith(("Unknown command", "Unable to write")):  # Twisted's own
+        return
+    fixed = re.split(r"'?\b(?:[A-Z]{3,}|HOST:PORT|N|5 minutes)\b'?|\.\.\.|: found", error)
+    longest = max(fixed, key=len).strip(" ;:.")
+    assert longest in literals()
