@@ -20,6 +20,7 @@ from .tree import MARK_JOB, MARK_MACHINE, Tree, TreeEnder, created
 
 LOGIN_LIMIT_S = 10.0
 _OUTPUT_LIMIT = 4 << 20
+_LOGIN = "login"
 # Of the shell or the service manager that started us; false or harmful in a command.
 _OURS = frozenset(
     {"_", "SHLVL", "PWD", "OLDPWD", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"}
@@ -98,11 +99,8 @@ def _parse(output: bytes, marker: bytes) -> dict[str, str]:
         raise _LoginFailed("it did not tell its environment")
     pairs = (entry.partition(b"=") for entry in parts[1].split(b"\0") if entry)
     found = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-    return {name: value for name, value in found.items() if name not in _OURS - {"VIRTUAL_ENV"} and not _marks(name)}
-
-
-def _marks(name: str) -> bool:
-    return name.startswith("CLUSTERSH_")
+    virtual = {"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"}  # the login's own: ours was not passed to it
+    return {name: value for name, value in found.items() if name in virtual or not _is_ours(name)}
 
 
 class _LoginFailed(Exception):
@@ -116,6 +114,7 @@ class _LoginShell(ProcessListener):
         self._reactor = reactor
         self._ender = ender
         self._marker = marker
+        self._token = secrets.token_hex(8)
         self._output = bytearray()
         self._pid: int | None = None
         self._done: Deferred[None] = Deferred()
@@ -129,7 +128,7 @@ class _LoginShell(ProcessListener):
         )
         words = [sys.executable, "-I", "-S", "-c", program, self._marker[:half], self._marker[half:]]
         argv = [shell, "-l", "-i", "-c", shlex.join(words)]
-        environment = for_job(environ, self._marker, self._marker, {})
+        environment = for_job(environ, _LOGIN, self._token, {})
         timer = self._reactor.callLater(LOGIN_LIMIT_S, self._fail, f"it took over {LOGIN_LIMIT_S:.0f} s")
         try:
             spawn(self._reactor, self, [os.fsencode(word) for word in argv], environment, stdin=False)
@@ -143,7 +142,7 @@ class _LoginShell(ProcessListener):
 
     async def _end_tree(self) -> None:
         leader_created = None if self._pid is None else created(self._pid)
-        await self._ender.end(Tree(self._marker, self._marker, self._pid, leader_created))
+        await self._ender.end(Tree(_LOGIN, self._token, self._pid, leader_created))
 
     def _fail(self, why: str) -> None:
         if not self._done.called:

@@ -10,7 +10,10 @@ from ..cli.commands import Command, Start, prepare_command
 from ..cli.invocation import Invocation
 from ..cli.program import run_program
 
-ABOUT = "Runs commands on this machine, for its coordinator. Without a command: the service, in the foreground."
+ABOUT = (
+    "Runs commands on this machine, for its coordinator.\n"
+    "Without a command: the service, in the foreground (--home FOLDER, --logfile FILE, --log-format text|json)."
+)
 COMMANDS = {
     "enroll": Command("clustersh.agent.enroll:prepare", "ask a coordinator to take this machine in"),
     "status": Command("clustersh.agent.status:prepare", "whether the agent runs here and is connected"),
@@ -29,13 +32,7 @@ def main() -> NoReturn:
     words = sys.argv[1:]
     if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):
         run_program("clusteragent", choose)
-    _run_service(words)
-
-
-def _run_service(words: list[str]) -> NoReturn:
-    from twisted.scripts.twistd import run
+    from ..daemon import run_twistd
 
     # In the user's home, so that commands, which run there, inherit it.
-    sys.argv = ["clusteragent", "--nodaemon", "--pidfile=", f"--rundir={Path.home()}", "clusteragent", *words]
-    run()
-    raise SystemExit(0)
+    run_twistd("clusteragent", words, rundir=Path.home())

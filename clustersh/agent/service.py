@@ -64,9 +64,15 @@ class AgentService(Service):
         self.problem = ""
 
     def startService(self) -> None:
-        """Begin; a failure comes later, as `problem`."""
+        """Begin; what can be known at once is raised (HomeError, TrustError), the rest is told later, as `problem`."""
         super().startService()
-        self._started = Deferred.fromCoroutine(self._start())
+        self._lock.take()
+        try:
+            self._agent = Agent(self._reactor, self._folder, self._config)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._started = Deferred.fromCoroutine(self._start(self._agent))
         self._started.addErrback(self._give_up)
 
     def stopService(self) -> Deferred[None]:
@@ -74,13 +80,11 @@ class AgentService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    async def _start(self) -> None:
-        self._lock.take()
+    async def _start(self, agent: Agent) -> None:
+        keep_descriptors_private()
         try:
-            keep_descriptors_private()
-            self._agent = Agent(self._reactor, self._folder, self._config)
-            await self._agent.start(self._environ)
-            self._lock.announce(self._agent.identity.coordinator, __version__)
+            await agent.start(self._environ)
+            self._lock.announce(agent.identity.coordinator, __version__)
         except BaseException:
             self._lock.release()
             raise

@@ -57,7 +57,7 @@ class Bash:
         line = (task.command.shell or "").encode("utf-8", "surrogateescape")
         if _is_long(task):
             return self._run(task, b'exec "$0" "$@"', [_write(task.scratch / "command", line)])
-        return [self._shell, b"-c", self._prologue(task) + line]
+        return [self._shell, b"-c", self._prologue(task) + line, self._name]
 
     def _run(self, task: Task, line: bytes, words: list[bytes]) -> list[bytes]:
         # What the line calls $0 is also the name that the shell's own error messages begin with.
