@@ -24,7 +24,7 @@ from twisted.internet.task import deferLater
 from .home import HomeError, private_folder, read_json, write_json
 from .rest_client import RestClient, Unreachable
 from .trust import keys
-from .trust.credentials import KEY_FILE, Credentials, check_validity
+from .trust.credentials import CERTIFICATE_FILE, KEY_FILE, Credentials, check_validity
 from .trust.errors import MissingCredentialsError, PairingError
 from .trust.identity import Identity, Role, certificate_sha256
 from .trust.pairing import NONCE_BYTES, PairingCode, commitment, make_request, new_nonce, transcript_hash
@@ -121,9 +121,9 @@ class Pairing:
         return await self._ask(name)
 
     async def poll(self, wait_s: float = 0.0) -> Credentials | None:
-        """Return the verified credentials, saved in the folder, once approved; None while pending (up to *wait_s*).
+        """Return the verified credentials once approved; None while pending (up to *wait_s*).
 
-        Raises PairingEndedError where the request is gone.
+        They are not kept yet: see `keep`. Raises PairingEndedError where the request is gone.
         """
         pending = read_pending(self._folder)
         if pending is None:
@@ -131,13 +131,10 @@ class Pairing:
         progress = await self._progress(pending, min(wait_s, MAX_WAIT_S))
         if progress.status is not PairStatus.APPROVED:
             return None
-        credentials = self._verified(pending, progress)
-        credentials.save(self._folder)
-        forget_pending(self._folder)
-        return credentials
+        return self._verified(pending, progress)
 
     async def wait(self) -> Credentials:
-        """Poll until approved, through short failures of the network."""
+        """Poll until approved, through short failures of the network; then as `poll`."""
         deadline = self._reactor.seconds() + PENDING_S
         while True:
             try:
@@ -149,6 +146,15 @@ class Pairing:
                 continue
             if credentials is not None:
                 return credentials
+
+    def keep(self, credentials: Credentials) -> None:
+        """Save *credentials*, in place of older ones.
+
+        Call `forget_pending` when all else that belongs to them is saved: until then it can be done again.
+        """
+        # Never an old certificate beside another coordinator's CA.
+        (self._folder / CERTIFICATE_FILE).unlink(missing_ok=True)
+        credentials.save(self._folder)
 
     @property
     def _address(self) -> str:

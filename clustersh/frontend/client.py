@@ -16,6 +16,8 @@ from ..trust.errors import MissingCredentialsError
 from ..trust.tls import load_client_policy
 
 LOGIN_FILE = "login.json"
+PENDING_FILE = "pending.json"
+"""What a login that waits for its approval leaves (see `pairing_client`, whose import would cost every command)."""
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -43,9 +45,14 @@ def client_folder(home: Path) -> Path:
 async def connect(reactor: Any, invocation: Invocation) -> RestClient:
     """Return a client of the coordinator this user is logged in to.
 
-    Raises NotLoggedIn, and TrustError or HomeError where what is stored can't be used.
+    A login that was left pending is taken up. Raises NotLoggedIn, NotApproved where it still waits, and TrustError or
+    HomeError where what is stored can't be used.
     """
     folder = client_folder(invocation.home)
+    if (folder / PENDING_FILE).exists():
+        from .session import take_up_pending
+
+        await take_up_pending(reactor, invocation)
     login = read_json(folder / LOGIN_FILE, Login)
     if login is None:
         raise NotLoggedIn

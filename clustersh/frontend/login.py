@@ -1,0 +1,232 @@
+"""``clustersh login`` and ``logout``: how this user gets a certificate, and gives it away."""
+
+from __future__ import annotations
+
+import getpass
+import hmac
+import re
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..address import Address, parse_address
+from ..cli.commands import Start
+from ..cli.errors import CliError, UsageError
+from ..cli.invocation import Invocation
+from ..cli.parser import Parser, reads
+from ..home import read_json
+from ..pairing_client import Pairing, PairingEndedError, Started, forget_pending, read_pending
+from ..rest_client import RestClient
+from ..trust.credentials import CERTIFICATE_FILE, Credentials, load_certificate
+from ..trust.errors import TrustError
+from ..trust.identity import Identity
+from ..trust.tls import ClientPolicy, client_connection_creator
+from ..wire.ids import clean_name, client_name
+from ..wire.problems import Kind, ProblemError
+from ..wire.rest import Whoami
+from .client import LOGIN_FILE, Login, client_folder
+from .session import approve_line, forget, keep, new_pairing
+
+_CHECK_DIGITS = re.compile(r"[0-9a-f]{4}")
+
+
+class Options(NamedTuple):
+    """What was asked for; *address* is None where none was given."""
+
+    address: Address | None
+    name: str
+    again: bool
+    wait: bool
+    ca_sha256: str
+    verify: bool
+
+
+class LoggedIn(NamedTuple):
+    """Who this user is, and where."""
+
+    name: str
+    address: Address
+
+
+def prepare_login(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``login``."""
+    examples = (
+        "clustersh login joshua-ws1",
+        "clustersh login http://joshua-ws1:5672 --name joshua@laptop",
+        "clustersh login --again --verify joshua-ws1",
+    )
+    parser = Parser("clustersh login", "Ask a coordinator to let this user in.", examples)
+    parser.add_argument(
+        "address", nargs="?", type=reads(parse_address), help="the coordinator: host, or http://host:port"
+    )
+    parser.add_argument("--name", type=reads(client_name), help="what to be called there (user@host)")
+    parser.add_argument("--again", action="store_true", help="replace the login there is")
+    parser.add_argument("--no-wait", action="store_true", help="don't wait for the approval; the next command goes on")
+    parser.add_argument(
+        "--ca", type=reads(_sha256), default="", metavar="SHA256", help="the coordinator's CA certificate"
+    )
+    parser.add_argument("--verify", action="store_true", help="ask for the check digits that clusterd approve shows")
+    given = parser.read(invocation, arguments)
+    if given.verify and given.no_wait:
+        raise UsageError("--verify asks for what the approval shows, so it can't go with --no-wait")
+    name = given.name or default_name(invocation)
+    options = Options(given.address, name, given.again, not given.no_wait, given.ca, given.verify)
+    return lambda reactor: login(reactor, invocation, options)
+
+
+def prepare_logout(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``logout``."""
+    examples = ("clustersh logout",)
+    Parser("clustersh logout", "Forget the coordinator and delete this user's key.", examples).read(
+        invocation, arguments
+    )
+    return lambda reactor: logout(invocation)
+
+
+def default_name(invocation: Invocation) -> str:
+    """Return ``user@host``."""
+    user = invocation.environ.get("USER") or invocation.environ.get("USERNAME") or getpass.getuser()
+    host = socket.gethostname().partition(".")[0]
+    return f"{clean_name(user)}@{clean_name(host)}"
+
+
+def logged_in(folder: Path) -> LoggedIn | None:
+    """Return who this user is by the certificate in *folder*; None where there is none that can be used."""
+    login = read_json(folder / LOGIN_FILE, Login)
+    if login is None:
+        return None
+    try:
+        identity = Identity.from_certificate(load_certificate(folder / CERTIFICATE_FILE))
+        return LoggedIn(identity.name, parse_address(login.coordinator))
+    except (TrustError, ValueError):
+        return None
+
+
+async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
+    """Ask, show the code, wait for the approval, and say who this user is now."""
+    folder = client_folder(invocation.home)
+    address = _coordinator(folder, options)
+    present = logged_in(folder)
+    if present is not None and not options.again and read_pending(folder) is None:
+        return await _already(invocation, present, address)
+    pairing = new_pairing(reactor, invocation, address, options.ca_sha256)
+    try:
+        started = await pairing.start(options.name)
+        await _show(invocation, started, options)
+        if not options.wait and not started.approved:
+            return 0
+        credentials = await pairing.wait()
+    except ProblemError as error:
+        raise _with_name_hint(error, address) from error
+    except PairingEndedError as error:
+        raise CliError(str(error), (f"ask again: clustersh login {address}",), kind="unknown-pairing") from error
+    if options.verify:
+        await _verify(invocation, folder, started)
+    return await _finish(reactor, invocation, pairing, credentials, LoggedIn(started.name, address))
+
+
+async def logout(invocation: Invocation) -> int:
+    """Delete the key, the certificate, and whatever was asked for."""
+    folder = client_folder(invocation.home)
+    present = logged_in(folder)
+    was = forget(folder)
+    console = invocation.console
+    if invocation.json:
+        await console.out(msgspec.json.encode({"logged_out": was, "name": present.name if present else None}) + b"\n")
+    else:
+        await console.out("Logged out; the key is deleted.\n" if was else "Not logged in; nothing to do.\n")
+    if present is not None:
+        await console.hint(f"to free the name, run on {present.address.host}: clusterd revoke {present.name}")
+    return 0
+
+
+def _coordinator(folder: Path, options: Options) -> Address:
+    if options.address is not None:
+        return options.address
+    pending, present = read_pending(folder), logged_in(folder)
+    if pending is not None:
+        return parse_address(pending.address)
+    if present is not None:
+        return present.address
+    raise UsageError("which coordinator?", ("clustersh login http://HOST:5672 (HOST is where clusterd runs)",))
+
+
+async def _already(invocation: Invocation, present: LoggedIn, address: Address) -> int:
+    if address != present.address:
+        raise CliError(
+            f"already logged in as {present.name} at {present.address}",
+            (f"to replace that: clustersh login --again {address}",),
+        )
+    if invocation.json:
+        await invocation.console.out(_document("logged-in", present))
+    else:
+        text = f"Already logged in as {present.name} at {present.address}; --again replaces that.\n"
+        await invocation.console.out(text)
+    return 0
+
+
+async def _show(invocation: Invocation, started: Started, options: Options) -> None:
+    """Say how to approve it. With ``--json`` and without waiting that is the document, else it goes to stderr."""
+    console, code = invocation.console, started.code
+    if started.approved:
+        return
+    if invocation.json and not options.wait:
+        fields = {"status": "pending", "name": started.name, "host": started.host, "code": code.code}
+        document = {**fields, "check": code.check, "approve": f"clusterd approve {code.code}"}
+        await console.out(msgspec.json.encode(document) + b"\n")
+        return
+    text = approve_line(started.name, started.host, code.code) + "\n"
+    if not options.verify:
+        text += f"It will show the check digits {code.check}; if it shows others, log out again: clustersh logout\n"
+    await (console.err(text) if invocation.json else console.out(text))
+
+
+async def _verify(invocation: Invocation, folder: Path, started: Started) -> None:
+    """Ask for the check digits, and give up everything where they aren't ours."""
+    await invocation.console.err("The check digits that clusterd approve shows: ")
+    typed = (await invocation.stdin.read(64)).decode("ascii", "replace").strip().lower()
+    if _CHECK_DIGITS.fullmatch(typed) and hmac.compare_digest(typed, started.code.check):
+        return
+    forget_pending(folder)
+    raise CliError(
+        "the check digits differ: this may not be the coordinator it claims to be, so nothing was kept",
+        (f"on the coordinator's host, let that key in no more: clusterd revoke {started.name}",),
+        kind="untrusted",
+    )
+
+
+async def _finish(
+    reactor: Any, invocation: Invocation, pairing: Pairing, credentials: Credentials, present: LoggedIn
+) -> int:
+    keep(client_folder(invocation.home), pairing, credentials, Login(present.address.netloc))
+    policy = ClientPolicy(client_connection_creator(credentials.ca, credentials.key, credentials.certificate))
+    known = await RestClient(reactor, present.address, policy).call("GET", "/v1/whoami", answer=Whoami)
+    if invocation.json:
+        await invocation.console.out(_document("logged-in", present, known))
+        return 0
+    machines = f"{known.machines} machine{'' if known.machines == 1 else 's'}, {known.online} online"
+    await invocation.console.out(f"Logged in as {known.name}. {machines}. Try: clustersh machines\n")
+    return 0
+
+
+def _document(status: str, present: LoggedIn, known: Whoami | None = None) -> bytes:
+    counts = {"machines": known.machines, "online": known.online} if known is not None else {}
+    document = {"status": status, "name": present.name, "coordinator": present.address.netloc, **counts}
+    return msgspec.json.encode(document) + b"\n"
+
+
+def _with_name_hint(error: ProblemError, address: Address) -> ProblemError:
+    problem = error.problem
+    if problem.kind is not Kind.NAME_TAKEN or "--name" in problem.hint:
+        return error
+    hint = f"choose another name: clustersh login {address} --name NAME"
+    return ProblemError.received(msgspec.structs.replace(problem, hint="\n".join(filter(None, [problem.hint, hint]))))
+
+
+def _sha256(text: str) -> str:
+    digits = text.replace(":", "").strip().lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError(f"{text!r} is no SHA-256: 64 hex digits, with or without colons")
+    return digits
