@@ -36,7 +36,6 @@ class Manner(NamedTuple):
     wait_s: float | None = None
     feed: bool = False
     confirmed: bool = False
-    idle_timeout_s: float = 0.0
 
 
 class Attendant:
@@ -103,9 +102,8 @@ class Attendant:
         return run
 
     async def _look(self, wait_s: float = 0.0) -> Run:
-        assert self._run is not None
-        path = f"/v1/runs/{quote(self._run.uuid, safe='')}"
-        return self._know(await self._retry(lambda: self._client.call("GET", path, answer=Run, wait_s=wait_s)))
+        uuid = self._invocation.uuid
+        return self._know(await self._retry(lambda: look_at(self._client, uuid, wait_s, self._manner.form)))
 
     def _know(self, run: Run) -> Run:
         first = self._run is None
@@ -131,7 +129,7 @@ class Attendant:
     async def _stream(self, run: Run) -> Run:
         while run.jobs[0].status is State.REQUESTED:
             self._check_confirmed(run)
-            await self._retry.pause()
+            await self._retry.pause(0.05)
             run = await self._look()
         reader = self._reader(run.jobs[0], follow=True)
         while not run.ended:
@@ -171,8 +169,8 @@ class Attendant:
         for job in run.jobs:
             printer = self._printer(job)
             console = self._invocation.console
-            await print_output(self._client, self._retry, console, job, self._manner.form, printer)
-            ended = await print_end(self._invocation, job, printer, idle_timeout_s=self._manner.idle_timeout_s)
+            unread = await print_output(self._client, self._retry, console, job, self._manner.form, printer)
+            ended = await print_end(self._invocation, job, printer, unread)
             statuses.append(ended.status)
         return next((status for status in statuses if status), 0)
 
@@ -202,17 +200,13 @@ class Attendant:
 
     async def _show_so_far(self, run: Run) -> Run:
         try:
-            run = self._know(await self._limited(self._look_once()))
+            run = self._know(await self._limited(look_at(self._client, run.uuid, 0.0, self._manner.form)))
             for job in run.jobs:
                 if not job.status.ended:
                     await self._limited(self._reader(job, follow=False).read())
         except (GaveUp, Unreachable, ProblemError):
             return run  # the hint says how to get what is missing
         return run
-
-    async def _look_once(self) -> Run:
-        assert self._run is not None
-        return await self._client.call("GET", f"/v1/runs/{quote(self._run.uuid, safe='')}", answer=Run)
 
     async def _learn(self) -> Run | None:
         """Ask for the uuid of a run whose answer is under way: the same request again, with no waiting."""
@@ -270,6 +264,12 @@ class Attendant:
             # The command would wait for ever for input that can't be read.
             await self._cancel()
             raise
+
+
+async def look_at(client: RestClient, uuid: str, wait_s: float, form: Form) -> Run:
+    """Return the run *uuid* (or its last digits) with as much output as *form* shows, after up to *wait_s* seconds."""
+    query = [] if form.limit is None else [("limit", str(form.limit))]
+    return await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=query, wait_s=wait_s)
 
 
 def _still_running(uuid: str) -> str:

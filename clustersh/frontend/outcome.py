@@ -26,12 +26,15 @@ class Verdict(NamedTuple):
     messages: tuple[Message, ...] = ()
 
 
-def verdict(job: Job, *, truncated: bool, idle_timeout_s: float = 0.0) -> Verdict:
-    """Return what the end of *job* means; *truncated* where not all of its output was shown."""
-    ended = _ended(job, idle_timeout_s)
+def verdict(job: Job, *, truncated: bool, unread: str = "") -> Verdict:
+    """Return what the end of *job* means; *truncated* where not all of its output was shown.
+
+    *unread* says why output within the limit could not be read, if it couldn't.
+    """
+    ended = _ended(job)
     if not truncated:
         return ended
-    return Verdict(ended.status or UNCERTAIN, (_cut(job), *ended.messages))
+    return Verdict(ended.status or UNCERTAIN, (_unread(job, unread) if unread else _cut(job), *ended.messages))
 
 
 def exit_status(job: Job) -> int:
@@ -42,12 +45,12 @@ def exit_status(job: Job) -> int:
     return code if 0 <= code <= 255 else 1
 
 
-def _ended(job: Job, idle_timeout_s: float) -> Verdict:
+def _ended(job: Job) -> Verdict:
     match job.status:
         case State.COMPLETED | State.FAILED if job.exit_code is not None or job.signal is not None:
             return Verdict(exit_status(job))
         case State.TIMED_OUT:
-            return Verdict(TIMED_OUT, (Message(_timed_out(job, idle_timeout_s)),))
+            return Verdict(TIMED_OUT, (Message(_timed_out(job)),))
         case State.CANCELLED:
             return Verdict(CANCELLED, (Message(f"command cancelled{_after(job)}"),))
         case State.INTERRUPTED:
@@ -56,9 +59,9 @@ def _ended(job: Job, idle_timeout_s: float) -> Verdict:
             text = f"the record of {job.uuid} on {job.machine} is lost{_because(job)}; the command may have run"
             return Verdict(UNCERTAIN, (Message(text, ("look at what it did before running it again",)),))
         case State.NOT_STARTED:
-            return Verdict(NOTHING_RAN, (Message(f"command not started on {job.machine}{_because(job)}"),))
+            return Verdict(NOTHING_RAN, (Message(f"command not started{_because(job)}"),))
         case State.REFUSED:
-            return Verdict(REFUSED, (Message(f"command refused on {job.machine}{_because(job)}"),))
+            return Verdict(REFUSED, (Message(f"command refused{_because(job)}"),))
     return Verdict(UNCERTAIN, (Message(f"command {job.status} on {job.machine}{_because(job)}"),))
 
 
@@ -70,17 +73,23 @@ def _cut(job: Job) -> Message:
     )
 
 
-def _timed_out(job: Job, idle_timeout_s: float) -> str:
-    ran_out = job.timeout_s and (job.duration_s is None or job.duration_s >= job.timeout_s)
-    if idle_timeout_s and not ran_out:
-        return f"command timed out: no output for {format_timeout(idle_timeout_s)}"
-    limit = job.timeout_s or job.duration_s
-    return f"command timed out after {format_timeout(limit)}" if limit else "command timed out"
+def _unread(job: Job, why: str) -> Message:
+    return Message(
+        f"the command's output can't be read now: {why}",
+        (f"{_result(job)}{_after(job)}; its output: clustersh cat {job.machine} {job.uuid}",),
+    )
+
+
+def _timed_out(job: Job) -> str:
+    if job.reason:
+        # The agent says which limit it was: "timed out after 5 minutes", "no output for 1 minute".
+        return f"command {job.reason}" if job.reason.startswith("timed out") else f"command timed out: {job.reason}"
+    return f"command timed out after {format_timeout(job.timeout_s)}" if job.timeout_s else "command timed out"
 
 
 def _interrupted(job: Job) -> Message:
     return Message(
-        f"the agent on {job.machine} restarted{_after(job)}, and the command with it ended",
+        f"{job.reason or 'the agent restarted'} on {job.machine}, which ended the command{_after(job)}",
         (f"its output so far: clustersh cat {job.machine} {job.uuid}",),
     )
 
@@ -90,6 +99,8 @@ def _result(job: Job) -> str:
         return f"exit {job.exit_code}"
     if job.signal is not None and job.status is State.FAILED:
         return f"signal {job.signal}"
+    if job.status is State.INTERRUPTED:
+        return f"failed ({(job.reason or 'the agent restarted').removeprefix('the ')})"
     return _STATE_WORDS.get(job.status, str(job.status))
 
 
@@ -103,7 +114,6 @@ def _because(job: Job) -> str:
 
 _STATE_WORDS = {
     State.TIMED_OUT: "timed out",
-    State.INTERRUPTED: "failed (agent restarted)",
     State.NOT_STARTED: "not started",
 }
 
@@ -124,4 +134,4 @@ def status_words(job: Job, now: float) -> str:
         case State.NOT_STARTED | State.REFUSED | State.LOST:
             reason = f" ({job.reason})" if job.reason else ""
             return f"{_STATE_WORDS.get(job.status, job.status)}{reason}"
-    return _STATE_WORDS.get(job.status, str(job.status))
+    return _result(job)

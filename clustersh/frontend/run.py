@@ -47,7 +47,6 @@ async def run(reactor: Any, invocation: Invocation, options: RunOptions) -> int:
             wait_s=options.wait_s,
             feed=options.stdin,
             confirmed=True,
-            idle_timeout_s=options.idle_timeout_s,
         ),
         otherwise=f"the same clustersh run with --key {submission.key} gives its result, and never runs it twice",
     )

@@ -60,6 +60,8 @@ class OutputKeeper:
         return {"output": out} if self._combined else {"stdout": out, "stderr": err}
 
 
+_CUT_CHARACTERS = 6
+"""Bytes that heads may be short of the limit: neither stream ends in the middle of a UTF-8 character."""
 Printer = OutputPrinter | OutputKeeper
 
 
@@ -72,33 +74,35 @@ def printer_for(invocation: Invocation, form: Form) -> Printer:
 
 async def print_output(
     client: RestClient, retry: Retry, console: Console, job: Job, form: Form, printer: Printer
-) -> None:
-    """Print the output of *job* up to the limit, from where *printer* stands.
+) -> str:
+    """Print the output of *job* up to the limit, from where *printer* stands; return why some of it can't be read.
 
     It takes what came with the job, or reads from the machine what that doesn't tell: more of it, or its order.
     """
     heads = {Stream.STDOUT: to_bytes(job.stdout), Stream.STDERR: to_bytes(job.stderr)}
     there = sum(map(len, heads.values()))
     wanted = job.output_bytes if form.limit is None else min(job.output_bytes, form.limit)
-    begun = printer.printed
+    begun, unread = printer.printed, ""
+    cut = job.output_bytes > wanted
+    suffices = not begun and (there == wanted or (cut and there > 0 and wanted - _CUT_CHARACTERS <= there < wanted))
     mixed = all(heads.values()) and (form.combined or (isinstance(printer, OutputPrinter) and console.same_destination))
-    if wanted > begun and (begun or wanted > there or mixed):
+    if wanted > begun and (mixed or not suffices):
         reader = OutputReader(client, retry, job.machine, job.uuid, printer, offset=begun, length=wanted - begun)
         try:
             await reader.read()
-        except (GaveUp, ProblemError, Unreachable):
-            # Within a limit, what can't be had shows as cut output; without one, it must not go unnoticed.
-            if form.limit is None:
-                raise
-    if not printer.printed:
+        except (GaveUp, ProblemError, Unreachable) as error:
+            unread = str(error)
+    if wanted and not printer.printed:
         for stream, data in heads.items():
-            await printer(stream, data)
+            await printer(stream, data[:wanted])
+        return "" if suffices else unread
+    return unread
 
 
-async def print_end(invocation: Invocation, job: Job, printer: Printer, *, idle_timeout_s: float = 0.0) -> Verdict:
-    """Say how *job* ended, and print its document where JSON is wanted."""
+async def print_end(invocation: Invocation, job: Job, printer: Printer, unread: str = "") -> Verdict:
+    """Say how *job* ended, and print its document where JSON is wanted. *unread* is what `print_output` returned."""
     truncated = printer.printed < job.output_bytes
-    ended = verdict(job, truncated=truncated, idle_timeout_s=idle_timeout_s)
+    ended = verdict(job, truncated=truncated, unread=unread)
     await print_document(invocation, job, printer)
     for message in ended.messages:
         await invocation.console.error(message.text, message.hints)

@@ -12,6 +12,8 @@ from .retry import Retry
 
 PIECE = 64 << 10
 TAKEN_WITHIN_S = 90.0
+_PASSING = (Kind.NOT_RUNNING, Kind.OUTPUT_UNAVAILABLE, Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.TOO_LARGE)
+"""Not yet started, the machine away for a moment, or busy."""
 
 
 class StdinSender:
@@ -45,9 +47,9 @@ class StdinSender:
                 await self._retry.pause(1.0)
                 continue
             except ProblemError as problem:
-                if problem.problem.kind not in (Kind.NOT_RUNNING, Kind.UNAVAILABLE):
+                if problem.problem.kind not in _PASSING:
                     raise
-                if problem.problem.kind is Kind.NOT_RUNNING and await self._has_ended():
+                if await self._has_ended():
                     return False
                 await self._retry.pause(1.0)
                 continue
@@ -67,5 +69,8 @@ class StdinSender:
         )
 
     async def _has_ended(self) -> bool:
-        job = await self._client.call("GET", self._job, answer=Job)
+        try:
+            job = await self._client.call("GET", self._job, answer=Job, query=[("limit", "0")])
+        except Unreachable:
+            return False
         return job.status.ended

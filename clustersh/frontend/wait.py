@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from typing import Any
-from urllib.parse import quote
 
 from ..cli.commands import Start
 from ..cli.errors import UsageError
@@ -14,7 +13,7 @@ from ..config import load
 from ..wire import units
 from ..wire.jobs import HEAD_LIMIT
 from ..wire.rest import Run
-from .attend import Attendant, Manner
+from .attend import Attendant, Manner, look_at
 from .client import connect
 from .identifiers import run_word
 from .retry import Retry
@@ -48,15 +47,15 @@ async def wait(
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
 
-    async def look(within_s: float) -> Run:
-        path = f"/v1/runs/{quote(uuid, safe='')}"
-        return await retry(lambda: client.call("GET", path, answer=Run, wait_s=within_s))
-
     limit = HEAD_LIMIT if options.limit is None else options.limit
     manner = Manner(
         Form(None if options.full else limit, combined=options.combined),
         live=options.full or options.follow,
         wait_s=wait_s,
     )
+
+    async def look(within_s: float) -> Run:
+        return await retry(lambda: look_at(client, uuid, within_s, manner.form))
+
     hint = f"ask again: clustersh wait {uuid}"
     return await Attendant(reactor, invocation, client, retry, look, manner, otherwise=hint).attend()

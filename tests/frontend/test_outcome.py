@@ -25,7 +25,7 @@ def job(**changes: object) -> Job:
         (job(status=State.TIMED_OUT, signal=9, duration_s=300.3), "timed out after 5m"),
         (job(status=State.CANCELLED, signal=15, duration_s=4.0), "cancelled after 4s"),
         (job(status=State.RUNNING), "running for 12s"),
-        (job(status=State.INTERRUPTED, reason="agent restarted", duration_s=4.0), "failed (agent restarted)"),
+        (job(status=State.INTERRUPTED, reason="the agent restarted", duration_s=4.0), "failed (agent restarted)"),
         (job(status=State.REQUESTED), "starting"),
         (job(status=State.NOT_STARTED, reason="asleep"), "not started (asleep)"),
         (job(status=State.LOST), "lost"),
@@ -39,11 +39,18 @@ def test_a_clock_behind_the_coordinators_shows_no_negative_time() -> None:
     assert status_words(job(status=State.RUNNING), NOW - 3600) == "running for 0.0s"
 
 
-def test_idle_timeout_is_told_apart() -> None:
-    quiet = job(status=State.TIMED_OUT, reason="idle", timeout_s=300.0, duration_s=70.0)
-    assert verdict(quiet, truncated=False, idle_timeout_s=60).messages[0].text.endswith("no output for 1 minute")
-    long = job(status=State.TIMED_OUT, reason="time-out", timeout_s=300.0, duration_s=300.1)
-    assert verdict(long, truncated=False, idle_timeout_s=60).messages[0].text == "command timed out after 5 minutes"
+def test_time_outs_say_which_limit_it_was() -> None:
+    def told(**changes: object) -> str:
+        return verdict(job(status=State.TIMED_OUT, **changes), truncated=False).messages[0].text
+
+    assert told(reason="timed out after 5 minutes") == "command timed out after 5 minutes"
+    assert told(reason="no output for 1 minute") == "command timed out: no output for 1 minute"
+    assert told(signal=9, timeout_s=90.0) == "command timed out after 90 seconds"
+
+
+def test_output_that_cannot_be_read_is_told_apart_from_a_limit() -> None:
+    told = verdict(job(exit_code=0), truncated=True, unread="ws1 is offline")
+    assert told.status == 123 and told.messages[0].text.endswith("can't be read now: ws1 is offline")
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (255, 255), (256, 1), (-1, 1), (3221225786, 1)])

@@ -58,6 +58,29 @@ async def test_a_larger_limit_fetches_what_did_not_come_along(caller: Caller, do
 
 
 @pytest_twisted.ensureDeferred
+async def test_output_that_cannot_be_read_is_not_called_a_limit(caller: Caller, double: Double) -> None:
+    double.pieces = [(1, b"abc")]
+    full = double.as_run
+    double.as_run = lambda limit=0: full(0)  # type: ignore[method-assign]
+
+    def away(query: object) -> None:
+        raise ProblemError(Kind.OUTPUT_UNAVAILABLE, "ws1 is offline", started=True)
+
+    double.answers[f"GET /v1/jobs/ws1/{UUID}/output"] = away
+    assert await caller("wait", UUID) == 123
+    assert caller.err.startswith("ERROR: the command's output can't be read now: ws1 is offline\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_heads_that_end_on_whole_characters_need_no_second_request(caller: Caller, double: Double) -> None:
+    double.pieces = [(1, b"x" * 200_000)]
+    full = double.as_run
+    double.as_run = lambda limit=0: full((128 << 10) - 2)  # type: ignore[method-assign]
+    assert await caller("run", "ws1", "x") == 123
+    assert double.calls == ["POST /v1/runs"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_full_has_no_limit(caller: Caller, double: Double) -> None:
     double.pieces = [(1, os.urandom(300_000)), (2, b"end")]
     assert await caller("run", "--full", "ws1", "x") == 0
