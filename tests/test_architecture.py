@@ -108,7 +108,9 @@ def test_the_frontend_writes_and_reads_only_through_its_invocation(path: Path) -
     assert touched == set()
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.stem not in ("main", "plugin", "program")], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.stem not in ("main", "plugin", "program")], ids=name_of
+)
 def test_no_global_reactor_in_logic(path: Path) -> None:
     assert "twisted.internet.reactor" not in set(imports(path))
 
