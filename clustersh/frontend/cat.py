@@ -41,7 +41,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     )
     parser = Parser(
         "clustersh cat",
-        "Print a job's output, stdout to stdout and stderr to stderr.",
+        "Print a job's output, stdout to stdout and stderr to stderr; one alone goes to stdout.",
         examples,
     )
     parser.add_argument(
@@ -68,7 +68,8 @@ async def cat(reactor: Any, invocation: Invocation, machine: str, uuid: str, par
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
     machine = machine or await _only_machine(client, uuid)
-    printer = printer_for(invocation, Form(None))
+    # One stream alone goes to stdout, whichever it is: that is what a pipe behind `cat --stderr` reads.
+    printer = printer_for(invocation, Form(None, combined=part.stream is Stream.STDERR and not invocation.json))
     reader = OutputReader(
         client,
         retry,

@@ -90,9 +90,9 @@ async def test_cat_parts(caller: Caller, double: Double) -> None:
     assert await caller("cat", "ws1", UUID, "--offset", "6", "--length", "4") == 0
     assert (caller.out, caller.err) == (b"two\nthree\no\n", "er")
     assert await caller("cat", "ws1", UUID, "--stderr") == 0
-    assert (caller.out, caller.err) == (b"two\nthree\no\n", "ererr")
+    assert (caller.out, caller.err) == (b"two\nthree\no\nerr", "er")
     assert await caller("cat", "ws1", UUID, "--stderr", "--json") == 0
-    assert json.loads(caller.out.removeprefix(b"two\nthree\no\n"))["stderr"] == "err"
+    assert json.loads(caller.out.removeprefix(b"two\nthree\no\nerr"))["stderr"] == "err"
 
 
 @pytest_twisted.ensureDeferred
