@@ -33,7 +33,7 @@ from .wire.problems import Kind, ProblemError
 from .wire.rest import MAX_WAIT_S
 
 PENDING_FILE = "pending.json"
-_RETRY_S = 2.0
+_RETRY_S = 1.0
 
 
 class Pending(msgspec.Struct, frozen=True):

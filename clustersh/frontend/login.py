@@ -24,7 +24,6 @@ from ..trust.errors import TrustError
 from ..trust.identity import Identity
 from ..trust.tls import ClientPolicy, client_connection_creator
 from ..wire.ids import clean_name, client_name
-from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Whoami
 from .client import LOGIN_FILE, Login, client_folder
 from .session import approve_line, forget, keep, new_pairing
@@ -64,15 +63,13 @@ def prepare_login(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     parser.add_argument("--name", type=reads(client_name), help="what to be called there (user@host)")
     parser.add_argument("--again", action="store_true", help="replace the login there is")
     parser.add_argument("--no-wait", action="store_true", help="don't wait for the approval; the next command goes on")
-    parser.add_argument(
-        "--ca", type=reads(_sha256), default="", metavar="SHA256", help="the coordinator's CA certificate"
-    )
+    parser.add_argument("--ca", type=reads(_sha256), metavar="SHA256", help="the coordinator's CA certificate")
     parser.add_argument("--verify", action="store_true", help="ask for the check digits that clusterd approve shows")
     given = parser.read(invocation, arguments)
     if given.verify and given.no_wait:
         raise UsageError("--verify asks for what the approval shows, so it can't go with --no-wait")
     name = given.name or default_name(invocation)
-    options = Options(given.address, name, given.again, not given.no_wait, given.ca, given.verify)
+    options = Options(given.address, name, given.again, not given.no_wait, given.ca or "", given.verify)
     return lambda reactor: login(reactor, invocation, options)
 
 
@@ -118,8 +115,6 @@ async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
         if not options.wait and not started.approved:
             return 0
         credentials = await pairing.wait()
-    except ProblemError as error:
-        raise _with_name_hint(error, address) from error
     except PairingEndedError as error:
         raise CliError(str(error), (f"ask again: clustersh login {address}",), kind="unknown-pairing") from error
     if options.verify:
@@ -215,14 +210,6 @@ def _document(status: str, present: LoggedIn, known: Whoami | None = None) -> by
     counts = {"machines": known.machines, "online": known.online} if known is not None else {}
     document = {"status": status, "name": present.name, "coordinator": present.address.netloc, **counts}
     return msgspec.json.encode(document) + b"\n"
-
-
-def _with_name_hint(error: ProblemError, address: Address) -> ProblemError:
-    problem = error.problem
-    if problem.kind is not Kind.NAME_TAKEN or "--name" in problem.hint:
-        return error
-    hint = f"choose another name: clustersh login {address} --name NAME"
-    return ProblemError.received(msgspec.structs.replace(problem, hint="\n".join(filter(None, [problem.hint, hint]))))
 
 
 def _sha256(text: str) -> str:
