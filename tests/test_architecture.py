@@ -15,7 +15,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PROGRAMS = ("frontend", "coordinator", "agent")
 MAX_LINES = 350
 
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "clustersh.coordinator.runs": "the order of a run's steps keeps it at most once, and is read in one piece",
+}
 """Modules that may have more than MAX_LINES, and why."""
 
 SHARED_BELOW: dict[str, tuple[str, ...]] = {
