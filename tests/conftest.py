@@ -7,7 +7,13 @@ import re
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is. (With CI set, hypothesis has a profile that knows this.)
+hypothesis.settings.register_profile("patient", deadline=None)
+if not os.environ.get("CI"):
+    hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 _LISTED = re.compile(r"^\| `(tests/[^`]+)` \| ([a-z0-9]+) \| .+ \|$", re.MULTILINE)

@@ -45,12 +45,11 @@ def test_split_gives_each_stream_its_own(written: Written) -> None:
     assert stderr == b"".join(piece for stream, piece in written if stream is Stream.STDERR)
 
 
-@given(st.lists(st.tuples(st.sampled_from([Stream.STDOUT, Stream.STDERR]), st.integers(0, 1 << 62)), max_size=20))
+@given(st.lists(st.tuples(st.sampled_from([Stream.STDOUT, Stream.STDERR]), st.integers(0, 1 << 57)), max_size=20))
 def test_run_lengths_round_trip(runs: list[tuple[Stream, int]]) -> None:
     decoded = list(output.decode_runs(output.encode_runs(runs)))
     for stream in (Stream.STDOUT, Stream.STDERR):
-        if sum(count for _, count in runs) < 1 << 62:
-            assert sum(n for s, n in decoded if s is stream) == sum(n for s, n in runs if s is stream)
+        assert sum(n for s, n in decoded if s is stream) == sum(n for s, n in runs if s is stream)
 
 
 def test_alternating_single_bytes_cost_a_byte_each() -> None:
