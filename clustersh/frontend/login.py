@@ -119,7 +119,14 @@ async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
         raise CliError(str(error), (f"ask again: clustersh login {address}",), kind="unknown-pairing") from error
     if options.verify:
         await _verify(invocation, folder, started)
-    return await _finish(reactor, invocation, pairing, credentials, LoggedIn(started.name, address))
+    present = LoggedIn(started.name, address)
+    known = await finish(reactor, invocation, pairing, credentials, present)
+    if invocation.json:
+        await invocation.console.out(_document("logged-in", present, known))
+        return 0
+    machines = f"{known.machines} machine{'' if known.machines == 1 else 's'}, {known.online} online"
+    await invocation.console.out(f"Logged in as {known.name}. {machines}. Try: clustersh machines\n")
+    return 0
 
 
 async def logout(invocation: Invocation) -> int:
@@ -192,18 +199,13 @@ async def _verify(invocation: Invocation, folder: Path, started: Started) -> Non
     )
 
 
-async def _finish(
+async def finish(
     reactor: Any, invocation: Invocation, pairing: Pairing, credentials: Credentials, present: LoggedIn
-) -> int:
+) -> Whoami:
+    """Log this user in, and return how the coordinator knows him."""
     keep(client_folder(invocation.home), pairing, credentials, Login(present.address.netloc))
     policy = ClientPolicy(client_connection_creator(credentials.ca, credentials.key, credentials.certificate))
-    known = await RestClient(reactor, present.address, policy).call("GET", "/v1/whoami", answer=Whoami)
-    if invocation.json:
-        await invocation.console.out(_document("logged-in", present, known))
-        return 0
-    machines = f"{known.machines} machine{'' if known.machines == 1 else 's'}, {known.online} online"
-    await invocation.console.out(f"Logged in as {known.name}. {machines}. Try: clustersh machines\n")
-    return 0
+    return await RestClient(reactor, present.address, policy).call("GET", "/v1/whoami", answer=Whoami)
 
 
 def _document(status: str, present: LoggedIn, known: Whoami | None = None) -> bytes:
