@@ -105,6 +105,6 @@ async def verify(reactor: Any, invocation: Invocation) -> int:
             (f"the {found.records} records before it hang together; compare with a backup",),
             status=BROKEN,
         )
-    text = f"{found.records} records hang together; the last is {found.head_seq}, {found.head_hash}\n"
+    text = f"the chain is whole: {found.records} records, the last is {found.head_seq}, {found.head_hash}\n"
     await invocation.console.out(msgspec.json.encode(found) + b"\n" if invocation.json else text)
     return 0 if found.broken_seq is None else BROKEN

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with everything bounded: Twisted's channel and request, with limits on size and time.
+"""HTTP/1.1 with everything bounded: the site and its requests.
 
 A body is admitted when its headers are in, so a caller that may not call sends nothing that is kept; an answer given
 that early ends the connection.
@@ -7,18 +7,14 @@ that early ends the connection.
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from functools import cached_property
 from io import BytesIO
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 from weakref import WeakKeyDictionary
 
-from OpenSSL.SSL import Error as TlsError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 
 from ..trust.identity import Identity
@@ -27,19 +23,12 @@ from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import MAX_WAIT_S, PROBLEM_JSON
 from .addresses import IpAddress, plain_address
 from .bodies import BodyStream, ClientGone
-from .callers import Caller, read_certificate
+from .callers import Caller
+from .channel import REQUEST_S, Channel
 from .refusals import Refusals
 
 T = TypeVar("T")
-REQUEST_S = 60
-"""Seconds in which a whole request must be in, the TLS handshake included; an upload may only not pause that long."""
-KEPT_S = 300
-"""Seconds that a connection is kept for another request."""
-LINGER_S = 3
-"""Seconds in which the sender of a refused body may read the refusal before the connection is cut."""
-MAX_HEADERS = 100
 MAX_PARAMETERS = 100
-MAX_HEADER_BYTES = 16 << 10
 
 _HEADERS = {
     b"Cache-Control": b"no-store",
@@ -64,81 +53,6 @@ class Calls(Protocol):
 
     def resource(self) -> IResource:
         """Return the root of all calls."""
-
-
-class Channel(HTTPChannel):
-    """One connection."""
-
-    transport: Any
-    site: Site
-    requests: list[Request]
-
-    maxHeaders = MAX_HEADERS
-    totalHeadersSize = MAX_HEADER_BYTES
-    abortTimeout = LINGER_S
-
-    _receiving = False
-    _answering = False
-    _refused = False
-
-    @cached_property
-    def certified(self) -> tuple[Identity, str] | None:
-        """Whom the peer's certificate names; read once, it can't change within TLS 1.3. Raises CertificateError."""
-        found = read_certificate(self.transport)
-        if found is not None:
-            self.site.connections[self] = found[1]
-        return found
-
-    def refuse(self) -> None:
-        """Take no more from this connection; it ends once the peer has had time to read the answer."""
-        self._refused = True
-        self.persistent = 0
-
-    def resetTimeout(self) -> None:
-        """Put the time-out off by a request's first byte, and by every byte of an upload; other bytes gain no time."""
-        uploading = bool(self.requests) and self.requests[-1].stream is not None
-        if not self._answering and (uploading or not self._receiving):
-            self._receiving = True
-            self.setTimeout(REQUEST_S)
-
-    def dataReceived(self, data: bytes) -> None:
-        if not self._refused:
-            super().dataReceived(data)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        if not self._refused:
-            super().rawDataReceived(data)
-
-    def allHeadersReceived(self) -> None:
-        self.requests[-1].begin(self._command, self._path, self._version)
-        super().allHeadersReceived()
-
-    def allContentReceived(self) -> None:
-        if self._refused:
-            return
-        self._receiving, self._answering = False, True
-        self.timeOut = KEPT_S  # set aside by the call below, and set again when the answer is out
-        super().allContentReceived()
-
-    def requestDone(self, request: Any) -> None:
-        self._answering = False
-        if self._refused:
-            self.requests.remove(request)
-            self.setTimeout(LINGER_S)
-        else:
-            super().requestDone(request)
-
-    def timeoutConnection(self) -> None:
-        if not self._refused:
-            super().timeoutConnection()
-        else:
-            self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if isinstance(reason.value, TlsError):
-            why = _tls_problem(reason.value)
-            self.site.calls.refusals.note(str(plain_address(self.getPeer().host)), f"TLS handshake: {why}")
-        super().connectionLost(reason)
 
 
 class Request(server.Request):
@@ -314,14 +228,11 @@ class Site(server.Site):
             if key == fingerprint and channel.transport is not None:
                 channel.transport.abortConnection()
 
+    def log(self, request: Any) -> None:
+        """Write no access log: what matters is in the ledger, and refusals are logged."""
+
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
-
-
-def _tls_problem(error: TlsError) -> str:
-    """Return OpenSSL's own words, such as ``certificate verify failed``."""
-    queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return str(queue[0][-1]) if queue else "broken off"
 
 
 def path_text(path: bytes) -> str:

@@ -13,7 +13,7 @@ from ..config import Config, ConfigError, Listen, load, parse_listen
 from ..home import HomeError, default_home
 
 if TYPE_CHECKING:
-    from twisted.application.service import Service
+    from .service import CoordinatorService
 
 
 class Options(UsageOptions):
@@ -53,7 +53,7 @@ class Options(UsageOptions):
         return where if port is None else Listen(f"{where.rpartition(':')[0]}:{int(port)}")
 
 
-def makeService(options: Options) -> Service:
+def makeService(options: Options) -> CoordinatorService:
     """Return the service. Ends the program with one line where it can't start."""
     from twisted.internet import reactor
 
