@@ -106,6 +106,7 @@ from twisted.application.service import Service
 from twisted.internet import reactor
 from twisted.logger import Logger
 from twisted.python.usage import Options as Base
+from clustersh.daemon import stop_because
 from clustersh.home import HomeError
 
 class Options(Base):
@@ -118,6 +119,9 @@ class Probe(Service):
     def startService(self):
         if self.fail == "late":
             raise HomeError("the folder is in use")
+        if self.fail == "async":
+            stop_because(reactor, "port 5672 is taken")
+            return
         Logger(namespace="clustersh.probe").info("home {home} in {cwd}", home=os.environ["CLUSTERSH_HOME"],
                                                  cwd=os.getcwd())
         Logger(namespace="clustersh.probe").debug("not shown")
@@ -175,6 +179,7 @@ def test_a_service_logs_json_to_a_private_file(probe: Any, tmp_path: Path) -> No
     [
         (("--fail", "early"), r"ERROR: the folder is \x1b[31mloose"),
         (("--fail", "late"), "ERROR: the folder is in use"),
+        (("--fail", "async"), "ERROR: port 5672 is taken"),
         (("--log-format", "xml"), "ERROR: argument --log-format: invalid choice"),
     ],
 )
