@@ -41,6 +41,7 @@ class Channel(HTTPChannel):
     _receiving = False
     _answering = False
     _refused = False
+    _heard = False
 
     @cached_property
     def certified(self) -> tuple[Identity, str] | None:
@@ -63,6 +64,7 @@ class Channel(HTTPChannel):
             self.setTimeout(REQUEST_S)
 
     def dataReceived(self, data: bytes) -> None:
+        self._heard = True
         if not self._refused:
             super().dataReceived(data)
 
@@ -96,7 +98,7 @@ class Channel(HTTPChannel):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if isinstance(reason.value, TlsError):
+        if isinstance(reason.value, TlsError) and not self._heard:
             why = _tls_problem(reason.value)
             self.site.calls.refusals.note(str(plain_address(self.getPeer().host)), f"TLS handshake: {why}")
         super().connectionLost(reason)
