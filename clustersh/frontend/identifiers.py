@@ -25,5 +25,5 @@ def job_words(words: Sequence[str]) -> tuple[str, str]:
     """Return (machine, run) of ``[MACHINE] UUID``; the machine is "" where none was given. Raises UsageError."""
     if len(words) > 2:
         raise UsageError(f"too many arguments: {' '.join(words[2:])}", ("give a machine and a uuid",))
-    machine = words[0].strip() if len(words) == 2 else ""
+    machine = words[0].strip().lower() if len(words) == 2 else ""
     return machine, run_word(words[-1])
