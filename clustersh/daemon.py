@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .cli.errors import CliError
 from .cli.parser import Parser
@@ -17,6 +17,7 @@ from .trust.errors import TrustError
 
 EXPECTED = (CliError, ConfigError, HomeError, TrustError)
 """Errors whose message is for people: one line, no traceback."""
+_failures: list[tuple[str, str]] = []
 _LOGGERS = {"text": "clustersh.log.text_log", "json": "clustersh.log.json_log"}
 
 
@@ -40,10 +41,17 @@ def run_twistd(plugin: str, argv: Sequence[str], *, rundir: Path | None = None) 
 
         run()
     except EXPECTED as error:
-        stderr.write(f"ERROR: {printable(str(error))}\n")
+        _failures.append((str(error), getattr(error, "hint", "")))
+    for problem, hint in _failures:
+        stderr.write(f"ERROR: {printable(problem)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
         stderr.flush()
-        raise SystemExit(1) from None
-    raise SystemExit(0)
+    raise SystemExit(1 if _failures else 0)
+
+
+def stop_because(reactor: Any, problem: BaseException | None) -> None:
+    """Stop the service that runs in this process: it can't start. `run_twistd` tells the *problem*."""
+    _failures.append((str(problem), getattr(problem, "hint", "")))
+    reactor.callWhenRunning(reactor.stop)
 
 
 def _options(program: str) -> Parser:

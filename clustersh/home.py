@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 
 class HomeError(Exception):
-    """The state directory can't be used; the message says why and what to do."""
+    """The state directory can't be used; the message says why, *hint* what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def default_home(environ: Mapping[str, str]) -> Path:
@@ -124,7 +128,7 @@ class ServiceLock:
         except Timeout:
             holder = read_running(self._folder)
             who = f"process {holder.pid}" if holder else "another process"
-            raise HomeError(f"{self._folder} is in use by {who}; stop it first") from None
+            raise HomeError(f"{self._folder} is in use by {who}", "stop that one first") from None
         except OSError as error:
             raise HomeError(f"can't lock {self._folder}: {error.strerror}") from error
         try:
@@ -139,7 +143,9 @@ class ServiceLock:
         write_json(self._folder / "run.json", running, durable=False)
 
     def release(self) -> None:
-        """Take ``run.json`` away and let go of the folder."""
+        """Take ``run.json`` away and let go of the folder, if it was taken."""
+        if not self._lock.is_locked:
+            return
         with contextlib.suppress(OSError):
             (self._folder / "run.json").unlink()
         self._lock.release()

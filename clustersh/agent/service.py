@@ -21,6 +21,7 @@ from .. import __version__
 from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import AgentConfig
+from ..daemon import stop_because
 from ..home import HomeError, ServiceLock, private_folder
 from ..rest_client import RestClient
 from ..trust.errors import TrustError
@@ -106,8 +107,7 @@ class AgentService(Service):
             self._log.failure("the agent can't start", failure)
         else:
             self._log.critical("the agent can't start: {reason}", reason=self.problem)
-        if self._reactor.running:
-            self._reactor.stop()
+        stop_because(self._reactor, failure.value)
 
 
 class Agent:

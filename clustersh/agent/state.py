@@ -43,8 +43,8 @@ class NotEnrolledError(HomeError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"this machine is not enrolled (there is no {folder / IDENTITY_FILE}); "
-            "run: clusteragent enroll COORDINATOR-ADDRESS"
+            f"this machine is not enrolled (there is no {folder / IDENTITY_FILE})",
+            "clusteragent enroll COORDINATOR-ADDRESS",
         )
 
 

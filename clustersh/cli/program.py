@@ -158,7 +158,8 @@ def _expected(invocation: Invocation, error: BaseException) -> CliError | None:
     if _is(error, "clustersh.trust.errors", "TrustError"):
         return CliError(str(error), kind="no-certificate")
     if _is(error, "clustersh.config", "ConfigError") or _is(error, "clustersh.home", "HomeError"):
-        return CliError(str(error))
+        hint = getattr(error, "hint", "")
+        return CliError(str(error), (hint,) if hint else ())
     return None
 
 

@@ -59,8 +59,8 @@ class Audit:
         except LedgerBroken as error:
             return Verified(last.seq, last.seq, last.hash, last.seq + 1, str(error))
         if (last.seq, last.hash) != (head.seq, head.hash):
-            problem = f"the last record should be {head.seq} ({head.hash[:12]}…)"
-            return Verified(last.seq, last.seq, last.hash, last.seq + 1, problem)
+            problem = f"the last record should be {head.seq}, of SHA-256 {head.hash}"
+            return Verified(last.seq, last.seq, last.hash, min(last.seq + 1, head.seq), problem)
         return Verified(last.seq, last.seq, last.hash)
 
 

@@ -11,7 +11,8 @@ from ..cli.program import run_program
 
 ABOUT = (
     "The coordinator: lets machines and users in, hands out commands, records every one.\n"
-    "Without a command: the service, in the foreground (--listen ADDRESS, --port PORT, --home FOLDER)."
+    "Without a command: the service, in the foreground (--listen ADDRESS, --port PORT, --home FOLDER,\n"
+    "--logfile FILE, --log-format text|json)."
 )
 _ADMIN = "clustersh.coordinator.admin_commands"
 COMMANDS = {
@@ -36,12 +37,6 @@ def main() -> NoReturn:
     words = sys.argv[1:]
     if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):
         run_program("clusterd", choose)
-    _run_service(words)
+    from ..daemon import run_twistd
 
-
-def _run_service(words: list[str]) -> NoReturn:
-    from twisted.scripts.twistd import run
-
-    sys.argv = ["clusterd", "--nodaemon", "--pidfile=", "clusterd", *words]
-    run()
-    raise SystemExit(0)
+    run_twistd("clusterd", words)

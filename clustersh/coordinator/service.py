@@ -27,6 +27,7 @@ from .. import __version__
 from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import Config, Listen
+from ..daemon import stop_because
 from ..home import HomeError, ServiceLock, private_folder, write_private
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
@@ -77,7 +78,6 @@ class CoordinatorService(Service):
         self._starting: Deferred[None] | None = None
         self._parts: _Parts | None = None
         self._ports: list[IListeningPort] = []
-        self.exit_status = 0
 
     def startService(self) -> None:
         """Take the folder's lock and begin; what can't be done at once follows."""
@@ -119,8 +119,7 @@ class CoordinatorService(Service):
             self._log.failure("the coordinator can't start", failure)
         else:
             self._log.critical("the coordinator can't start: {reason}", reason=failure.getErrorMessage())
-        self.exit_status = 1
-        self._reactor.stop()
+        stop_because(self._reactor, failure.value)
 
 
 class _Parts:

@@ -80,6 +80,10 @@ class Attendant:
             return await self._leave(left.why)
         except GaveUp as gave_up:
             raise self._lost(gave_up) from gave_up
+        except ProblemError:
+            if self._run is None and self._retry.unanswered:
+                self._invocation.started = None  # the request that was cut off may have started it
+            raise
         finally:
             if reminder is not None and reminder.active():
                 reminder.cancel()

@@ -10,6 +10,7 @@ from ..wire.rest import Job
 from ..wire.units import format_duration, format_size, format_timeout, parse_timestamp
 
 TAIL_LINES = 100
+_SAFE = "nothing ran, so repeating it is safe; clustersh machines shows what is online"
 
 
 class Message(NamedTuple):
@@ -59,7 +60,7 @@ def _ended(job: Job) -> Verdict:
             text = f"the record of {job.uuid} on {job.machine} is lost{_because(job)}; the command may have run"
             return Verdict(UNCERTAIN, (Message(text, ("look at what it did before running it again",)),))
         case State.NOT_STARTED:
-            return Verdict(NOTHING_RAN, (Message(f"command not started{_because(job)}"),))
+            return Verdict(NOTHING_RAN, (Message(f"command not started{_because(job)}", (_SAFE,)),))
         case State.REFUSED:
             return Verdict(REFUSED, (Message(f"command refused{_because(job)}"),))
     return Verdict(UNCERTAIN, (Message(f"command {job.status} on {job.machine}{_because(job)}"),))

@@ -29,7 +29,8 @@ class GaveUp(Exception):
 class Retry:
     """Repeats what failed for want of an answer, with jittered back-off, for *for_s* seconds since the last answer.
 
-    A coordinator that can't be reached at all is told at once, until something has reached it.
+    A coordinator that can't be reached at all is told at once, until something has reached it. *unanswered* says that
+    a request was sent whose answer never came.
     """
 
     def __init__(self, reactor: Any, for_s: float, uniform: Callable[[float, float], float] = random.uniform) -> None:
@@ -37,6 +38,7 @@ class Retry:
         self._for_s = for_s
         self._uniform = uniform
         self._contacted = False
+        self.unanswered = False
 
     async def __call__(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what *attempt* does. Raises GaveUp, and Unreachable where nothing ever reached the coordinator."""
@@ -48,6 +50,7 @@ class Retry:
             except Unreachable as unreachable:
                 if not unreachable.sent and not self._contacted:
                     raise
+                self.unanswered = self.unanswered or unreachable.sent
                 if unreachable.cause in _HOPELESS:
                     raise GaveUp(unreachable, 0.0) from unreachable
                 failure: Exception = unreachable
@@ -57,7 +60,7 @@ class Retry:
                     raise
                 failure = problem
             else:
-                self._contacted = True
+                self._contacted, self.unanswered = True, False
                 return answer
             self._contacted = True
             now = self._reactor.seconds()
