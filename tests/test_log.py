@@ -120,7 +120,7 @@ class Probe(Service):
         if self.fail == "late":
             raise HomeError("the folder is in use")
         if self.fail == "async":
-            stop_because(reactor, "port 5672 is taken")
+            stop_because(reactor, HomeError("port 5672 is taken"))
             return
         Logger(namespace="clustersh.probe").info("home {home} in {cwd}", home=os.environ["CLUSTERSH_HOME"],
                                                  cwd=os.getcwd())

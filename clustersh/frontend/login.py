@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hmac
+import os
 import re
 import socket
 from pathlib import Path
@@ -84,9 +85,19 @@ def prepare_logout(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
 
 def default_name(invocation: Invocation) -> str:
     """Return ``user@host``."""
-    user = invocation.environ.get("USER") or invocation.environ.get("USERNAME") or getpass.getuser()
     host = socket.gethostname().partition(".")[0]
-    return f"{clean_name(user)}@{clean_name(host)}"
+    return f"{clean_name(user_name(invocation))}@{clean_name(host)}"
+
+
+def user_name(invocation: Invocation) -> str:
+    """Return who calls; the user's number where it has no name."""
+    named = invocation.environ.get("USER") or invocation.environ.get("USERNAME")
+    if named:
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def logged_in(folder: Path) -> LoggedIn | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from ..rest_client import RestClient
 from ..wire.ids import machine_name
 from ..wire.rest import Machines
 from .client import client_folder, connect
-from .login import LoggedIn, default_name, finish, logged_in
+from .login import LoggedIn, default_name, finish, logged_in, user_name
 from .programs import AGENT, COORDINATOR, Program, Programs, check_free
 from .session import approve_line, new_pairing
 
@@ -122,7 +121,7 @@ class _Up:
             return parse_address(running.address)
         listen = self._options.where(self._home)
         check_free(listen)
-        user = getpass.getuser()
+        user = user_name(self._invocation)
         await self._say(
             f"One trust domain: the coordinator, the agent and every command run here as {user},\n"
             "so whoever may run a command can also read the coordinator's keys."

@@ -325,3 +325,14 @@ async def test_something_else_at_that_port(world: World) -> None:
     status, _, err = await world("login", str(world.address))
     assert status == 125
     assert "answers, but not as a coordinator does" in err
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_without_a_name_has_a_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    del world.shell.environ["USER"]
+    _, out, _ = await world("login", str(world.address), "--no-wait")
+    assert out.startswith(f"To allow uid-{os.getuid()}@mba, ")
