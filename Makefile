@@ -35,10 +35,12 @@ exit 1
 endef
 export FIND_PYTHON
 
-# The default port, or a free one where another program has it.
+# The default port, or a free one where another program has it; nothing where the coordinator runs already.
 define FIND_PORT
-import socket
-for port in (5672, 0):
+import socket, sys
+from pathlib import Path
+from clustersh.home import read_running
+for port in (5672, 0) if read_running(Path(sys.argv[1])) is None else ():
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -66,12 +68,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 venv: $(VENV)/.installed-dev
 
 run: $(VENV)/.installed
-	@if $(CLUSTERSH) machines >/dev/null 2>&1; then \
-	    $(CLUSTERSH) up; \
-	else \
-	    port="$(PORT)"; [ -n "$$port" ] || port=$$($(BIN)/python -c "$$FIND_PORT"); \
-	    $(CLUSTERSH) up --port "$$port"; \
-	fi
+	@port="$(PORT)"; [ -n "$$port" ] || port=$$($(BIN)/python -c "$$FIND_PORT" "$(STATE)/coordinator") || exit 1; \
+	$(CLUSTERSH) up $${port:+--port "$$port"}
 	@echo; echo '$$ clustersh machines'; $(CLUSTERSH) machines
 	@machine=$$($(CLUSTERSH) machines --json | \
 	    $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["machines"][0]["name"])') && \
