@@ -49,6 +49,8 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
 
 async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> int:
     """Enroll, waiting for the approval where the coordinator wants one."""
+    from ..pairing_client import forget_pending
+
     folder = private_folder(invocation.home / "agent")
     known = _known(folder)
     if known is not None and not options.again:
@@ -59,6 +61,7 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     name = options.name or load(invocation.home).agent.name or (known and known.machine) or _host_name()
     identity = await _pair(reactor, invocation, folder, address, name, options.ca)
     write_json(folder / IDENTITY_FILE, identity)
+    forget_pending(folder)
     await _show(invocation, identity, again=False)
     if read_running(folder) is not None:
         await invocation.console.hint("the agent that runs here must be started again")

@@ -32,7 +32,7 @@ from ..wire.link import (
 from ..wire.link import Failed as RequestFailed
 from ..wire.problems import Kind
 from ..wire.units import format_duration
-from .records import JobKnownError, JobRecord, ProcessMark, StoredJob, StoreError
+from .records import JobRecord, ProcessMark, StoredJob, StoreError
 from .runner import AGENT_STOPPED, CANCELLED, Result
 from .stdin import Reply
 from .store import JobStore
@@ -86,6 +86,7 @@ class Jobs:
         self._make_job = make_job
         self._end_leftovers = end_leftovers
         self._link: _Link | None = None
+        self._journalling: set[str] = set()
         self._running: dict[str, RunningJob] = {}
         self._tasks: set[Deferred[None]] = set()
         self._stopping = False
@@ -103,7 +104,7 @@ class Jobs:
 
     def link_down(self, send: Send) -> None:
         """The link with *send* is gone; another may have taken its place."""
-        if self._link is not None and self._link.send is send:
+        if self._link is not None and self._link.send == send:
             self._link = None
 
     def received(self, message: Welcome | Start | Cancel | Acknowledge | Stdin) -> None:
@@ -133,13 +134,17 @@ class Jobs:
         await DeferredList([self._spawn(account) for account in accounts])
 
     async def _account(self, uuid: str, witness: Witness) -> None:
-        if not self._store.has(uuid):
+        if not is_run_uuid(uuid):
+            self._log.error("an open job without a usable uuid is ignored")
+        elif self._store.has(uuid):
+            await self._report(uuid)
+        else:
             await self._refuse(uuid, NEVER_SEEN, witness)
-            return
-        await self._report(uuid)
 
     async def _report(self, uuid: str) -> None:
-        """Say how the job is: running, or its outcome."""
+        """Say how the job is: running, or its outcome. Whoever journals it now says that when it is durable."""
+        if uuid in self._journalling:
+            return
         try:
             ended = await self._store.ended(uuid)
         except StoreError as error:
@@ -167,13 +172,14 @@ class Jobs:
 
     async def _begin(self, message: Start) -> None:
         uuid = message.uuid
+        self._journalling.add(uuid)
         try:
             await self._store.begin(JobRecord.of(message, self._now()))
-        except JobKnownError:
-            return  # the same start came twice; the other one answers
         except StoreError as error:
             self._send(Ended(uuid, Outcome(State.NOT_STARTED, reason=str(error))))
             return
+        finally:
+            self._journalling.discard(uuid)
         # Once more: the disk, or a sleeping machine, may have taken its time.
         if self._clock() > message.start_by or self._stopping:
             await self._end(uuid, Result(TOO_LATE, 0.0))
@@ -200,14 +206,14 @@ class Jobs:
         await self._end(uuid, result)
 
     async def _refuse(self, uuid: str, outcome: Outcome, witness: Witness) -> None:
+        self._journalling.add(uuid)
         try:
             ended = await self._store.refuse(uuid, outcome, witness)
-        except JobKnownError:
-            await self._report(uuid)
-            return
         except StoreError as error:
             self._log.error("job {uuid}: its refusal can't be kept: {reason}", uuid=uuid, reason=str(error))
             ended = Ended(uuid, outcome)
+        finally:
+            self._journalling.discard(uuid)
         self._log.info("job {uuid}: not started: {reason}", uuid=uuid, reason=outcome.reason)
         self._send(ended)
 
@@ -255,7 +261,7 @@ class Jobs:
         job = self._running.get(message.uuid)
         if job is not None:
             job.stdin(message, self._send)
-        elif self._store.has(message.uuid):
+        elif is_run_uuid(message.uuid) and self._store.has(message.uuid):
             self._send(StdinTaken(message.request, message.offset, closed=True))
         else:
             self._send(RequestFailed(message.request, Kind.UNKNOWN_RUN.value, "this machine has no such job"))

@@ -36,7 +36,9 @@ from .store import JobStore
 PING_S, PONG_S = 10.0, 20.0
 HANDSHAKE_S = 30.0
 WELCOME_S = 30.0
-PROTOCOL_ERROR = 1002
+NORMAL = 1000
+UNREADABLE = 4002
+"""The codes below 3000 are the WebSocket implementation's own."""
 
 
 class LinkClosed(Exception):
@@ -88,6 +90,7 @@ class LinkProtocol(WebSocketClientProtocol):
         super().__init__()
         self.closed: Deferred[LinkClosed] = Deferred()
         self._welcomed = False
+        self._own_reason = ""
         self._lost: BaseException | None = None
         self._room = Room()
         self._reads: Reads | None = None
@@ -114,7 +117,7 @@ class LinkProtocol(WebSocketClientProtocol):
             message = decode_from_coordinator(payload)
         except WireError as error:
             self._logger.error("the coordinator sent what can't be read: {reason}", reason=str(error))
-            self.sendClose(PROTOCOL_ERROR, "that message can't be")
+            self.hang_up("the coordinator sent what can't be read", UNREADABLE)
             return
         assert self._reads is not None
         if isinstance(message, Read):
@@ -135,7 +138,9 @@ class LinkProtocol(WebSocketClientProtocol):
         if self._reads is not None:
             self._reads.stop_all()
         if not self.closed.called:
-            self.closed.callback(LinkClosed(code, reason or "", welcomed=self._welcomed, error=self._lost))
+            self.closed.callback(
+                LinkClosed(code, self._own_reason or reason or "", welcomed=self._welcomed, error=self._lost)
+            )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = reason.value
@@ -146,9 +151,10 @@ class LinkProtocol(WebSocketClientProtocol):
         if self.state == self.STATE_OPEN:
             self.sendMessage(encode(message), isBinary=True)
 
-    def hang_up(self, reason: str) -> None:
-        """Close the link."""
-        self.sendClose(1000, reason)
+    def hang_up(self, reason: str, code: int = NORMAL) -> None:
+        """Close the link, which then ended for *reason*."""
+        self._own_reason = reason
+        self.sendClose(code, reason)
 
     def _take_up(self, message: Welcome) -> None:
         self._welcomed = True

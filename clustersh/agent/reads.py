@@ -41,7 +41,10 @@ class Reads:
         reading = Deferred.fromCoroutine(self._answer(message))
         if not reading.called:
             self._open[number] = reading
-        reading.addBoth(lambda _: self._open.pop(number, None))
+        reading.addBoth(self._over, number)
+
+    def _over(self, _: None, number: int) -> None:
+        self._open.pop(number, None)
 
     def stop(self, request: int) -> None:
         """Nobody waits for that answer any more."""
@@ -55,8 +58,6 @@ class Reads:
 
     async def _answer(self, message: Read) -> None:
         try:
-            if message.offset < 0:
-                raise ProblemError(Kind.BAD_REQUEST, "an offset is 0 or more")
             if message.tail_lines > 0:
                 await self._answer_tail(message)
             else:
