@@ -57,6 +57,9 @@ class ServerProtocol(WebSocketServerProtocol):
     def onOpen(self):
         self.factory.coordinator.opened(self)
 
+    def onClose(self, wasClean, code, reason):
+        self.factory.coordinator.closed(self)
+
     def onMessage(self, payload, isBinary):
         self.factory.coordinator.received(decode_from_agent(payload))
 
@@ -92,6 +95,10 @@ class TinyCoordinator:
     def opened(self, link) -> None:
         self.link = link
         self.links += 1
+
+    def closed(self, link) -> None:
+        if self.link is link:
+            self.link = None
 
     def received(self, message) -> None:
         self.messages.append(message)
