@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .. import __version__
 from .errors import Answer, UsageError
@@ -15,6 +14,14 @@ Start: TypeAlias = Callable[[Any], Coroutine[Any, Any, int]]
 """Given the reactor, does the work and returns the exit status."""
 Prepare: TypeAlias = Callable[[Invocation, tuple[str, ...]], Start]
 """Reads a command's arguments (those after its name). Raises UsageError or Answer."""
+
+
+@runtime_checkable
+class AtOnce(Protocol):
+    """A Start that may need no reactor."""
+
+    def at_once(self) -> int | None:
+        """Do the work and return the exit status; None where it takes a reactor after all."""
 
 
 class Command(NamedTuple):
@@ -55,6 +62,8 @@ def prepare_command(
 def _find(program: str, commands: Mapping[str, Command], name: str) -> Command:
     if name in commands:
         return commands[name]
+    import difflib
+
     close = difflib.get_close_matches(name, commands, n=3, cutoff=0.5)
     meant = (f"did you mean {' or '.join(f'{program} {match}' for match in close)}?",) if close else ()
     raise UsageError(f"{program} has no command {name!r}", (*meant, f"{program} --help lists them"))

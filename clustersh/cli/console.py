@@ -61,6 +61,10 @@ class Console:
         except OSError:
             return False
 
+    def direct(self) -> Console:
+        """Return the same console for work without a reactor: it writes at once, and may block."""
+        return Console(self._out, self._err, self._environ, _directly)
+
     async def out(self, data: bytes | str) -> None:
         """Write *data* to stdout."""
         await self._write(self._out, _encoded(data))
@@ -115,6 +119,10 @@ class Console:
         turn: Deferred[None] = Deferred()
         self._queue.append(turn)
         return turn
+
+
+async def _directly(function: Callable[[], Any]) -> Any:
+    return function()
 
 
 def _encoded(data: bytes | str) -> bytes:

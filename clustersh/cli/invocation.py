@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,19 +15,58 @@ from .errors import UsageError
 SignalHandler: TypeAlias = Callable[[int], None]
 
 
+class Interrupted(Exception):
+    """A signal broke in on work that blocks; it will be delivered to the command, once that asks for signals."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
 class Signals:
     """Hands the caller's signals (SIGINT, SIGTERM, SIGHUP, as numbers) to the command that runs.
 
-    *unhandled* gets those that no command asked for.
+    *unhandled* gets those that no command asked for. Before there is a reactor they are noted, and delivered to the
+    first handler.
     """
 
     def __init__(self, unhandled: SignalHandler) -> None:
         self._unhandled = unhandled
-        self.handler: SignalHandler | None = None
+        self._handler: SignalHandler | None = None
+        self._noted: list[int] = []
+        self._breaking_in = False
+
+    @property
+    def handler(self) -> SignalHandler | None:
+        """Who is told; a new one is told at once of what was noted."""
+        return self._handler
+
+    @handler.setter
+    def handler(self, handler: SignalHandler | None) -> None:
+        self._handler = handler
+        if handler is not None:
+            noted, self._noted = self._noted, []
+            for number in noted:
+                handler(number)
 
     def deliver(self, number: int) -> None:
         """Tell the command, or else end it."""
-        (self.handler or self._unhandled)(number)
+        (self._handler or self._unhandled)(number)
+
+    def note(self, number: int) -> None:
+        """Keep a signal that came before there was a reactor; raises Interrupted where it may break in."""
+        self._noted.append(number)
+        if self._breaking_in:
+            raise Interrupted(number)
+
+    @contextlib.contextmanager
+    def breaking_in(self) -> Iterator[None]:
+        """Let signals end work that blocks."""
+        self._breaking_in = True
+        try:
+            yield
+        finally:
+            self._breaking_in = False
 
 
 class StdinReader:

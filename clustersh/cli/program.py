@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from ..home import default_home
-from .commands import Start
+from .commands import AtOnce, Start
 from .console import Console
 from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed, from_problem
 from .invocation import Invocation, Signals, StdinReader
@@ -38,6 +38,9 @@ def run_program(name: str, choose: Choose) -> NoReturn:
         warnings.simplefilter("ignore")
     try:
         start = choose(invocation)
+        status = _try_at_once(invocation, start)
+        if status is not None:
+            _leave(status)
         from twisted.internet import reactor
     except KeyboardInterrupt:
         _leave(CANCELLED)
@@ -86,6 +89,16 @@ def _run_reactor(reactor: Any, invocation: Invocation, start: Start) -> NoReturn
     reactor.callLater(_COLLECT_AFTER_S, _collect_again)
     reactor.run()
     _leave(NOTHING_RAN)
+
+
+def _try_at_once(invocation: Invocation, start: Start) -> int | None:
+    """Do without a reactor what *start* can do so; None where it needs one."""
+    if not isinstance(start, AtOnce):
+        return None
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: invocation.signals.note(number))
+    return start.at_once()
 
 
 def _install_signals(reactor: Any, signals: Signals) -> None:

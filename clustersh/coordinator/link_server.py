@@ -19,7 +19,8 @@ from .registry import Key
 
 HELLO_S = 10.0
 PING_S, PONG_S = 10.0, 15.0
-POLICY_VIOLATION = 1008
+BAD_MESSAGE = 4001
+"""Close codes of our own: WebSocket endpoints may send 1000 and 3000 to 4999 only."""
 GOING_AWAY = 4000
 
 
@@ -55,7 +56,7 @@ class LinkProtocol(WebSocketServerProtocol):
                 self.factory.fleet.received(self._link, message)
         except (WireError, ProblemError) as error:
             self._logger.warn("{machine}: {reason}", machine=self._link.machine.name, reason=str(error))
-            self.sendClose(POLICY_VIOLATION, "that message can't be")
+            self.sendClose(BAD_MESSAGE, "that message can't be")
 
     def _first(self, message: object) -> None:
         if not isinstance(message, Hello):

@@ -15,9 +15,9 @@ from ..wire.jobs import State
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Cancelled, Job, Run
 from ..wire.units import format_timeout
-from .output import OutputReader
+from .output import OutputReader, print_output
 from .retry import GaveUp, Retry
-from .show import Form, print_document, print_end, print_output, printer_for
+from .show import Form, print_document, print_end, printer_for
 from .stdin import StdinSender
 from .watch import Left, Watch, Why
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from ..address import parse_address
 from ..cli.errors import CliError
@@ -14,16 +11,7 @@ from ..home import HomeError, read_json
 from ..rest_client import RestClient
 from ..trust.errors import MissingCredentialsError
 from ..trust.tls import load_client_policy
-
-LOGIN_FILE = "login.json"
-PENDING_FILE = "pending.json"
-"""What a login that waits for its approval leaves (see `pairing_client`, whose import would cost every command)."""
-
-
-class Login(msgspec.Struct, frozen=True):
-    """``client/login.json``: the *coordinator* (``host:port``) that key and certificate beside it are for."""
-
-    coordinator: str
+from .state import LOGIN_FILE, PENDING_FILE, Login, client_folder
 
 
 class NotLoggedIn(CliError):
@@ -35,11 +23,6 @@ class NotLoggedIn(CliError):
             ("clustersh login http://HOST:5672 (HOST is where clusterd runs; clustersh up tries it out here)",),
             kind="no-certificate",
         )
-
-
-def client_folder(home: Path) -> Path:
-    """Return where the key, the certificate and `Login` are."""
-    return home / "client"
 
 
 async def connect(reactor: Any, invocation: Invocation) -> RestClient:

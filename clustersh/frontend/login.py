@@ -26,8 +26,8 @@ from ..trust.identity import Identity
 from ..trust.tls import ClientPolicy, client_connection_creator
 from ..wire.ids import clean_name, client_name
 from ..wire.rest import Whoami
-from .client import LOGIN_FILE, Login, client_folder
 from .session import approve_line, forget, keep, new_pairing
+from .state import LOGIN_FILE, Login, client_folder
 
 _CHECK_DIGITS = re.compile(r"[0-9a-f]{4}")
 

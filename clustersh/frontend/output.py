@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeAlias
 from urllib.parse import quote
 
+from ..cli.console import Console
 from ..cli.errors import UNCERTAIN, CliError
 from ..rest_client import RestClient, Unreachable
 from ..wire.output import Stream
-from .retry import Retry
+from ..wire.problems import ProblemError
+from ..wire.rest import Job
+from .retry import GaveUp, Retry
+from .show import Form, Printer, heads_suffice, order_matters, print_heads, wanted_bytes
 
 Sink: TypeAlias = Callable[[Stream, bytes], Awaitable[None]]
 _HEADER = struct.Struct(">BI")
@@ -123,3 +127,24 @@ class OutputReader:
         if self._follow:
             query.append(("follow", "true"))
         return query
+
+
+async def print_output(
+    client: RestClient, retry: Retry, console: Console, job: Job, form: Form, printer: Printer
+) -> str:
+    """Print the output of *job* up to the limit, from where *printer* stands; return why some of it can't be read.
+
+    It takes what came with the job, or reads from the machine what that doesn't tell: more of it, or its order.
+    """
+    begun, unread = printer.printed, ""
+    wanted, suffices = wanted_bytes(job, form), heads_suffice(job, form, begun)
+    if wanted > begun and (order_matters(job, form, printer, console) or not suffices):
+        reader = OutputReader(client, retry, job.machine, job.uuid, printer, offset=begun, length=wanted - begun)
+        try:
+            await reader.read()
+        except (GaveUp, ProblemError, Unreachable) as error:
+            unread = str(error)
+    if wanted and not printer.printed:
+        await print_heads(job, form, printer)
+        return "" if suffices else unread
+    return unread

@@ -33,12 +33,19 @@ class Retry:
     a request was sent whose answer never came.
     """
 
-    def __init__(self, reactor: Any, for_s: float, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        for_s: float,
+        uniform: Callable[[float, float], float] = random.uniform,
+        *,
+        unanswered: bool = False,
+    ) -> None:
         self._reactor = reactor
         self._for_s = for_s
         self._uniform = uniform
-        self._contacted = False
-        self.unanswered = False
+        self._contacted = unanswered
+        self.unanswered = unanswered
 
     async def __call__(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what *attempt* does. Raises GaveUp, and Unreachable where nothing ever reached the coordinator."""

@@ -1,159 +1,45 @@
-"""``clustersh run``: one command on one machine."""
+"""``clustersh run``: one command on one machine.
+
+The common case is asked for at once, without a reactor (see quick.py). What that can't finish is taken up by
+submission.py under the same idempotency key, so it is the same run.
+"""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Coroutine
 from typing import Any
 
-from ..cli.commands import Start
-from ..cli.errors import UsageError
-from ..cli.invocation import Invocation, StdinReader
-from ..config import load
-from ..rest_client import RestClient, Unreachable
-from ..wire.jobs import HEAD_LIMIT, MAX_SCRIPT, BlobRef, Command
-from ..wire.problems import ProblemError
-from ..wire.rest import Run, RunRequest
-from .attend import Attendant, Manner
-from .client import connect
-from .retry import Retry
+from ..cli.invocation import Invocation
 from .run_arguments import RunOptions, read_run_options
-from .show import Form, OutputKeeper, print_document
-from .upload import Content, UploadError, scan, send
 
 
-def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> RunStart:
     """Read the arguments of ``run``."""
     options = read_run_options(invocation, arguments)
-    return lambda reactor: run(reactor, invocation, options)
+    return RunStart(invocation, options._replace(key=options.key or secrets.token_hex(16)))
 
 
-async def run(reactor: Any, invocation: Invocation, options: RunOptions) -> int:
-    """Do what *options* ask for and return the exit status."""
-    retry = Retry(reactor, load(invocation.home).client.retry_for)
-    client = await connect(reactor, invocation)
-    submission = Submission(client, retry, invocation, options)
-    await submission.prepare()
-    if options.detach:
-        return await _detach(invocation, submission, options)
-    attendant = Attendant(
-        reactor,
-        invocation,
-        client,
-        retry,
-        submission.send,
-        Manner(
-            Form(None if options.full else options.limit, combined=options.combined),
-            live=options.full or options.follow,
-            wait_s=options.wait_s,
-            feed=options.stdin,
-            confirmed=True,
-        ),
-        otherwise=f"the same clustersh run with --key {submission.key} gives its result, and never runs it twice",
-    )
-    return await attendant.attend()
+class RunStart:
+    """One `run`, ready to start."""
 
-
-class Submission:
-    """One request, sent as often as need be with one *key*: it runs once."""
-
-    def __init__(self, client: RestClient, retry: Retry, invocation: Invocation, options: RunOptions) -> None:
-        self._client = client
-        self._retry = retry
+    def __init__(self, invocation: Invocation, options: RunOptions) -> None:
         self._invocation = invocation
         self._options = options
-        self._request: RunRequest | None = None
-        self.key = options.key or secrets.token_hex(16)
+        self._asked = False
 
-    async def prepare(self) -> None:
-        """Read and upload the script and the files. Raises CliError; nothing runs then."""
-        options, in_thread = self._options, self._invocation.in_thread
-        command, files, contents = options.command, None, list[Content]()
-        if options.script is not None:
-            command, script = await self._script(options.script)
-            contents.append(script)
-        if options.files:
-            paths = [self._invocation.path(name) for name in options.files]
-            tree = await in_thread(lambda: scan(paths))
-            contents += [*tree.contents, tree.manifest]
-            files = tree.manifest.reference()
-        assert command is not None
-        self._request = self._build(command, files)
-        if contents:
-            await send(self._client, self._retry, contents, in_thread)
+    def at_once(self) -> int | None:
+        """Run it without a reactor and return its exit status; None where it takes one after all."""
+        from .quick import QuickRun
 
-    async def send(self, wait_s: float) -> Run:
-        """Ask the coordinator to run it, or for the run it already is; wait up to *wait_s* for its end."""
-        self._invocation.started = None
+        quick = QuickRun(self._invocation, self._options)
         try:
-            return await self._retry(lambda: self._post(wait_s))
-        except ProblemError as problem:
-            self._invocation.started = problem.problem.started
-            raise
-        except Unreachable:
-            # Retry lets it through only where nothing was ever sent.
-            self._invocation.started = False
-            raise
+            return quick.run()
+        finally:
+            self._asked = quick.asked
 
-    async def _post(self, wait_s: float) -> Run:
-        headers = {"Idempotency-Key": self.key}
-        return await self._client.call("POST", "/v1/runs", self._request, answer=Run, headers=headers, wait_s=wait_s)
+    def __call__(self, reactor: Any) -> Coroutine[Any, Any, int]:
+        """Run it with everything that may be needed."""
+        from .submission import run
 
-    def _build(self, command: Command, files: BlobRef | None) -> RunRequest:
-        options = self._options
-        try:
-            return RunRequest(
-                target=options.target,
-                command=command,
-                cwd=options.cwd,
-                env=dict(options.env),
-                timeout_s=options.timeout_s,
-                idle_timeout_s=options.idle_timeout_s,
-                stdin=options.stdin,
-                files=files,
-                keep_files=options.keep_files,
-                limit_bytes=HEAD_LIMIT if options.full else options.limit,
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-    async def _script(self, name: str) -> tuple[Command, Content]:
-        if name == "-":
-            data = await _read_all(self._invocation.stdin)
-        else:
-            path = self._invocation.path(name)
-            try:
-                data = await self._invocation.in_thread(lambda: _read_bounded(path))
-            except OSError as error:
-                raise UploadError(f"can't read the script {name}: {error.strerror}") from error
-        if not data:
-            raise UploadError("the script is empty")
-        if len(data) > MAX_SCRIPT:
-            raise UploadError(
-                f"the script is larger than {MAX_SCRIPT >> 20} MiB", ("send what it needs with --file, and run that",)
-            )
-        content = Content.of(data)
-        shown = "" if name == "-" else self._invocation.path(name).name
-        return Command(script=content.reference(shown.encode(errors="replace").decode())), content
-
-
-async def _detach(invocation: Invocation, submission: Submission, options: RunOptions) -> int:
-    run = await submission.send(0.0)
-    if not invocation.json:
-        await invocation.console.out(run.uuid + "\n")
-        return 0
-    for job in run.jobs:
-        await print_document(invocation, job, OutputKeeper(combined=options.combined))
-    return 0
-
-
-async def _read_all(stdin: StdinReader) -> bytes:
-    data = bytearray()
-    while len(data) <= MAX_SCRIPT and (piece := await stdin.read(1 << 16)):
-        data += piece
-    return bytes(data)
-
-
-def _read_bounded(path: Any) -> bytes:
-    with path.open("rb") as file:
-        content: bytes = file.read(MAX_SCRIPT + 1)
-        return content
+        return run(reactor, self._invocation, self._options, asked=self._asked)

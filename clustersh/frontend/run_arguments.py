@@ -10,7 +10,8 @@ from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..wire import ids, units
-from ..wire.jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, Command
+from ..wire.jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, BlobRef, Command
+from ..wire.rest import RunRequest
 
 EXAMPLES = (
     'clustersh run ws1 "ls -la"',
@@ -201,3 +202,22 @@ def _key(text: str) -> str:
     if not ids.IDEMPOTENCY_KEY.fullmatch(text):
         raise ValueError("a key is 1 to 128 printable ASCII characters without spaces")
     return text
+
+
+def run_request(options: RunOptions, command: Command, files: BlobRef | None = None) -> RunRequest:
+    """Return the request for *command* as *options* say. Raises UsageError."""
+    try:
+        return RunRequest(
+            target=options.target,
+            command=command,
+            cwd=options.cwd,
+            env=dict(options.env),
+            timeout_s=options.timeout_s,
+            idle_timeout_s=options.idle_timeout_s,
+            stdin=options.stdin,
+            files=files,
+            keep_files=options.keep_files,
+            limit_bytes=HEAD_LIMIT if options.full else options.limit,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error

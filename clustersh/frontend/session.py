@@ -13,7 +13,7 @@ from ..pairing_client import Pairing, PairingEndedError, Pending, forget_pending
 from ..rest_client import RestClient
 from ..trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials
 from ..trust.identity import Role
-from .client import LOGIN_FILE, Login, client_folder
+from .state import LOGIN_FILE, Login, client_folder
 
 PAIRING_ANSWER_LIMIT = 64 << 10
 """Bytes: who answers over plain HTTP may be anyone."""

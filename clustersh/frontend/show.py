@@ -6,14 +6,10 @@ import msgspec
 
 from ..cli.console import Console
 from ..cli.invocation import Invocation
-from ..rest_client import RestClient, Unreachable
 from ..wire.jobs import HEAD_LIMIT
 from ..wire.output import Stream
-from ..wire.problems import ProblemError
 from ..wire.rest import Base64, Job, text_or_base64, to_bytes
 from .outcome import Verdict, verdict
-from .output import OutputReader
-from .retry import GaveUp, Retry
 
 
 class Form:
@@ -72,35 +68,33 @@ def printer_for(invocation: Invocation, form: Form) -> Printer:
     return OutputPrinter(invocation.console, form)
 
 
-async def print_output(
-    client: RestClient, retry: Retry, console: Console, job: Job, form: Form, printer: Printer
-) -> str:
-    """Print the output of *job* up to the limit, from where *printer* stands; return why some of it can't be read.
-
-    It takes what came with the job, or reads from the machine what that doesn't tell: more of it, or its order.
-    """
-    heads = {Stream.STDOUT: to_bytes(job.stdout), Stream.STDERR: to_bytes(job.stderr)}
-    there = sum(map(len, heads.values()))
-    wanted = job.output_bytes if form.limit is None else min(job.output_bytes, form.limit)
-    begun, unread = printer.printed, ""
+def heads_suffice(job: Job, form: Form, printed: int = 0) -> bool:
+    """Whether what came with *job* is all of its output that is wanted and not printed yet."""
+    there = len(to_bytes(job.stdout)) + len(to_bytes(job.stderr))
+    wanted = wanted_bytes(job, form)
     cut = job.output_bytes > wanted
-    suffices = not begun and (there == wanted or (cut and there > 0 and wanted - _CUT_CHARACTERS <= there < wanted))
-    mixed = all(heads.values()) and (form.combined or (isinstance(printer, OutputPrinter) and console.same_destination))
-    if wanted > begun and (mixed or not suffices):
-        reader = OutputReader(client, retry, job.machine, job.uuid, printer, offset=begun, length=wanted - begun)
-        try:
-            await reader.read()
-        except (GaveUp, ProblemError, Unreachable) as error:
-            unread = str(error)
-    if wanted and not printer.printed:
-        for stream, data in heads.items():
-            await printer(stream, data[:wanted])
-        return "" if suffices else unread
-    return unread
+    return not printed and (there == wanted or (cut and there > 0 and wanted - _CUT_CHARACTERS <= there < wanted))
+
+
+def order_matters(job: Job, form: Form, printer: Printer, console: Console) -> bool:
+    """Whether both streams go to one place, and there is something of both: heads don't tell how they alternate."""
+    together = form.combined or (isinstance(printer, OutputPrinter) and console.same_destination)
+    return bool(job.stdout and job.stderr) and together
+
+
+def wanted_bytes(job: Job, form: Form) -> int:
+    """Return how much of the output of *job* is to be printed."""
+    return job.output_bytes if form.limit is None else min(job.output_bytes, form.limit)
+
+
+async def print_heads(job: Job, form: Form, printer: Printer) -> None:
+    """Print the output that came with *job*."""
+    for stream, text in ((Stream.STDOUT, job.stdout), (Stream.STDERR, job.stderr)):
+        await printer(stream, to_bytes(text)[: wanted_bytes(job, form)])
 
 
 async def print_end(invocation: Invocation, job: Job, printer: Printer, unread: str = "") -> Verdict:
-    """Say how *job* ended, and print its document where JSON is wanted. *unread* is what `print_output` returned."""
+    """Say how *job* ended, and print its document where JSON is wanted. *unread* is why output can't be read."""
     truncated = printer.printed < job.output_bytes
     ended = verdict(job, truncated=truncated, unread=unread)
     await print_document(invocation, job, printer)

@@ -21,10 +21,11 @@ from ..home import read_json, write_json
 from ..rest_client import RestClient
 from ..wire.ids import machine_name
 from ..wire.rest import Machines
-from .client import client_folder, connect
+from .client import connect
 from .login import LoggedIn, default_name, finish, logged_in, user_name
 from .programs import AGENT, COORDINATOR, Program, Programs, check_free
 from .session import approve_line, new_pairing
+from .state import client_folder
 
 UP_FILE = "up.json"
 ONLINE_S = 30.0

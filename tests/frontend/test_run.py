@@ -359,7 +359,7 @@ async def test_an_unforeseen_exception_is_one_line(caller: Caller, monkeypatch: 
     def broken(*_: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr("clustersh.frontend.run.connect", broken)
+    monkeypatch.setattr("clustersh.frontend.submission.connect", broken)
     assert await caller("run", "ws1", "x") == 125
     assert caller.err.startswith("ERROR: internal error (KeyError)") and "Traceback" not in caller.err
 

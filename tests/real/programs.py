@@ -67,7 +67,7 @@ class Home:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [BIN / program, *words],
-                env=self._environ({}),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,7 +80,7 @@ class Home:
         """Start a command whose streams the test holds."""
         process = subprocess.Popen(
             [BIN / program, *words],
-            env=self._environ({}),
+            env=self.environment(),
             stdin=streams.get("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -101,7 +101,7 @@ class Home:
         began = time.monotonic()
         done = subprocess.run(
             [BIN / program, *words],
-            env=self._environ(environ or {}),
+            env=self.environment(environ or {}),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -133,7 +133,8 @@ class Home:
         for process in reversed(self.services):
             end(process)
 
-    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return what the programs of this home see."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
         return {
             **kept,
@@ -141,7 +142,7 @@ class Home:
             "SHELL": "/bin/bash",
             "CLUSTERSH_HOME": str(self.path),
             **self.environ,
-            **more,
+            **(more or {}),
         }
 
 

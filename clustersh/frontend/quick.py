@@ -1,0 +1,135 @@
+"""The quick way: one request over a blocking connection, with nothing imported that one request doesn't need.
+
+Most commands end within two seconds and print little. For those a process needs no reactor, whose import takes
+several times as long as the command. Whatever is different (a longer command, an error, a signal) is left to the full
+way, which asks again with the same idempotency key: it is the same run, and runs once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..address import Address, parse_address
+from ..cli.invocation import Interrupted, Invocation
+from ..home import HomeError, read_json
+from ..trust.identity import SERVER_NAME
+from ..wire.codec import WireError, decode_json, encode_json
+from ..wire.rest import JSON, Job, Run
+from .run_arguments import RunOptions, run_request
+from .show import Form, heads_suffice, order_matters, print_end, print_heads, printer_for
+from .state import LOGIN_FILE, PENDING_FILE, Login, client_folder
+
+T = TypeVar("T")
+WAIT_S = 2
+CONNECT_S = 10.0
+ANSWER_S = 15.0
+ANSWER_LIMIT = 4 << 20
+
+
+class QuickRun:
+    """One attempt at a run. *asked* says afterwards that a request was sent whose answer is not known."""
+
+    def __init__(self, invocation: Invocation, options: RunOptions) -> None:
+        self._invocation = invocation
+        self._options = options
+        self._form = Form(options.limit, combined=options.combined)
+        self.asked = False
+
+    def run(self) -> int | None:
+        """Return the exit status, with everything printed; None where the full way is needed."""
+        if not self._fits():
+            return None
+        try:
+            with self._invocation.signals.breaking_in():
+                run = self._ask()
+        except (Interrupted, OSError, http.client.HTTPException, HomeError, WireError, ValueError):
+            return None
+        if run is None or not run.ended or len(run.jobs) != 1 or not self._can_print(run.jobs[0]):
+            return None
+        return self._show(run.jobs[0])
+
+    def _fits(self) -> bool:
+        options = self._options
+        special = (options.files, options.stdin, options.detach, options.full, options.follow)
+        patient = options.wait_s is None or options.wait_s > WAIT_S
+        return options.command is not None and patient and not any(special)
+
+    def _ask(self) -> Run | None:
+        folder = client_folder(self._invocation.home)
+        login = read_json(folder / LOGIN_FILE, Login)
+        if login is None or (folder / PENDING_FILE).exists():
+            return None
+        assert self._options.command is not None
+        body = encode_json(run_request(self._options, self._options.command))
+        headers = {"Content-Type": JSON, "Idempotency-Key": self._options.key, "Prefer": f"wait={WAIT_S}"}
+        connection = _connect(parse_address(login.coordinator), folder)
+        try:
+            self.asked = True
+            connection.request("POST", "/v1/runs", body, headers)
+            response = connection.getresponse()
+            content = response.read(ANSWER_LIMIT + 1)
+        except ssl.SSLError as error:
+            # An alert: the coordinator did not let us in, so it never read the request.
+            self.asked = isinstance(error, ssl.SSLEOFError)
+            raise
+        finally:
+            connection.close()
+        self.asked = False
+        if response.status not in (200, 202) or len(content) > ANSWER_LIMIT:
+            return None
+        return decode_json(content, Run)
+
+    def _can_print(self, job: Job) -> bool:
+        printer = printer_for(self._invocation, self._form)
+        ordered = order_matters(job, self._form, printer, self._invocation.console)
+        return not ordered and heads_suffice(job, self._form)
+
+    def _show(self, job: Job) -> int:
+        self._invocation.console = self._invocation.console.direct()
+        try:
+            with self._invocation.signals.breaking_in():
+                return _without_reactor(self._print(job))
+        except Interrupted as interrupted:
+            return 128 + interrupted.number
+
+    async def _print(self, job: Job) -> int:
+        printer = printer_for(self._invocation, self._form)
+        await print_heads(job, self._form, printer)
+        return (await print_end(self._invocation, job, printer)).status
+
+
+def _connect(address: Address, folder: Path) -> http.client.HTTPConnection:
+    """Return a connection to the coordinator, verified, with our certificate. Raises OSError."""
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    if os.name == "posix" and key.stat().st_mode & 0o077:
+        raise OSError("the full way says what is wrong with that key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(folder / "ca.pem")
+    context.load_cert_chain(certificate, key)
+    connection = http.client.HTTPConnection(address.host, address.port)
+    plain = socket.create_connection(address, CONNECT_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        connection.sock = context.wrap_socket(plain, server_hostname=SERVER_NAME)
+    except BaseException:
+        plain.close()
+        raise
+    connection.sock.settimeout(WAIT_S + ANSWER_S)
+    return connection
+
+
+def _without_reactor(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of *work*, which waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("work that waits needs a reactor")

@@ -1,0 +1,132 @@
+"""Sending a run, as often as need be, and staying with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..cli.invocation import Invocation, StdinReader
+from ..config import load
+from ..rest_client import RestClient, Unreachable
+from ..wire.jobs import MAX_SCRIPT, Command
+from ..wire.problems import ProblemError
+from ..wire.rest import Run, RunRequest
+from .attend import Attendant, Manner
+from .client import connect
+from .retry import Retry
+from .run_arguments import RunOptions, run_request
+from .show import Form, OutputKeeper, print_document
+from .upload import Content, UploadError, scan, send
+
+
+async def run(reactor: Any, invocation: Invocation, options: RunOptions, *, asked: bool = False) -> int:
+    """Do what *options* ask for and return the exit status; *asked*: a request with that key was sent before."""
+    retry = Retry(reactor, load(invocation.home).client.retry_for, unanswered=asked)
+    client = await connect(reactor, invocation)
+    submission = Submission(client, retry, invocation, options)
+    await submission.prepare()
+    if options.detach:
+        return await _detach(invocation, submission, options)
+    attendant = Attendant(
+        reactor,
+        invocation,
+        client,
+        retry,
+        submission.send,
+        Manner(
+            Form(None if options.full else options.limit, combined=options.combined),
+            live=options.full or options.follow,
+            wait_s=options.wait_s,
+            feed=options.stdin,
+            confirmed=True,
+        ),
+        otherwise=f"the same clustersh run with --key {submission.key} gives its result, and never runs it twice",
+    )
+    return await attendant.attend()
+
+
+class Submission:
+    """One request, sent as often as need be with one *key*: it runs once."""
+
+    def __init__(self, client: RestClient, retry: Retry, invocation: Invocation, options: RunOptions) -> None:
+        self._client = client
+        self._retry = retry
+        self._invocation = invocation
+        self._options = options
+        self._request: RunRequest | None = None
+        self.key = options.key
+
+    async def prepare(self) -> None:
+        """Read and upload the script and the files. Raises CliError; nothing runs then."""
+        options, in_thread = self._options, self._invocation.in_thread
+        command, files, contents = options.command, None, list[Content]()
+        if options.script is not None:
+            command, script = await self._script(options.script)
+            contents.append(script)
+        if options.files:
+            paths = [self._invocation.path(name) for name in options.files]
+            tree = await in_thread(lambda: scan(paths))
+            contents += [*tree.contents, tree.manifest]
+            files = tree.manifest.reference()
+        assert command is not None
+        self._request = run_request(options, command, files)
+        if contents:
+            await send(self._client, self._retry, contents, in_thread)
+
+    async def send(self, wait_s: float) -> Run:
+        """Ask the coordinator to run it, or for the run it already is; wait up to *wait_s* for its end."""
+        self._invocation.started = None
+        try:
+            return await self._retry(lambda: self._post(wait_s))
+        except ProblemError as problem:
+            self._invocation.started = problem.problem.started
+            raise
+        except Unreachable:
+            # Retry lets it through only where nothing was ever sent.
+            self._invocation.started = False
+            raise
+
+    async def _post(self, wait_s: float) -> Run:
+        headers = {"Idempotency-Key": self.key}
+        return await self._client.call("POST", "/v1/runs", self._request, answer=Run, headers=headers, wait_s=wait_s)
+
+    async def _script(self, name: str) -> tuple[Command, Content]:
+        if name == "-":
+            data = await _read_all(self._invocation.stdin)
+        else:
+            path = self._invocation.path(name)
+            try:
+                data = await self._invocation.in_thread(lambda: _read_bounded(path))
+            except OSError as error:
+                raise UploadError(f"can't read the script {name}: {error.strerror}") from error
+        if not data:
+            raise UploadError("the script is empty")
+        if len(data) > MAX_SCRIPT:
+            raise UploadError(
+                f"the script is larger than {MAX_SCRIPT >> 20} MiB", ("send what it needs with --file, and run that",)
+            )
+        content = Content.of(data)
+        shown = "" if name == "-" else self._invocation.path(name).name
+        return Command(script=content.reference(shown.encode(errors="replace").decode())), content
+
+
+async def _detach(invocation: Invocation, submission: Submission, options: RunOptions) -> int:
+    run = await submission.send(0.0)
+    if not invocation.json:
+        await invocation.console.out(run.uuid + "\n")
+        return 0
+    for job in run.jobs:
+        await print_document(invocation, job, OutputKeeper(combined=options.combined))
+    return 0
+
+
+async def _read_all(stdin: StdinReader) -> bytes:
+    data = bytearray()
+    while len(data) <= MAX_SCRIPT and (piece := await stdin.read(1 << 16)):
+        data += piece
+    return bytes(data)
+
+
+def _read_bounded(path: Any) -> bytes:
+    with path.open("rb") as file:
+        content: bytes = file.read(MAX_SCRIPT + 1)
+        return content
