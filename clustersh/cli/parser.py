@@ -16,9 +16,14 @@ HELP_WIDTH = 100
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads one command's arguments. *name* is as typed (``clustersh run``), *examples* are whole command lines."""
+    """Reads one command's arguments. *name* is as typed (``clustersh run``), *examples* are whole command lines.
 
-    def __init__(self, name: str, summary: str, examples: Sequence[str], *, json: bool = True) -> None:
+    With *any_bytes* arguments needn't be UTF-8: paths, say.
+    """
+
+    def __init__(
+        self, name: str, summary: str, examples: Sequence[str], *, json: bool = True, any_bytes: bool = False
+    ) -> None:
         lines = "".join(f"  {example}\n" for example in examples)
         super().__init__(
             prog=name,
@@ -29,6 +34,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
         )
         self.color = False  # Python 3.14 would ask the process for its terminal
+        self._any_bytes = any_bytes
         self._value_options: dict[str, bool] = {}
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this and exit")
         if json:
@@ -50,6 +56,9 @@ class Parser(argparse.ArgumentParser):
     def read(self, invocation: Invocation, arguments: Sequence[str]) -> argparse.Namespace:
         """Return the options in *arguments*, and note whether JSON is wanted. Raises UsageError or Answer."""
         invocation.json = "--json" in arguments and "--json" in self._value_options
+        if not self._any_bytes:
+            for word in arguments:
+                utf8(word)
         options, unknown = self.parse_known_args(list(arguments))
         if unknown:
             raise self._unknown(unknown)
@@ -66,6 +75,15 @@ class Parser(argparse.ArgumentParser):
         close = difflib.get_close_matches(first, self._value_options, n=2)
         meant = (f"did you mean {' or '.join(close)}?",) if close else ()
         return UsageError(f"{self.prog} has no option {first}", (*meant, f"{self.prog} --help"))
+
+
+def utf8(text: str) -> str:
+    """Return *text*. Raises UsageError where it stands for bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{text!r} is not UTF-8 text") from error
+    return text
 
 
 class _Help(argparse.Action):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser, reads
+from ..cli.parser import Parser, reads, utf8
 from ..wire import ids, units
 from ..wire.jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, BlobRef, Command
 from ..wire.rest import RunRequest
@@ -59,7 +59,9 @@ class RunOptions(NamedTuple):
 
 def run_parser() -> Parser:
     """Return the parser of the options (the rest is taken off by `split`)."""
-    parser = Parser("clustersh run", "Run a command on a machine: its output, its exit status.", EXAMPLES)
+    parser = Parser(
+        "clustersh run", "Run a command on a machine: its output, its exit status.", EXAMPLES, any_bytes=True
+    )
     parser.usage = "clustersh run [options] MACHINE [options] COMMAND ...   (or -- PROGRAM ARGUMENT ...)"
     add = parser.add_argument
     add("--file", action="append", default=[], metavar="PATH", help="send a file or directory; run in a temporary one")
@@ -159,6 +161,10 @@ def _check(given: argparse.Namespace, words: Words) -> None:
         raise UsageError("--script is the command: give no other one", ("clustersh run --script FILE MACHINE",))
     if given.script is None and not words.words:
         raise UsageError(f"what shall {words.target} run? no command was given", (EXAMPLES[0],))
+    if given.script is None and not words.vector and not "".join(words.words).strip():
+        raise UsageError(f"what shall {words.target} run? the command is empty", (EXAMPLES[0],))
+    if "" in given.file or given.script == "":
+        raise UsageError("--file and --script need a path, this one is empty")
     if given.script == "-" and given.stdin:
         raise UsageError("standard input can't be both the script and the command's own input")
     if given.full and given.limit is not None:
@@ -182,6 +188,8 @@ def _environment(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, 
     chosen: dict[str, str] = {}
     for text in given:
         name, separator, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--env {text}: the variable has no name", ("--env NAME=VALUE",))
         if not separator:
             if name not in environ:
                 raise UsageError(f"--env {name}: there is no such variable here", (f"--env {name}=VALUE sets one",))
@@ -192,10 +200,9 @@ def _environment(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, 
 
 def _text(text: str) -> str:
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("arguments must be UTF-8 text; send other bytes with --file, --script or --stdin") from error
-    return text
+        return utf8(text)
+    except UsageError as error:
+        raise UsageError(error.message, ("other bytes can be sent with --file, --script or --stdin",)) from error
 
 
 def _key(text: str) -> str:

@@ -69,7 +69,9 @@ def scan(paths: Sequence[Path]) -> Tree:
     try:
         check_manifest(manifest)
     except WireError as error:
-        raise UploadError(f"can't send the files: {error}") from error
+        raise UploadError(
+            f"can't send the files: {error}", ("as it is: tar c DIR | clustersh run --stdin MACHINE 'tar x'",)
+        ) from error
     return Tree(Content.of(encode_manifest(manifest)), tuple(contents.values()))
 
 

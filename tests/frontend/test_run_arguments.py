@@ -75,6 +75,11 @@ def _flat(options: list[tuple[str, ...]]) -> list[str]:
         (("--detach", "--stdin", "ws1", "x"), "--detach"),
         (("--key", "a b", "ws1", "x"), "printable ASCII"),
         (("ws1", "a\udc80"), "UTF-8"),
+        (("ws1", ""), "command is empty"),
+        (("ws1", " ", ""), "command is empty"),
+        (("--file", "", "ws1", "x"), "need a path"),
+        (("--script", "", "ws1"), "need a path"),
+        (("--env", "=x", "ws1", "x"), "no name"),
         (("ws1", "x" * (2 << 20)), "at most 1 MiB"),
     ],
 )
