@@ -22,6 +22,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``cancel``."""
     examples = ("clustersh cancel ws1 c41f9a02", "clustersh cancel c41f9a02   (on every machine of that run)")
     parser = Parser("clustersh cancel", "End a running command and all its processes.", examples)
+    parser.usage = "clustersh cancel [--json] [MACHINE] UUID"
     parser.add_argument(
         "words", nargs="+", metavar="[MACHINE] UUID", help="the machine, and the run or its last digits"
     )

@@ -15,12 +15,14 @@ from ..config import load
 from ..rest_client import RestClient
 from ..wire import units
 from ..wire.output import Stream
-from ..wire.rest import Run
+from ..wire.rest import Job, Run
 from .client import connect
 from .identifiers import job_words
 from .output import OutputReader
 from .retry import GaveUp, Retry
 from .show import Form, OutputKeeper, printer_for
+
+_NO_OUTPUT = [("limit", "0")]
 
 
 class Part(NamedTuple):
@@ -44,6 +46,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "Print a job's output, stdout to stdout and stderr to stderr; one alone goes to stdout.",
         examples,
     )
+    parser.usage = "clustersh cat [options] [MACHINE] UUID"
     parser.add_argument(
         "words", nargs="+", metavar="[MACHINE] UUID", help="the machine, and the run or its last digits"
     )
@@ -67,7 +70,7 @@ async def cat(reactor: Any, invocation: Invocation, machine: str, uuid: str, par
     """Print that part of the output of *uuid* on *machine*."""
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
-    machine = machine or await _only_machine(client, uuid)
+    machine, uuid = await _which(client, machine, uuid)
     # One stream alone goes to stdout, whichever it is: that is what a pipe behind `cat --stderr` reads.
     printer = printer_for(invocation, Form(None, combined=part.stream is Stream.STDERR and not invocation.json))
     reader = OutputReader(
@@ -82,7 +85,8 @@ async def cat(reactor: Any, invocation: Invocation, machine: str, uuid: str, par
         tail=part.tail,
     )
     try:
-        await reader.read()
+        if part.tail != 0:
+            await reader.read()
     except GaveUp as gave_up:
         raise CliError(
             f"the output is not complete: {gave_up}",
@@ -98,12 +102,17 @@ async def cat(reactor: Any, invocation: Invocation, machine: str, uuid: str, par
     return 0
 
 
-async def _only_machine(client: RestClient, uuid: str) -> str:
-    run = await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run)
+async def _which(client: RestClient, machine: str, uuid: str) -> tuple[str, str]:
+    """Return the machine and the whole uuid of the job that is meant."""
+    if machine:
+        path = f"/v1/jobs/{quote(machine, safe='')}/{quote(uuid, safe='')}"
+        return machine, (await client.call("GET", path, answer=Job, query=_NO_OUTPUT)).uuid
+    run = await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=_NO_OUTPUT)
     names = [job.machine for job in run.jobs]
     if len(names) != 1:
-        raise UsageError(f"{uuid} ran on {', '.join(names)}: name the machine", (f"clustersh cat {names[0]} {uuid}",))
-    return names[0]
+        hint = f"clustersh cat {names[0]} {run.uuid}"
+        raise UsageError(f"{run.uuid} ran on {', '.join(names)}: name the machine", (hint,))
+    return names[0], run.uuid
 
 
 def _lines(text: str) -> int:

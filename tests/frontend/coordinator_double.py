@@ -134,7 +134,7 @@ class Double(Resource):
         if call in (f"GET /v1/runs/{UUID}", f"GET /v1/runs/{UUID[-8:]}"):
             await self._wait(headers)
             return self.as_run()
-        if call == f"GET /v1/jobs/ws1/{UUID}":
+        if call in (f"GET /v1/jobs/ws1/{UUID}", f"GET /v1/jobs/ws1/{UUID[-8:]}"):
             return self.as_run().jobs[0]
         if call.endswith("/cancel") and call.startswith("POST "):
             was_ended = self.job.status.ended

@@ -96,6 +96,31 @@ async def test_cat_parts(caller: Caller, double: Double) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_lines_of_a_tail_are_none(caller: Caller, double: Double) -> None:
+    double.pieces = [(1, b"one\ntwo\n")]
+    assert await caller("cat", "ws1", UUID, "--tail", "0") == 0
+    assert (caller.out, caller.err) == (b"", "")
+
+
+@pytest.mark.parametrize("words", [("ws1", UUID[-8:]), (UUID[-8:],)])
+@pytest_twisted.ensureDeferred
+async def test_the_document_of_cat_has_the_whole_uuid(caller: Caller, double: Double, words: tuple[str, ...]) -> None:
+    assert await caller("cat", *words, "--json") == 0
+    assert json.loads(caller.out)["uuid"] == UUID
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("history", "\udcff"), ("history", "--client", "\udcff"), ("cat", "\udcff", UUID), ("cancel", "\udcff", UUID)],
+)
+@pytest_twisted.ensureDeferred
+async def test_arguments_that_are_no_text(caller: Caller, double: Double, words: tuple[str, ...]) -> None:
+    assert await caller(*words) == 125
+    assert "is not UTF-8" in caller.err and "bug" not in caller.err
+    assert not double.calls
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_cut_tail_goes_on_where_it_was(caller: Caller, double: Double) -> None:
     double.pieces = [(1, b"first\n" + b"x" * 10_000 + b"\nlast\n")]
     double.cut_after = [4000]
