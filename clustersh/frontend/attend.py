@@ -248,8 +248,14 @@ class Attendant:
         self._cancelling = True
         text = "Cancelling the command; interrupt again to leave at once.\n"
         self._beside.append(self._watch.beside(self._invocation.console.err(text)))
+        self._beside.append(self._watch.beside(self._cancel_now()))
+
+    async def _cancel_now(self) -> None:
+        """Cancel without waiting for the answer that is under way; `_know` cancels as soon as the uuid is known."""
         if self._run is not None:
-            self._beside.append(self._watch.beside(self._cancel()))
+            await self._cancel()
+        else:
+            await self._learn()
 
     async def _cancel(self) -> None:
         assert self._run is not None

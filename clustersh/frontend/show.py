@@ -43,12 +43,19 @@ class OutputKeeper:
     def __init__(self, *, combined: bool) -> None:
         self._combined = combined
         self._streams = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}
+        self._bytes = {Stream.STDOUT: 0, Stream.STDERR: 0}
         self.printed = 0
 
     async def __call__(self, stream: Stream, data: bytes) -> None:
         """Keep *data*."""
         self._streams[Stream.STDOUT if self._combined else stream] += data
+        self._bytes[stream] += len(data)
         self.printed += len(data)
+
+    def counts(self) -> dict[str, int]:
+        """What is known of the sizes while the job runs: the bytes that were kept."""
+        out, err = (self._bytes[stream] for stream in (Stream.STDOUT, Stream.STDERR))
+        return {"output_bytes": out + err, "stdout_bytes": out, "stderr_bytes": err}
 
     def fields(self) -> dict[str, str | Base64]:
         """The document's fields: ``stdout`` and ``stderr``, or one ``output``."""
@@ -107,6 +114,8 @@ async def print_document(invocation: Invocation, job: Job, printer: Printer) -> 
     """Print the JSON document of *job* with the output that *printer* kept; nothing where it isn't wanted."""
     if isinstance(printer, OutputKeeper):
         document = job_document(job, printer.fields(), truncated=printer.printed < job.output_bytes)
+        if not job.status.ended:
+            document |= printer.counts()
         await invocation.console.out(msgspec.json.encode(document) + b"\n")
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
@@ -11,6 +12,7 @@ from twisted.internet import reactor, task
 from clustersh.frontend import attend
 from clustersh.wire.jobs import Command, State
 from clustersh.wire.problems import Kind, ProblemError
+from clustersh.wire.rest import Run
 
 from .conftest import Caller
 from .coordinator_double import UUID, Double
@@ -242,9 +244,30 @@ async def test_interrupt_cancels(caller: Caller, double: Double) -> None:
 @pytest_twisted.ensureDeferred
 async def test_interrupt_before_the_uuid_is_known(caller: Caller, double: Double) -> None:
     double.job = _job(double, status=State.RUNNING, exit_code=None)
-    double.on_call = lambda call: caller.signals.deliver(signal.SIGINT) if call == "POST /v1/runs" else None
-    double.answers["POST /v1/runs"] = lambda query: double.as_run()
+    double.on_call = lambda call: caller.signals.deliver(signal.SIGINT) if len(double.calls) == 1 else None
     assert await caller("run", "ws1", "x") == 130
+    # The first request is answered late: the uuid is asked for anew, with the same key, and what it names is cancelled.
+    assert double.calls[:3] == ["POST /v1/runs", "POST /v1/runs", f"POST /v1/runs/{UUID}/cancel"]
+    assert len(double.keys) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_document_of_a_running_job_counts_what_it_holds(caller: Caller, double: Double) -> None:
+    double.job = _job(double, status=State.RUNNING, exit_code=None)
+    double.pieces = [(1, b"so far"), (2, b"err")]
+    double.answers["POST /v1/runs"] = lambda query: _unread(double)
+    double.answers[f"GET /v1/runs/{UUID}"] = lambda query: _unread(double)
+    assert await caller("run", "--json", "--wait", "100ms", "ws1", "x") == 123
+    document = json.loads(caller.out)
+    assert (document["status"], document["stdout"], document["stderr"]) == ("running", "so far", "err")
+    assert [document[f"{name}_bytes"] for name in ("output", "stdout", "stderr")] == [9, 6, 3]
+
+
+def _unread(double: Double) -> Run:
+    """The run as a coordinator tells it while its job runs: nothing is known of the output."""
+    run = double.as_run()
+    job = msgspec.structs.replace(run.jobs[0], output_bytes=0, stdout_bytes=0, stderr_bytes=0)
+    return msgspec.structs.replace(run, jobs=(job,))
 
 
 @pytest_twisted.ensureDeferred
