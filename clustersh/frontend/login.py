@@ -33,10 +33,10 @@ _CHECK_DIGITS = re.compile(r"[0-9a-f]{4}")
 
 
 class Options(NamedTuple):
-    """What was asked for; *address* is None where none was given."""
+    """What was asked for; *address* and *name* are None where none was given."""
 
     address: Address | None
-    name: str
+    name: str | None
     again: bool
     wait: bool
     ca_sha256: str
@@ -59,18 +59,23 @@ def prepare_login(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     )
     parser = Parser("clustersh login", "Ask a coordinator to let this user in.", examples)
     parser.add_argument(
-        "address", nargs="?", type=reads(parse_address), help="the coordinator: host, or http://host:port"
+        "address",
+        nargs="?",
+        metavar="ADDRESS",
+        type=reads(parse_address),
+        help="the coordinator: host, or http://host:port",
     )
     parser.add_argument("--name", type=reads(client_name), help="what to be called there (user@host)")
     parser.add_argument("--again", action="store_true", help="replace the login there is")
     parser.add_argument("--no-wait", action="store_true", help="don't wait for the approval; the next command goes on")
-    parser.add_argument("--ca", type=reads(_sha256), metavar="SHA256", help="the coordinator's CA certificate")
+    parser.add_argument(
+        "--ca", type=reads(_sha256), metavar="SHA256", help="the coordinator's CA certificate must be this one"
+    )
     parser.add_argument("--verify", action="store_true", help="ask for the check digits that clusterd approve shows")
     given = parser.read(invocation, arguments)
     if given.verify and given.no_wait:
         raise UsageError("--verify asks for what the approval shows, so it can't go with --no-wait")
-    name = given.name or default_name(invocation)
-    options = Options(given.address, name, given.again, not given.no_wait, given.ca or "", given.verify)
+    options = Options(given.address, given.name, given.again, not given.no_wait, given.ca or "", given.verify)
     return lambda reactor: login(reactor, invocation, options)
 
 
@@ -121,7 +126,7 @@ async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
         return await _already(invocation, present, address)
     pairing = new_pairing(reactor, invocation, address, options.ca_sha256)
     try:
-        started = await pairing.start(options.name)
+        started = await pairing.start(options.name or _usual_name(invocation, folder, address))
         await _show(invocation, started, options)
         if not options.wait and not started.approved:
             return 0
@@ -164,6 +169,16 @@ def _coordinator(folder: Path, options: Options) -> Address:
     if present is not None:
         return present.address
     raise UsageError("which coordinator?", ("clustersh login http://HOST:5672 (HOST is where clusterd runs)",))
+
+
+def _usual_name(invocation: Invocation, folder: Path, address: Address) -> str:
+    """Return what this user asked to be called at *address*, or is called there; else ``user@host``."""
+    pending, present = read_pending(folder), logged_in(folder)
+    if pending is not None and pending.address == address.netloc:
+        return pending.name
+    if present is not None and present.address == address:
+        return present.name
+    return default_name(invocation)
 
 
 async def _already(invocation: Invocation, present: LoggedIn, address: Address) -> int:

@@ -28,9 +28,10 @@ async def whoami(reactor: Any, invocation: Invocation) -> int:
     if invocation.json:
         await invocation.console.out(msgspec.json.encode(known) + b"\n")
         return 0
+    machines = f"{known.machines} machine{'' if known.machines == 1 else 's'}, {known.online} online"
     lines = (
         f"{known.name} ({known.role}), key {known.fingerprint}",
-        f"at {client.address} (clusterd {known.coordinator_version}): {known.machines} machines, {known.online} online",
+        f"at {client.address} (clusterd {known.coordinator_version}): {machines}",
     )
     await invocation.console.out("".join(printable(line) + "\n" for line in lines))
     return 0

@@ -160,6 +160,24 @@ async def test_already_logged_in(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_name_that_was_asked_for_is_asked_for_again(world: World) -> None:
+    asked = await world("login", str(world.address), "--no-wait", "--name", "ann@other")
+    assert asked[1].startswith("To allow ann@other, ")
+    assert await world("login", "--no-wait") == asked  # pending: the same code
+    await world.login()
+    status, out, _ = await world.login("--again")
+    assert (status, out.splitlines()[-1][:23]) == (0, "Logged in as ann@other.")
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 machine, "), (3, "3 machines, ")])
+@pytest_twisted.ensureDeferred
+async def test_whoami_counts_machines(world: World, count: int, words: str) -> None:
+    world.coordinator.machines = MACHINES[:count]
+    await world.login()
+    assert f": {words}" in (await world("whoami"))[1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_older_login_works_on_while_another_is_pending(world: World) -> None:
     await world.login()
     status, _, _ = await world("login", "--again", "--no-wait", "--name", "other@mba")
