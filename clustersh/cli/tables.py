@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from .text import display_width, printable, shortened
 
 MIN_COLUMN = 8
-"""No column is shortened below this width, however narrow the terminal."""
+"""No column is shortened below this width, unless the terminal is too narrow for even that."""
+_LAST_RESORT = 4
+"""Then all but the first are shortened down to this: whose row it is stays readable."""
 
 
 def render_table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
@@ -29,12 +31,13 @@ def render_table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: i
 
 def _fit(widths: list[int], width: int) -> None:
     excess = sum(widths) + 3 * (len(widths) - 1) - width
-    while excess > 0:
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        if widths[widest] <= MIN_COLUMN:
-            return
-        widths[widest] -= 1
-        excess -= 1
+    for least, columns in ((MIN_COLUMN, range(len(widths))), (_LAST_RESORT, range(1, len(widths)))):
+        while excess > 0:
+            widest = max(columns, key=widths.__getitem__, default=0)
+            if widths[widest] <= least:
+                break
+            widths[widest] -= 1
+            excess -= 1
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

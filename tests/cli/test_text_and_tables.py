@@ -49,3 +49,10 @@ def test_the_widest_column_gives_way_on_a_terminal() -> None:
 
 def test_no_rows() -> None:
     assert render_table(("a", "b"), []) == "a | b\n==|==\n"
+
+
+def test_a_narrow_terminal_keeps_the_first_column_and_the_lines() -> None:
+    row = ("c41f9a02", "2026-11-20 10:31:07", "make all", "completed after 1m20s", "joshua-ws1")
+    table = render_table(("uuid", "time", "command", "status", "machine"), [row], 40)
+    assert max(map(len, table.splitlines())) <= 40
+    assert table.splitlines()[2].startswith("c41f9a02 | ")
