@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ from ..trust.tls import load_client_policy
 
 T = TypeVar("T")
 ADMIN_FOLDER = "admin"
+SERVICE_HOME = Path("/var/lib/clustersh")
+"""Where packaging/systemd has the state: of a user of its own, whom an admin will hardly be logged in as."""
 
 
 async def ask(reactor: Any, invocation: Invocation, question: Callable[[RestClient], Awaitable[T]]) -> T:
@@ -35,9 +38,12 @@ def _connect(reactor: Any, invocation: Invocation) -> RestClient:
     _check_readable(folder, invocation)
     running = read_running(folder)
     if running is None:
+        elsewhere = "its state is elsewhere? Set CLUSTERSH_HOME as the service has it"
+        if not invocation.environ.get("CLUSTERSH_HOME") and SERVICE_HOME.is_dir():
+            elsewhere = _sudo_line(invocation, _owner(SERVICE_HOME), os.fspath(SERVICE_HOME))
         raise CliError(
             f"no coordinator is running on the state in {folder}",
-            ("start one with: clusterd", "its state is elsewhere? Set CLUSTERSH_HOME as the service has it"),
+            ("start one with: clusterd", elsewhere),
             kind="unavailable",
         )
     if not running.address:
@@ -51,15 +57,16 @@ def _check_readable(folder: Path, invocation: Invocation) -> None:
     if closed is None:
         return
     owner = _owner(closed)
-    home = invocation.environ.get("CLUSTERSH_HOME")
-    line = shlex.join(
-        [
-            *("sudo", "-u", owner),
-            *([f"CLUSTERSH_HOME={home}"] if home else []),
-            *(invocation.program, *invocation.argv),
-        ]
-    )
-    raise CliError(f"the coordinator's state in {folder} is {owner}'s alone", (line,))
+    line = _sudo_line(invocation, owner, invocation.environ.get("CLUSTERSH_HOME", ""))
+    raise CliError(f"the coordinator's state in {folder} is {owner}'s alone", (line,), kind="no-certificate")
+
+
+def _sudo_line(invocation: Invocation, owner: str, home: str) -> str:
+    """Return what was typed, as *owner* and with the state in *home* (that user's own where it is empty)."""
+    # sudo has its own PATH, and takes variables from trusted users only: so `env`, and the program's whole path.
+    program = shutil.which(invocation.program, path=invocation.environ.get("PATH")) or invocation.program
+    setting = ("env", f"CLUSTERSH_HOME={home}") if home else ()
+    return shlex.join(["sudo", "-u", owner, *setting, program, *invocation.argv])
 
 
 def _closed_part(folder: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
+from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
 from ..cli.text import printable
 from ..wire.rest import Approve, Approved, Client, Clients, Machine, Machines, NameOf, PendingList
@@ -20,7 +21,9 @@ from .admin_client import ask
 def prepare_approve(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``approve``."""
     parser = Parser("clusterd approve", "Let in whoever shows this code.", ("clusterd approve 1a2b3c4d",))
-    parser.add_argument("code", metavar="CODE", help="the 8 hex digits that the login or enrollment shows")
+    parser.add_argument(
+        "code", type=reads(_code), metavar="CODE", help="the 8 hex digits that the login or enrollment shows"
+    )
     options = parser.read(invocation, arguments)
     return lambda reactor: approve(reactor, invocation, options.code)
 
@@ -147,6 +150,13 @@ def _machine_status(machine: Machine, now: float) -> str:
         return machine.status
     ago = format_duration(max(0.0, now - parse_timestamp(machine.last_seen)))
     return f"{machine.status} (last seen {ago} ago)"
+
+
+def _code(text: str) -> str:
+    code = text.strip().lower()
+    if not re.fullmatch(r"[0-9a-f]{8}", code):
+        raise ValueError(f"{text!r} is no code: 8 hex digits, as the login or enrollment shows them")
+    return code
 
 
 def _day(time: str) -> str:

@@ -107,7 +107,7 @@ async def test_from_login_to_revocation(terminal: Terminal, tmp_path: Path) -> N
     assert (status, out.splitlines()[0].split(" | ")[0].strip()) == (0, "name")
     assert "ann@mba | frontend | 127.0.0.1" in out
     assert started.code.code not in out
-    status, out, err = await terminal.run("approve", "00000000" if started.code.code != "00000000" else "1")
+    status, out, err = await terminal.run("approve", "00000000" if started.code.code != "00000000" else "00000001")
     assert (status, out) == (125, "")
     assert err.startswith("ERROR: no pending request has this code")
     assert "clustersh logout" in err
@@ -182,8 +182,29 @@ def test_another_user_s_state_names_the_sudo_line(
     terminal = Terminal(tmp_path, tmp_path, environ)
     with pytest.raises(CliError) as caught:
         admin_client._check_readable(folder, terminal.invocation(("approve", "1a2b3c4d"), 1, 2))
-    setting = "CLUSTERSH_HOME=/var/lib/clustersh " if environ else ""
+    setting = "env CLUSTERSH_HOME=/var/lib/clustersh " if environ else ""
     assert caught.value.hints == (f"sudo -u clusterd {setting}clusterd approve 1a2b3c4d",)
+    program = tmp_path / "bin" / "clusterd"
+    program.parent.mkdir()
+    program.touch(0o700)
+    terminal.environ["PATH"] = str(program.parent)
+    with pytest.raises(CliError) as caught:
+        admin_client._check_readable(folder, terminal.invocation(("pending",), 1, 2))
+    assert caught.value.hints == (f"sudo -u clusterd {setting}{program} pending",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_installed_service_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_client, "SERVICE_HOME", tmp_path)
+    monkeypatch.setattr(admin_client, "_owner", lambda path: "clusterd")
+    _, _, err = await Terminal(tmp_path, tmp_path / "nowhere").run("approve", "1a2b3c4d")
+    assert f"hint: sudo -u clusterd env CLUSTERSH_HOME={tmp_path} clusterd approve 1a2b3c4d\n" in err
+
+
+@pytest.mark.parametrize("code", ["1a2b3c4", "1a2b3c4d5", "zzzzzzzz", "\udcff"])
+def test_what_can_be_no_code_is_not_counted_as_a_wrong_one(tmp_path: Path, code: str) -> None:
+    with pytest.raises(CliUsageError, match="is no code|is not UTF-8"):
+        choose(Terminal(tmp_path, tmp_path).invocation(("approve", code), 1, 2))
 
 
 def test_since_is_a_time_or_an_age() -> None:
