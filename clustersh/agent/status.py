@@ -39,12 +39,11 @@ async def status(reactor: Any, invocation: Invocation) -> int:
         await invocation.console.out(msgspec.json.encode(found) + b"\n")
     else:
         link = "connected" if found.connected else f"not connected: {found.problem}"
-        jobs = f"{found.jobs} job{'' if found.jobs == 1 else 's'} running"
         await invocation.console.out(
             f"machine:     {found.machine}\n"
             f"coordinator: {found.coordinator}\n"
             f"link:        {link}\n"
-            f"jobs:        {jobs}\n"
+            f"jobs:        {found.jobs} running\n"
         )
     return 0 if found.connected else 1
 

@@ -166,6 +166,8 @@ async def test_status_says_whether_it_runs_and_is_connected(caller):
     assert await caller("status") == 1
     assert "not connected: connection refused" in caller.said("out")
     status.write("", 2)
+    assert await caller("status") == 0
+    assert "jobs:        2 running\n" in caller.said("out")
     assert await caller("status", "--json") == 0
     assert msgspec.json.decode(caller.said("out")) == {
         "machine": "ws1",
