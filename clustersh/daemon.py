@@ -17,7 +17,7 @@ from .trust.errors import TrustError
 
 EXPECTED = (CliError, ConfigError, HomeError, TrustError)
 """Errors whose message is for people: one line, no traceback."""
-_failures: list[tuple[str, str]] = []
+_failures: list[BaseException] = []
 _LOGGERS = {"text": "clustersh.log.text_log", "json": "clustersh.log.json_log"}
 
 
@@ -41,17 +41,23 @@ def run_twistd(plugin: str, argv: Sequence[str], *, rundir: Path | None = None) 
 
         run()
     except EXPECTED as error:
-        _failures.append((str(error), getattr(error, "hint", "")))
-    for problem, hint in _failures:
-        stderr.write(f"ERROR: {printable(problem)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
+        _failures.append(error)
+    for problem in _failures:
+        stderr.write(told(problem) + "\n")
         stderr.flush()
     raise SystemExit(1 if _failures else 0)
 
 
 def stop_because(reactor: Any, problem: BaseException | None) -> None:
     """Stop the service that runs in this process: it can't start. `run_twistd` tells the *problem*."""
-    _failures.append((str(problem), getattr(problem, "hint", "")))
+    _failures.append(problem or RuntimeError("it could not start"))
     reactor.callWhenRunning(reactor.stop)
+
+
+def told(problem: BaseException) -> str:
+    """Return the ``ERROR:`` line of *problem*, and the hint that some errors have."""
+    hint = getattr(problem, "hint", "")
+    return f"ERROR: {printable(str(problem))}" + (f"\nhint: {printable(hint)}" if hint else "")
 
 
 def _options(program: str) -> Parser:

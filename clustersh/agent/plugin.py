@@ -33,6 +33,7 @@ def makeService(options: Options) -> AgentService:
     """Return the service. Ends the program with one line where it can't start: not enrolled, running already."""
     from twisted.internet import reactor
 
+    from ..daemon import told
     from .service import AgentService
     from .state import load_identity
 
@@ -42,7 +43,7 @@ def makeService(options: Options) -> AgentService:
         load_identity(folder)
         running = read_running(folder)
     except (HomeError, ConfigError) as error:
-        raise SystemExit(f"ERROR: {error}") from error
+        raise SystemExit(told(error)) from error
     if running is not None:
         raise SystemExit(f"ERROR: an agent runs already in {folder} (process {running.pid})")
     return AgentService(reactor, folder, config.agent, dict(os.environ))

@@ -57,6 +57,7 @@ def makeService(options: Options) -> CoordinatorService:
     """Return the service. Ends the program with one line where it can't start."""
     from twisted.internet import reactor
 
+    from ..daemon import told
     from ..trust.errors import TrustError
     from .door import DoorError
     from .service import make_service
@@ -65,4 +66,4 @@ def makeService(options: Options) -> CoordinatorService:
         config = load(options.home)
         return make_service(reactor, options.home, config, options.listen(config))
     except (HomeError, ConfigError, TrustError, DoorError) as error:
-        raise SystemExit(f"ERROR: {error}") from error
+        raise SystemExit(told(error)) from error

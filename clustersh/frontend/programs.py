@@ -56,8 +56,15 @@ class Programs:
         self._environ = {**environ, "CLUSTERSH_HOME": os.fspath(home)}
 
     def running(self, program: Program) -> RunningService | None:
-        """Return what the running service says of itself; None if it doesn't run."""
-        return read_running(self._home / program.folder)
+        """Return what the running service says of itself; None if it doesn't run. Raises CliError if we may not look."""
+        folder = self._home / program.folder
+        try:
+            (folder / "run.json").stat()
+        except PermissionError as error:
+            raise CliError(f"can't look into {folder}: it is another user's") from error
+        except OSError:
+            return None
+        return read_running(folder)
 
     def log(self, program: Program) -> Path:
         """Return where it logs."""

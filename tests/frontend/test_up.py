@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from clustersh.cli.errors import CliError
+from clustersh.frontend.programs import AGENT, Programs
 from clustersh.home import read_running
 
 pytestmark = pytest.mark.real
@@ -147,3 +149,20 @@ def test_arguments_that_make_no_sense(shell: Shell, words: tuple[str, str]) -> N
     assert (up.returncode, up.stdout) == (125, "")
     assert up.stderr.startswith("ERROR: ")
     assert not (shell.home / "coordinator").exists()
+
+
+def test_another_users_services_are_not_said_to_be_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(CliError, match="another user's"):
+        Programs(None, tmp_path, {}).running(AGENT)
+
+
+def test_an_agent_that_is_not_enrolled_says_how(shell: Shell) -> None:
+    command = [sys.executable, "-m", "clustersh.agent"]
+    done = subprocess.run(command, capture_output=True, text=True, env=shell.environ, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR: this machine is not enrolled")
+    assert done.stderr.endswith("\nhint: clusteragent enroll COORDINATOR-ADDRESS\n")
