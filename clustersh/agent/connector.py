@@ -1,9 +1,14 @@
-"""Keeps a link to the coordinator: connects, says in one line why that failed, and tries again."""
+"""Keeps a link to the coordinator: connects, says in one line why that failed, and tries again.
+
+An agent that another one with its key has replaced (a copied home, a cloned machine) stays away for the longest
+back-off, says what to do, and asks again: it gets the machine back once the other one is gone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from autobahn.twisted.websocket import WebSocketClientFactory
 from OpenSSL.SSL import Error as TlsError
@@ -14,6 +19,7 @@ from twisted.logger import Logger
 
 from ..address import Address
 from ..unreachable import Cause, Unreachable, explain
+from ..wire.link import REPLACED
 from .backoff import Backoff, Change
 from .link import LinkClosed, LinkProtocol
 
@@ -23,8 +29,18 @@ ENROLL_AGAIN = "run: clusteragent enroll --again"
 _REFUSED_MARKS = ("401", "403")
 
 
+class _Failed(NamedTuple):
+    """Why there is no link; *replaced*: another agent has this machine's key."""
+
+    problem: str
+    replaced: bool = False
+
+
 class Connector:
-    """One link at a time through *endpoint*; *on_state* is told of each change: "" connected, else why not."""
+    """One link at a time through *endpoint*; *on_state* is told of each change: "" connected, else why not.
+
+    *folder* is the agent's, to be named in messages.
+    """
 
     _log = Logger()
 
@@ -34,6 +50,7 @@ class Connector:
         endpoint: IStreamClientEndpoint,
         factory: WebSocketClientFactory,
         address: Address,
+        folder: Path,
         backoff: Backoff,
         change: Change,
         on_state: Callable[[str], None],
@@ -42,6 +59,7 @@ class Connector:
         self._endpoint = endpoint
         self._factory = factory
         self._address = address
+        self._folder = folder
         self._backoff = backoff
         self._change = change
         self._on_state = on_state
@@ -74,16 +92,16 @@ class Connector:
 
     async def _keep_connected(self) -> None:
         while True:
-            problem = await self._connect_once()
+            problem, replaced = await self._connect_once()
             if self._running is None:
                 return
             self._on_state(problem)
             if problem != self._said:
                 self._log.warn("not connected: {problem}", problem=problem)
                 self._said = problem
-            await self._wait(self._backoff.next())
+            await self._wait(self._backoff.longest() if replaced else self._backoff.next())
 
-    async def _connect_once(self) -> str:
+    async def _connect_once(self) -> _Failed:
         """Have a link until it ends; return why it did."""
         try:
             link: Any = await self._endpoint.connect(self._factory)
@@ -92,10 +110,10 @@ class Connector:
         except CancelledError:
             raise
         except Exception as error:
-            return self._explain(error)
+            return _Failed(self._explain(error))
         finally:
             self._link = None
-        return self._explain_closed(ended)
+        return _Failed(self._explain_closed(ended), ended.code == REPLACED)
 
     def _explain(self, error: BaseException) -> str:
         told = explain(error, self._address, None)
@@ -108,6 +126,11 @@ class Connector:
         # A certificate that isn't accepted ends the connection after our side of the handshake.
         if isinstance(ended.error, TlsError | VerificationError):
             return self._explain(ended.error)
+        if ended.code == REPLACED:
+            return (
+                f"another agent with this machine's key serves {self._address.netloc} in its place; if this is a copy, "
+                f"remove {self._folder} and run: clusteragent enroll {self._address.netloc} --name ANOTHER-NAME"
+            )
         reason = ended.reason or "it was cut off"
         if not ended.welcomed and any(mark in reason for mark in _REFUSED_MARKS):
             return f"the coordinator at {self._address.netloc} refuses this machine: {reason}; {ENROLL_AGAIN}"

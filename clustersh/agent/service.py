@@ -218,6 +218,7 @@ class Agent:
             wrapClientTLS(self._policy.creator, plain),
             factory,
             address,
+            self._folder,
             Backoff(self._config.reconnect_max),
             Change(boot_clock, time.monotonic, local_addresses),
             self._say,

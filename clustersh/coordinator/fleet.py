@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -34,14 +34,19 @@ from ..wire.link import (
 )
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import format_duration
+from .instances import Instances
 from .records import MachineRef
 from .registry import Key
 from .signals import Signal, wait_until
 
-MAX_QUESTIONS = 256
-"""Reads and pieces of stdin that one link may have unanswered."""
+MAX_READS = 256
+MAX_FEEDING = 64
+"""Reads, and pieces of stdin, that one link may have unanswered."""
+ANSWER_S = 60.0
+"""Seconds in which an agent must answer a read, after the time that it may wait for more output."""
 _CLOCK_SAMPLES = 12
 
+T = TypeVar("T")
 Answer: TypeAlias = Chunk | StdinTaken
 
 
@@ -70,8 +75,8 @@ class LinkEvents(Protocol):
     def started(self, machine_id: str, message: Started) -> None:
         """A job was acknowledged."""
 
-    def ended(self, machine_id: str, message: Ended) -> None:
-        """A job has an outcome."""
+    def ended(self, machine_id: str, message: Ended) -> Deferred[None] | None:
+        """A job has an outcome. What is returned fires once the report is dealt with, if that takes long."""
 
 
 class Seen(msgspec.Struct):
@@ -85,7 +90,10 @@ class Seen(msgspec.Struct):
 
 @dataclass
 class Link:
-    """One agent's connection. *send* takes messages; *close* ends it, saying why."""
+    """One agent's connection. *send* takes messages; *close* ends it, saying why.
+
+    *replaced*: another agent with the same key has the machine; this one should stay away for long.
+    """
 
     machine: Key
     address: str
@@ -94,8 +102,10 @@ class Link:
     epoch: int = 0
     hello: Hello | None = None
     welcomed: bool = False
+    replaced: bool = False
     offsets: deque[float] = field(default_factory=lambda: deque(maxlen=_CLOCK_SAMPLES))
     questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
+    feeding: int = 0
 
 
 class Fleet:
@@ -115,6 +125,7 @@ class Fleet:
         self._back_by = timer.seconds() + grace
         self._came = Signal()
         self._links: dict[str, Link] = {}
+        self._instances = Instances()
         self._epochs = itertools.count(int(now() * 1000))
         self._requests = itertools.count(1)
         self.seen: dict[str, Seen] = {}
@@ -142,32 +153,59 @@ class Fleet:
         link = self._links.get(machine_id)
         if link is None or not link.welcomed:
             raise ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine is offline; its output is kept there")
-        if len(link.questions) >= MAX_QUESTIONS:
-            raise ProblemError(Kind.RATE_LIMITED, "too many readers on that machine", hint="try again in a moment")
         request = next(self._requests)
         message = question(request)
+        feeding = isinstance(message, Stdin)
+        if (link.feeding >= MAX_FEEDING) if feeding else (len(link.questions) - link.feeding >= MAX_READS):
+            who = "writers to commands" if feeding else "readers"
+            raise ProblemError(Kind.RATE_LIMITED, f"too many {who} on that machine", hint="try again in a moment")
 
         def give_up(_: Deferred[Answer]) -> None:
             if link.questions.pop(request, None) is not None and isinstance(message, Read):
                 link.send(StopRead(request))
 
+        def settled(result: T) -> T:
+            link.feeding -= feeding
+            if limit is not None and limit.active():
+                limit.cancel()
+            return result
+
+        def expire() -> None:
+            give_up(answer)
+            answer.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, f"{link.machine.name} does not answer"))
+
         answer: Deferred[Answer] = Deferred(give_up)
         link.questions[request] = answer
+        link.feeding += feeding
+        # A process may take its time to read its stdin; output is there, or is not.
+        limit = self._timer.callLater(message.wait_s + ANSWER_S, expire) if isinstance(message, Read) else None
+        answer.addBoth(settled)
         link.send(message)
         return answer
 
     # -- what the adapters bring
 
     async def hello(self, link: Link, hello: Hello) -> None:
-        """*link*'s agent said who it is: it takes the place of an older link of that machine."""
+        """*link*'s agent said who it is: it takes the place of an older link of that machine, unless it is the older
+        one of two agents."""
         machine_id = link.machine.id
-        link.hello, link.epoch = hello, next(self._epochs)
-        link.offsets.append(hello.clock - self._clock())
         older = self._links.get(machine_id)
+        self._instances.note(machine_id, hello.instance)
+        link.hello = hello
+        if older is not None and older.hello is not None:
+            if self._instances.is_older(machine_id, hello.instance, older.hello.instance):
+                self._turn_away(link, older)
+                return
+            older.replaced = older.hello.instance != hello.instance
+        link.epoch = next(self._epochs)
+        link.offsets.append(hello.clock - self._clock())
         self._links[machine_id] = link
         if older is not None:
             self._drop(older)
-            older.close("another link of this machine has come")
+            if older.replaced:
+                self._turn_away(older, link)
+            else:
+                older.close("another link of this machine has come")
         self.seen[machine_id] = Seen(self._now(), hello.facts, hello.version, link.address)
         welcome = await self.events.linking(link.machine, hello, link.epoch)
         if self._links.get(machine_id) is link:
@@ -176,10 +214,23 @@ class Fleet:
             self._came.fire()
             self._log.info("{machine} is online from {address}", machine=link.machine.name, address=link.address)
 
-    def received(self, link: Link, message: FromAgent) -> None:
-        """*link*'s agent sent *message* (after its Hello). Raises ProblemError where it may not."""
+    def _turn_away(self, link: Link, newer: Link) -> None:
+        link.replaced = True
+        self._log.warn(
+            "{machine}: the agent at {older} is turned away, another with its key has come from {newer}",
+            machine=link.machine.name,
+            older=link.address,
+            newer=newer.address,
+        )
+        link.close("another agent with this key has come")
+
+    def received(self, link: Link, message: FromAgent) -> Deferred[None] | None:
+        """*link*'s agent sent *message* (after its Hello). Raises ProblemError where it may not.
+
+        What is returned fires once the message is dealt with, if that takes long.
+        """
         if not link.welcomed or self._links.get(link.machine.id) is not link:
-            return
+            return None
         match message:
             case Pulse():
                 link.offsets.append(message.clock - self._clock())
@@ -187,11 +238,12 @@ class Fleet:
             case Started():
                 self.events.started(link.machine.id, message)
             case Ended():
-                self.events.ended(link.machine.id, message)
+                return self.events.ended(link.machine.id, message)
             case Chunk() | StdinTaken() | Failed():
                 self._answered(link, message)
             case Hello():
                 raise ProblemError(Kind.BAD_REQUEST, "a link says hello once")
+        return None
 
     def _answered(self, link: Link, message: Chunk | StdinTaken | Failed) -> None:
         waiter = link.questions.pop(message.request, None)

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..wire.codec import WireError
-from ..wire.link import MAX_MESSAGE, SUBPROTOCOL, FromCoordinator, Hello, decode_from_agent, encode
+from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, FromCoordinator, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
 from .fleet import Fleet, Link
 from .registry import Key
@@ -81,7 +81,8 @@ class LinkProtocol(WebSocketServerProtocol):
         self.sendMessage(encode(message), isBinary=True)
 
     def _hang_up(self, reason: str) -> None:
-        self.sendClose(GOING_AWAY, reason)
+        replaced = self._link is not None and self._link.replaced
+        self.sendClose(REPLACED if replaced else GOING_AWAY, reason)
 
 
 class LinkFactory(WebSocketServerFactory):

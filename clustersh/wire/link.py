@@ -34,6 +34,8 @@ MAX_MESSAGE = 4 << 20
 MAX_CHUNK = 256 << 10
 PULSE_S = 10.0
 """Seconds between an agent's pulses; each carries its clock."""
+REPLACED = 4003
+"""The WebSocket close code for an agent that has to give way to a newer one with its key (`Hello.instance`)."""
 START_WITHIN_S = 10.0
 """Seconds in which an agent may begin a job it was sent."""
 
@@ -63,7 +65,10 @@ class Witness(msgspec.Struct, frozen=True):
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """First on every link. *store* names the agent's job store; another one means that the old jobs are gone."""
+    """First on every link. *store* names the agent's job store; another one means that the old jobs are gone.
+
+    *instance* names the agent's process: of two with one key, the one that came first is turned away (REPLACED).
+    """
 
     version: ShortText
     instance: ShortText
