@@ -56,7 +56,7 @@ class Programs:
         self._environ = {**environ, "CLUSTERSH_HOME": os.fspath(home)}
 
     def running(self, program: Program) -> RunningService | None:
-        """Return what the running service says of itself; None if it doesn't run. Raises CliError if we may not look."""
+        """Return what the running service says of itself; None if it doesn't run. Raises CliError."""
         folder = self._home / program.folder
         try:
             (folder / "run.json").stat()
