@@ -203,7 +203,7 @@ async def test_the_installed_service_is_named(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("code", ["1a2b3c4", "1a2b3c4d5", "zzzzzzzz", "\udcff"])
 def test_what_can_be_no_code_is_not_counted_as_a_wrong_one(tmp_path: Path, code: str) -> None:
-    with pytest.raises(CliUsageError, match="is no code|is not UTF-8"):
+    with pytest.raises(CliUsageError, match=r"is no code|is not UTF-8"):
         choose(Terminal(tmp_path, tmp_path).invocation(("approve", code), 1, 2))
 
 
