@@ -15,11 +15,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PROGRAMS = ("frontend", "coordinator", "agent")
 MAX_LINES = 350
 
-LONGER: dict[str, str] = {
-    "clustersh.coordinator.runs": "the order of a run's steps keeps it at most once, and is read in one piece",
-}
-"""Modules that may have more than MAX_LINES, and why."""
-
 SHARED_BELOW: dict[str, tuple[str, ...]] = {
     "wire": ("wire",),
     "trust": ("trust", "wire", "home"),
@@ -120,12 +115,7 @@ def test_no_global_reactor_in_logic(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_are_small(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_LINES or name_of(path) in LONGER, f"{lines} lines: split it, or say in LONGER why not"
-
-
-def test_what_is_listed_as_longer_is_there_and_still_longer() -> None:
-    by_name = {name_of(path): path for path in MODULES}
-    assert [name for name in LONGER if len(by_name[name].read_text().splitlines()) <= MAX_LINES] == []
+    assert lines <= MAX_LINES, f"{lines} lines: split it"
 
 
 def calls(path: Path) -> set[str]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import msgspec
 
 from ..wire.ids import is_run_uuid, uuid_ending
-from ..wire.jobs import Command, State
+from ..wire.jobs import State
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import Job, JobPage
 from .open_runs import OpenJob, OpenRun
-from .records import MachineRef, RunRequested
+from .records import MachineRef
 
 MAX_PAGE = 1000
 
@@ -204,16 +204,15 @@ def open_runs(connection: sqlite3.Connection) -> list[LoadedRun]:
 
 
 def _reopened(row: sqlite3.Row) -> OpenRun:
-    record = RunRequested(
+    return OpenRun(
         uuid=row["uuid"],
         client=row["client"],
         client_id=row["client_id"],
-        key=row["key"],
-        digest=row["digest"],
         target=row["target"],
-        machines=(),
-        command=Command(shell=row["command"] or " "),
+        command=row["command"],
         cwd=row["cwd"],
         timeout_s=row["timeout_s"],
+        requested=row["requested"],
+        jobs={},
+        weight=len(row["command"]),
     )
-    return OpenRun(record, row["requested"], {})

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from ..wire.codec import WireError
 from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, FromCoordinator, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
+from .addresses import plain_address
 from .fleet import Fleet, Link
 from .registry import Key
 
@@ -24,11 +25,17 @@ BAD_MESSAGE = 4001
 GOING_AWAY = 4000
 
 
+MAX_UNDER_WAY = 64
+"""Messages of a link that may wait to be dealt with before no more are read."""
+
+
 class LinkProtocol(WebSocketServerProtocol):
     """One agent's WebSocket. Frames are binary messages of `wire.link`; the first is a Hello."""
 
     _logger = Logger()
     _link: Link | None = None
+    _hello_limit: Any = None
+    _under_way = 0
 
     def onConnect(self, request: ConnectionRequest) -> str:
         if SUBPROTOCOL not in request.protocols:
@@ -38,14 +45,17 @@ class LinkProtocol(WebSocketServerProtocol):
             key = self.factory.authorise(transport)
         except ProblemError as error:
             raise ConnectionDeny(error.problem.status, error.problem.detail) from error
-        self._link = Link(key, transport.getPeer().host, self._tell, self._hang_up)
+        self._link = Link(key, str(plain_address(transport.getPeer().host)), self._tell, self._hang_up)
         return SUBPROTOCOL
 
     def onOpen(self) -> None:
+        self.factory.links.add(self)
         self._hello_limit = self.factory.timer.callLater(HELLO_S, self._hang_up, "no hello came")
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         assert self._link is not None
+        if self.state != self.STATE_OPEN:
+            return  # it was told why; what still comes is of no use
         try:
             if not isBinary:
                 raise WireError("frames are binary")
@@ -53,15 +63,33 @@ class LinkProtocol(WebSocketServerProtocol):
             if self._link.hello is None:
                 self._first(message)
             else:
-                self.factory.fleet.received(self._link, message)
+                self._await(self.factory.fleet.received(self._link, message))
         except (WireError, ProblemError) as error:
             self._logger.warn("{machine}: {reason}", machine=self._link.machine.name, reason=str(error))
             self.sendClose(BAD_MESSAGE, "that message can't be")
 
+    @property
+    def _socket(self) -> Any:
+        return self.transport
+
+    def _await(self, work: Deferred[None] | None) -> None:
+        """Read no more while much of what came is still being dealt with."""
+        if work is None:
+            return
+        self._under_way += 1
+        if self._under_way == MAX_UNDER_WAY:
+            self._socket.pauseProducing()
+        work.addBoth(self._dealt_with)
+
+    def _dealt_with(self, _: object) -> None:
+        if self._under_way == MAX_UNDER_WAY and self.state == self.STATE_OPEN:
+            self._socket.resumeProducing()
+        self._under_way -= 1
+
     def _first(self, message: object) -> None:
         if not isinstance(message, Hello):
             raise WireError("a link begins with a hello")
-        self._hello_limit.cancel()
+        self._stop_waiting_for_hello()
         assert self._link is not None
         Deferred.fromCoroutine(self.factory.fleet.hello(self._link, message)).addErrback(self._failed)
 
@@ -70,15 +98,23 @@ class LinkProtocol(WebSocketServerProtocol):
         self._hang_up("try again")
 
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:
-        if self._link is None:
-            return
-        if self._link.hello is not None:
+        self._stop_waiting_for_hello()
+        self.factory.links.discard(self)
+        if self._link is not None and self._link.hello is not None:
             self.factory.fleet.closed(self._link)
-        elif self._hello_limit.active():
+
+    def _stop_waiting_for_hello(self) -> None:
+        if self._hello_limit is not None and self._hello_limit.active():
             self._hello_limit.cancel()
 
+    def cut(self, machine_id: str) -> None:
+        """Drop the connection, if it is that machine's."""
+        if self._link is not None and self._link.machine.id == machine_id:
+            self.dropConnection(abort=True)
+
     def _tell(self, message: FromCoordinator) -> None:
-        self.sendMessage(encode(message), isBinary=True)
+        if self.state == self.STATE_OPEN:  # on a link that is closing, it is as if it never arrived
+            self.sendMessage(encode(message), isBinary=True)
 
     def _hang_up(self, reason: str) -> None:
         replaced = self._link is not None and self._link.replaced
@@ -95,6 +131,7 @@ class LinkFactory(WebSocketServerFactory):
         self.timer = reactor
         self.fleet = fleet
         self.authorise = authorise
+        self.links: set[LinkProtocol] = set()
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,
@@ -104,3 +141,8 @@ class LinkFactory(WebSocketServerFactory):
             failByDrop=False,
             tcpNoDelay=True,
         )
+
+    def cut(self, machine_id: str) -> None:
+        """Drop every connection of that machine now, whether it has said hello or not."""
+        for link in list(self.links):
+            link.cut(machine_id)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+
+from twisted.internet.interfaces import IDelayedCall
 
 from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.output import Stream, pieces
+from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Job, Run, RunRequest, text_or_base64
-from .records import MachineRef, RunRequested
+from .records import MachineRef
 from .signals import Signal
+
+MAX_OPEN_EACH = 10_000
+"""Runs that one client may have under way at once."""
+MAX_OPEN_BYTES_EACH = 64 << 20
+"""Bytes of commands and environments in them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,14 @@ class OpenJob:
     ending: bool = False
     end: JobEnd | None = None
     finished: str = ""
+    overdue: IDelayedCall | None = None
+    """Tells that the start was not acknowledged; it keeps the run in memory."""
+
+    def stop_clock(self) -> None:
+        """Wait for the acknowledgement no more."""
+        overdue, self.overdue = self.overdue, None
+        if overdue is not None and overdue.active():
+            overdue.cancel()
 
     @property
     def state(self) -> State:
@@ -46,18 +62,24 @@ class OpenJob:
 
 @dataclass
 class OpenRun:
-    """A run and its jobs by machine id. *request* is kept until it was dispatched: it holds the environment."""
+    """A run and its jobs by machine id. *command* is as people read it; *weight* is what the run costs its client.
 
-    record: RunRequested
+    *request* is kept until it was dispatched: it holds the environment.
+    """
+
+    uuid: str
+    client: str
+    client_id: str
+    target: str
+    command: str
+    cwd: str
+    timeout_s: float
     requested: str
     jobs: dict[str, OpenJob]
     request: RunRequest | None = None
     blobs: frozenset[str] = frozenset()
+    weight: int = 0
     changed: Signal = field(default_factory=Signal)
-
-    @property
-    def uuid(self) -> str:
-        return self.record.uuid
 
     @property
     def ended(self) -> bool:
@@ -74,22 +96,21 @@ class OpenRun:
         unconfirmed = tuple(
             job.machine.name for job in self.jobs.values() if job.unconfirmed and job.end is None and not job.started
         )
-        record = self.record
-        return Run(record.uuid, record.client, record.target, record.command.text, self.requested, jobs, unconfirmed)
+        return Run(self.uuid, self.client, self.target, self.command, self.requested, jobs, unconfirmed)
 
     def job_view(self, job: OpenJob, limit: int) -> Job:
         """Return *job* as REST tells it."""
-        end, record = job.end, self.record
+        end = job.end
         common = {
-            "uuid": record.uuid,
+            "uuid": self.uuid,
             "machine": job.machine.name,
-            "client": record.client,
-            "command": record.command.text,
-            "cwd": record.cwd,
+            "client": self.client,
+            "command": self.command,
+            "cwd": self.cwd,
             "status": job.state,
             "requested": self.requested,
             "started": job.started or None,
-            "timeout_s": record.timeout_s,
+            "timeout_s": self.timeout_s,
         }
         if end is None:
             return Job(**common)  # type: ignore[arg-type]
@@ -157,4 +178,69 @@ class RecentRuns:
 
 
 def _weight(run: OpenRun) -> int:
-    return sum(len(job.end.head) for job in run.jobs.values() if job.end) + len(run.record.command.text)
+    return sum(len(job.end.head) for job in run.jobs.values() if job.end) + len(run.command)
+
+
+class RunTable:
+    """The runs that are under way, and those that ended last. A client's share of them is bounded."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, OpenRun] = {}
+        self._recent = RecentRuns()
+        self._count: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def claim(self, client_id: str, weight: int) -> None:
+        """Take the room that a client's next run needs. Raises ProblemError (rate-limited) where there is none left."""
+        if self._count[client_id] >= MAX_OPEN_EACH or self._bytes[client_id] + weight > MAX_OPEN_BYTES_EACH:
+            raise ProblemError(
+                Kind.RATE_LIMITED,
+                f"too many runs at once: {self._count[client_id]} of this client are under way",
+                hint="wait for some of them to end",
+            )
+        self._count[client_id] += 1
+        self._bytes[client_id] += weight
+
+    def give_back(self, client_id: str, weight: int) -> None:
+        """Return what was claimed."""
+        for counter, amount in ((self._count, 1), (self._bytes, weight)):
+            counter[client_id] -= amount
+            if counter[client_id] <= 0:
+                del counter[client_id]
+
+    def add(self, run: OpenRun) -> None:
+        """Enter a run, whose room was claimed."""
+        self._open[run.uuid] = run
+
+    def add_earlier(self, run: OpenRun) -> None:
+        """Enter a run from before a restart, which has its room already."""
+        self._count[run.client_id] += 1
+        self._bytes[run.client_id] += run.weight
+        self.add(run)
+
+    def over(self, run: OpenRun) -> None:
+        """The run has ended."""
+        if self._open.pop(run.uuid, None) is not None:
+            self.give_back(run.client_id, run.weight)
+            self._recent.add(run)
+
+    def open(self, uuid: str) -> OpenRun | None:
+        """Return the run, if it is under way."""
+        return self._open.get(uuid)
+
+    def find(self, uuid: str) -> OpenRun | None:
+        """Return the run, if it is under way or ended a moment ago."""
+        return self._open.get(uuid) or self._recent.get(uuid)
+
+    def job(self, uuid: str, machine_id: str) -> tuple[OpenRun, OpenJob] | None:
+        """Return the job and its run, if the run is under way."""
+        run = self._open.get(uuid)
+        job = run.jobs.get(machine_id) if run is not None else None
+        return None if run is None or job is None else (run, job)
+
+    def on(self, machine_id: str) -> list[tuple[OpenRun, OpenJob]]:
+        """Return the machine's jobs in runs that are under way."""
+        return [(run, run.jobs[machine_id]) for run in self._open.values() if machine_id in run.jobs]

@@ -152,6 +152,8 @@ class Registry:
         finally:
             self._joining.discard((role, name))
         self._take_in(entry)
+        if self._book.by_fingerprint[fingerprint].ended:
+            raise ProblemError(Kind.UNTRUSTED, "this key lost its trust meanwhile", hint=_join_again(role))
         return certificate
 
     async def revoke(self, name: str) -> None:
@@ -167,13 +169,23 @@ class Registry:
         self._take_in(await self._ledger.append(Forgotten(key.name, key.id, key.fingerprint)))
         return key
 
-    async def note_store(self, machine_id: str, store: str) -> bool:
-        """Note which job store a machine has now; True if it had another one before (its old jobs are gone)."""
-        key = self._book.machines[machine_id]
-        if key.store == store:
-            return False
-        self._take_in(await self._ledger.append(StoreSeen(key.name, machine_id, store)))
-        return bool(key.store)
+    def has_other_store(self, machine_id: str, store: str) -> bool:
+        """Whether a machine had another job store than *store* before: its old jobs are gone."""
+        key = self._trusted_machine(machine_id)
+        return key.store not in ("", store)
+
+    async def note_store(self, machine_id: str, store: str) -> None:
+        """Note which job store a machine has now. Raises ProblemError where the machine was forgotten meanwhile."""
+        key = self._trusted_machine(machine_id)
+        if key.store != store:
+            self._take_in(await self._ledger.append(StoreSeen(key.name, machine_id, store)))
+            self._trusted_machine(machine_id)
+
+    def _trusted_machine(self, machine_id: str) -> Key:
+        key = self.machine_by_id(machine_id)
+        if key is None:
+            raise ProblemError(Kind.UNTRUSTED, "this machine was forgotten", hint=_join_again(Role.AGENT))
+        return key
 
     def used(self, machine_id: str) -> None:
         """A client has named this machine: it is new no more (the run's own record says so to the index)."""
@@ -192,14 +204,17 @@ class Registry:
         record: Record = entry.record
         if isinstance(record, Enrolled):
             known = self._book.by_fingerprint.get(record.fingerprint)
-            self._enter(_key_of(record, entry.time, new=known.new if known else record.approved_by == "open"))
+            if known is None or not known.ended:  # what was revoked just before it was let in again stays revoked
+                self._enter(_key_of(record, entry.time, new=known.new if known else record.approved_by == "open"))
         elif isinstance(record, Revoked | Forgotten):
             ended = replace(self._book.by_fingerprint[record.fingerprint], ended=entry.time)
             self._enter(ended)
             for watcher in self._ended_watchers:
                 watcher(ended)
         elif isinstance(record, StoreSeen):
-            self._enter(replace(self._book.machines[record.machine_id], store=record.store))
+            key = self._book.machines.get(record.machine_id)
+            if key is not None:
+                self._enter(replace(key, store=record.store))
 
     def _enter(self, key: Key) -> None:
         book, before = self._book, self._book.by_fingerprint.get(key.fingerprint)

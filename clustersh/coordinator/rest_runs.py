@@ -37,6 +37,7 @@ from .link_server import LinkFactory
 from .outputs import Outputs, Wanted
 from .records import MachineRef
 from .registry import Key, Registry
+from .requests import Requests
 from .run_views import RunViews
 from .runs import Runs
 
@@ -50,6 +51,7 @@ class RunCalls:
     def __init__(
         self,
         runs: Runs,
+        requests: Requests,
         views: RunViews,
         index: Index,
         registry: Registry,
@@ -59,6 +61,7 @@ class RunCalls:
         host: str,
     ) -> None:
         self._runs = runs
+        self._requests = requests
         self._views = views
         self._index = index
         self._registry = registry
@@ -130,7 +133,7 @@ class RunCalls:
                 "a run needs an Idempotency-Key header of 1 to 128 printable ASCII characters",
                 hint="make one for each run, and send the same one when you repeat a request",
             )
-        uuid = await self._runs.request(caller.identity, key, body)
+        uuid = await self._requests.take(caller.identity, key, body)
         return await self._answer(request, uuid, body.limit_bytes)
 
     async def run(self, request: Request, caller: Caller, id: str) -> Answer:

@@ -47,11 +47,14 @@ from .http import Site
 from .index import Index
 from .ledger import Ledger, LedgerBroken
 from .link_server import LinkFactory
+from .open_runs import RunTable
+from .outcomes import Outcomes
 from .outputs import Outputs
 from .pairing import Pairings
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
+from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_pairing import PairingCalls
@@ -136,19 +139,26 @@ class _Parts:
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
         self._blobs = BlobStore(private_folder(folder / "blobs"), config.coordinator.blob_quota)
-        self._runs = Runs(
+        self._refusals = Refusals(reactor, self._refused)
+        held, table = HeldBlobs(self._blobs), RunTable()
+        outcomes = Outcomes(
             reactor,
             self._ledger,
             self._index,
             self._registry,
             self._fleet,
-            HeldBlobs(self._blobs),
-            UuidMaker(lambda: time.time_ns() // 1_000_000),
-            time.time,
-            _digest_secret(folder),
+            table,
+            held.let_go,
+            self._refusals.note,
+        )
+        self._runs = Runs(
+            reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
-        self._refusals = Refusals(reactor, self._refused)
+        new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
+        self._requests = Requests(
+            self._ledger, self._index, self._registry, held, table, self._runs, new_uuid, _digest_secret(folder)
+        )
         self._host = socket.gethostname().partition(".")[0]
         self._pairings = Pairings(
             self._registry,
@@ -174,8 +184,18 @@ class _Parts:
         api = Api(gate)
         outputs = Outputs(self._fleet)
         views = RunViews(self._runs, self._index, outputs, self._fleet)
-        links = LinkFactory(reactor, self._fleet, self._machine_of)
-        runs = RunCalls(self._runs, views, self._index, self._registry, self._fleet, outputs, links, self._host)
+        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of)
+        runs = RunCalls(
+            self._runs,
+            self._requests,
+            views,
+            self._index,
+            self._registry,
+            self._fleet,
+            outputs,
+            links,
+            self._host,
+        )
         runs.add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
@@ -237,6 +257,7 @@ class _Parts:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
             self._fleet.cut(key.id, f"{key.name} was forgotten")
+            self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 
     def _refused(self, refusal: Refusal) -> None:

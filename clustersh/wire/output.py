@@ -64,6 +64,13 @@ def decode_runs(runs: bytes) -> Iterator[tuple[Stream, int]]:
         raise RunsError("the run lengths end in the middle of a number")
 
 
+def check_runs(data: bytes, runs: bytes) -> None:
+    """Raise RunsError unless *runs* are the run lengths of *data*, at a cost that grows with *data* alone."""
+    # Only the first run may be empty, and a run's length takes fewer bytes than the run.
+    if len(runs) > len(data) + 1 or sum(count for _, count in decode_runs(runs)) != len(data):
+        raise RunsError("the run lengths don't fit the data")
+
+
 def pieces(data: bytes, runs: bytes) -> Iterator[tuple[Stream, bytes]]:
     """Yield the non-empty (stream, bytes) pieces of *data*. Raises RunsError unless the lengths add up to it."""
     position = 0

@@ -116,3 +116,16 @@ async def test_a_machine_is_new_until_a_client_names_it(world: World) -> None:
     assert world.registry.machine("ws1").new
     world.registry.used(world.registry.machine("ws1").id)
     assert not world.registry.machine("ws1").new
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_is_revoked_while_it_joins_again_stays_revoked(world: World) -> None:
+    identity = await let_in(world, Role.AGENT, "ws1", "mark")
+    leaving = Deferred.fromCoroutine(world.registry.forget("ws1"))
+    with pytest.raises(ProblemError) as caught:
+        await world.registry.register(Role.AGENT, "ws1", PUBLIC, "mark", "192.0.2.1", "same key")
+    await leaving
+    assert caught.value.problem.kind is Kind.UNTRUSTED
+    with pytest.raises(ProblemError):
+        world.registry.check(identity, "mark")
+    assert world.registry.machines() == []

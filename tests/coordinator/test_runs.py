@@ -12,17 +12,21 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
-from clustersh.coordinator.fleet import Fleet, Link
+from clustersh.coordinator import open_runs
+from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, MAX_READS, Answer, Fleet, Link
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
-from clustersh.coordinator.open_runs import OpenJob, OpenRun
-from clustersh.coordinator.records import CancelRequested, JobEnded, Orphan, Record, RunRequested
+from clustersh.coordinator.limits import RateLimit
+from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
+from clustersh.coordinator.outcomes import Outcomes
+from clustersh.coordinator.records import CancelRequested, JobEnded, Orphan, Record, RunRequested, StoreSeen
 from clustersh.coordinator.registry import Registry
+from clustersh.coordinator.requests import Requests
 from clustersh.coordinator.runs import Runs
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
-from clustersh.wire.jobs import Command, Outcome, OutputSummary, State
+from clustersh.wire.jobs import HEAD_LIMIT, MAX_COMMAND, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import (
     Acknowledge,
     Cancel,
@@ -30,10 +34,14 @@ from clustersh.wire.link import (
     FromCoordinator,
     Hello,
     Pulse,
+    Read,
     Start,
     Started,
+    Stdin,
+    StopRead,
     Welcome,
 )
+from clustersh.wire.output import Stream
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import RunRequest
 
@@ -98,10 +106,15 @@ class World:
         self.index.start()
         self.fleet = Fleet(self.clock, self.clock.seconds, self.now, grace=5.0)
         self.registry = Registry(self.ledger, self.index, lambda identity, key: b"certificate")
-        new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.runs = Runs(
-            self.clock, self.ledger, self.index, self.registry, self.fleet, NoBlobs(), new_uuid, self.now, b"secret"
+        self.table = RunTable()
+        self.complaints: list[tuple[str, str]] = []
+        blobs, parts = NoBlobs(), (self.ledger, self.index, self.registry)
+        self.outcomes = Outcomes(
+            self.clock, *parts, self.fleet, self.table, blobs.let_go, lambda *words: self.complaints.append(words)
         )
+        self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
+        new_uuid = UuidMaker(lambda: int(self.now() * 1000))
+        self.requests = Requests(*parts, blobs, self.table, self.runs, new_uuid, b"secret")
         self.fleet.events = self.runs
 
     def now(self) -> float:
@@ -164,7 +177,7 @@ def world(make_world: Callable[..., World]) -> World:
 async def test_a_run_is_recorded_started_ended_and_acknowledged(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     start = agent.last(Start)
     assert isinstance(start, Start) and start.uuid == uuid and start.command == TRUE.command
     [requested] = world.records(RunRequested)
@@ -178,7 +191,7 @@ async def test_a_run_is_recorded_started_ended_and_acknowledged(world: World) ->
     assert (view.stdout, view.truncated, view.output_bytes) == ("hel", True, 5)
     await world.settled()
     assert agent.count(Acknowledge) == 1
-    assert world.runs.running() == 0
+    assert len(world.table) == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -187,7 +200,7 @@ async def test_the_start_expires_in_the_agents_own_clock(world: World) -> None:
     agent = await world.agent()
     world.clock.advance(100)
     world.fleet.received(agent.link, Pulse(clock=1090.0))  # delayed on its way: must not make starts expire early
-    await world.runs.request(JOSHUA, "key", TRUE)
+    await world.requests.take(JOSHUA, "key", TRUE)
     start = agent.last(Start)
     assert isinstance(start, Start)
     assert start.start_by == 1110.0
@@ -196,12 +209,12 @@ async def test_the_start_expires_in_the_agents_own_clock(world: World) -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_offline_machine_fails_at_once_and_stays_failed(world: World) -> None:
     await world.join("ws1")
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     job = await world.over(uuid)
     assert job.end is not None
     assert job.end.outcome == Outcome(State.NOT_STARTED, reason="ws1 is offline (never seen yet)")
     agent = await world.agent()
-    assert await world.runs.request(JOSHUA, "key", TRUE) == uuid
+    assert await world.requests.take(JOSHUA, "key", TRUE) == uuid
     assert agent.count(Start) == 0
 
 
@@ -209,14 +222,14 @@ async def test_an_offline_machine_fails_at_once_and_stays_failed(world: World) -
 async def test_one_key_is_one_run(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    requests = [Deferred.fromCoroutine(world.runs.request(JOSHUA, "key", TRUE)) for _ in range(5)]
+    requests = [Deferred.fromCoroutine(world.requests.take(JOSHUA, "key", TRUE)) for _ in range(5)]
     uuids = await gatherResults(requests)
     assert len(set(uuids)) == 1
-    assert await world.runs.request(JOSHUA, "key", TRUE) == uuids[0]
+    assert await world.requests.take(JOSHUA, "key", TRUE) == uuids[0]
     assert agent.count(Start) == 1
-    assert await world.runs.request(ANN, "key", TRUE) != uuids[0], "a key is its client's own"
+    assert await world.requests.take(ANN, "key", TRUE) != uuids[0], "a key is its client's own"
     with pytest.raises(ProblemError) as caught:
-        await world.runs.request(JOSHUA, "key", RunRequest("ws1", Command(shell="false")))
+        await world.requests.take(JOSHUA, "key", RunRequest("ws1", Command(shell="false")))
     assert caught.value.problem.kind is Kind.KEY_CONFLICT
     assert agent.count(Start) == 2
 
@@ -226,20 +239,20 @@ async def test_an_unknown_machine_is_refused_with_close_matches_and_the_refusal_
     await world.join("joshua-ws1")
     asked = RunRequest("joshua-sw1", Command(shell="true"))
     with pytest.raises(ProblemError) as caught:
-        await world.runs.request(JOSHUA, "key", asked)
+        await world.requests.take(JOSHUA, "key", asked)
     assert caught.value.problem.kind is Kind.UNKNOWN_MACHINE
     assert caught.value.problem.hint == "did you mean joshua-ws1?"
     await world.join("joshua-sw1")
     with pytest.raises(ProblemError):
-        await world.runs.request(JOSHUA, "key", asked)
-    await world.runs.request(JOSHUA, "another", asked)
+        await world.requests.take(JOSHUA, "key", asked)
+    await world.requests.take(JOSHUA, "another", asked)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_start_without_an_answer_is_unconfirmed_until_the_agent_tells(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     run = cast(OpenRun, world.runs.find(uuid))
     world.clock.advance(9.9)
     assert not run.settled
@@ -254,7 +267,7 @@ async def test_a_start_without_an_answer_is_unconfirmed_until_the_agent_tells(wo
 async def test_a_machine_that_comes_back_is_asked_about_what_was_sent_before(world: World) -> None:
     await world.join("ws1")
     first = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     first.go()
     second = Agent(world, "ws1")
     assert (await second.come()).open == (uuid,)
@@ -268,7 +281,7 @@ async def test_a_machine_that_comes_back_is_asked_about_what_was_sent_before(wor
 async def test_a_machine_whose_store_is_gone_has_lost_its_jobs(world: World) -> None:
     await world.join("ws1")
     first = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     first.started(uuid)
     first.go()
     second = Agent(world, "ws1", store="store-2")
@@ -280,7 +293,7 @@ async def test_a_machine_whose_store_is_gone_has_lost_its_jobs(world: World) -> 
 async def test_a_forgotten_machine_has_lost_its_jobs(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     agent.started(uuid)
     await world.registry.forget("ws1")
     assert (await world.over(uuid)).state is State.LOST
@@ -290,7 +303,7 @@ async def test_a_forgotten_machine_has_lost_its_jobs(world: World) -> None:
 async def test_an_outcome_reported_again_is_acknowledged_but_recorded_once(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     agent.ended(uuid)
     agent.ended(uuid)
     await world.over(uuid)
@@ -306,7 +319,7 @@ async def test_strange_reports_are_orphans_or_refused(world: World) -> None:
     await world.join("ws1")
     await world.join("ws2")
     agent, other = await world.agent("ws1"), await world.agent("ws2")
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     other.ended(uuid)
     unknown = UuidMaker(lambda: 1)()
     other.ended(unknown)
@@ -324,7 +337,7 @@ async def test_strange_reports_are_orphans_or_refused(world: World) -> None:
 async def test_cancel_reaches_the_agent_and_is_recorded(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     agent.started(uuid)
     answer = await world.runs.cancel(ANN, uuid)
     assert answer.cancelled == ("ws1",)
@@ -341,7 +354,7 @@ async def test_cancel_reaches_the_agent_and_is_recorded(world: World) -> None:
 async def test_a_cancel_for_a_machine_that_is_away_is_sent_when_it_is_back(world: World) -> None:
     await world.join("ws1")
     first = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     first.started(uuid)
     first.go()
     await world.runs.cancel(JOSHUA, uuid)
@@ -357,7 +370,7 @@ async def test_after_a_restart_open_jobs_are_asked_about_and_never_sent_again(
     before = make_world()
     await before.join("ws1")
     agent = await before.agent()
-    uuid = await before.runs.request(JOSHUA, "key", TRUE)
+    uuid = await before.requests.take(JOSHUA, "key", TRUE)
     agent.started(uuid)
     await before.stop()
     after = make_world()
@@ -365,7 +378,7 @@ async def test_after_a_restart_open_jobs_are_asked_about_and_never_sent_again(
     assert after.job(uuid).state is State.REQUESTED
     back = Agent(after, "ws1")
     assert (await back.come()).open == (uuid,)
-    assert await after.runs.request(JOSHUA, "key", TRUE) == uuid
+    assert await after.requests.take(JOSHUA, "key", TRUE) == uuid
     back.ended(uuid, Outcome.exited(0))
     assert (await after.over(uuid)).state is State.COMPLETED
     assert back.count(Start) == 0
@@ -376,15 +389,15 @@ async def test_just_after_a_start_a_machine_seen_recently_is_waited_for(world: W
     await world.join("ws1")
     world.fleet.expected.add(world.registry.machine("ws1").id)
     assert world.fleet.status(world.registry.machine("ws1").id) == "reconnecting"
-    asked = Deferred.fromCoroutine(world.runs.request(JOSHUA, "key", TRUE))
-    while not world.runs.running():
+    asked = Deferred.fromCoroutine(world.requests.take(JOSHUA, "key", TRUE))
+    while not len(world.table):
         await world.settled()
     agent = await world.agent()
     await asked
     assert agent.count(Start) == 1
     agent.go()
     world.clock.advance(6)
-    late = await world.runs.request(JOSHUA, "late", TRUE)
+    late = await world.requests.take(JOSHUA, "late", TRUE)
     assert (await world.over(late)).state is State.NOT_STARTED
 
 
@@ -394,7 +407,7 @@ async def test_an_outcome_waits_until_the_ledger_can_be_written(world: World, mo
 
     await world.join("ws1")
     agent = await world.agent()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     real, failures = os.fsync, []
 
     def failing(descriptor: int) -> None:
@@ -406,7 +419,7 @@ async def test_an_outcome_waits_until_the_ledger_can_be_written(world: World, mo
     while not failures or not world.clock.getDelayedCalls()[-1:]:
         await world.settled()
     with pytest.raises(ProblemError) as caught:
-        await world.runs.request(JOSHUA, "no space", TRUE)
+        await world.requests.take(JOSHUA, "no space", TRUE)
     assert caught.value.problem.kind is Kind.STORAGE
     assert agent.count(Start) == 1, "what could not be recorded was not dispatched"
     monkeypatch.setattr(os, "fsync", real)
@@ -421,10 +434,10 @@ async def test_an_outcome_waits_until_the_ledger_can_be_written(world: World, mo
 async def test_a_caller_that_goes_away_changes_nothing(world: World) -> None:
     await world.join("ws1")
     agent = await world.agent()
-    asked = Deferred.fromCoroutine(world.runs.request(JOSHUA, "key", TRUE))
+    asked = Deferred.fromCoroutine(world.requests.take(JOSHUA, "key", TRUE))
     asked.addErrback(lambda _: None)
     asked.cancel()
-    uuid = await world.runs.request(JOSHUA, "key", TRUE)
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
     assert agent.count(Start) == 1
     agent.ended(uuid)
     assert (await world.over(uuid)).state is State.COMPLETED
@@ -435,9 +448,154 @@ async def test_no_environment_value_enters_the_ledger(world: World, tmp_path: Pa
     await world.join("ws1")
     agent = await world.agent()
     asked = RunRequest("ws1", Command(shell="true"), env={"API_TOKEN": "hunter2-value"})
-    await world.runs.request(JOSHUA, "key", asked)
+    await world.requests.take(JOSHUA, "key", asked)
     start = agent.last(Start)
     assert isinstance(start, Start) and start.env == {"API_TOKEN": "hunter2-value"}
     text = b"".join(path.read_bytes() for path in (tmp_path / "ledger").iterdir())
     assert b"API_TOKEN" in text
     assert b"hunter2-value" not in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_run_whose_words_grow_when_quoted_is_read_again_after_a_restart(
+    make_world: Callable[..., World],
+) -> None:
+    before = make_world()
+    await before.join("ws1")
+    await before.agent()
+    asked = RunRequest("ws1", Command(argv=("echo", "'" * 300_000)))
+    uuid = await before.requests.take(JOSHUA, "key", asked)
+    await before.stop()
+    after = make_world()
+    await after.load()
+    view = cast(OpenRun, after.runs.find(uuid)).view(0)
+    assert view.command == asked.command.text and len(view.command) > MAX_COMMAND
+
+
+@pytest_twisted.ensureDeferred
+async def test_lost_jobs_are_recorded_before_the_store_that_replaces_theirs(world: World) -> None:
+    await world.join("ws1")
+    first = await world.agent()
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
+    first.started(uuid)
+    first.go()
+    await world.agent(store="store-2")
+    kinds = [type(entry.record) for entry in world.ledger.read()]
+    assert kinds[-2:] == [JobEnded, StoreSeen], "a crash in between must not turn lost into never started"
+    assert world.job(uuid).state is State.LOST
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_forgotten_while_it_links_is_told_so(world: World) -> None:
+    await world.join("ws1")
+    agent = Agent(world, "ws1")
+    await world.registry.forget("ws1")
+    with pytest.raises(ProblemError) as caught:
+        await agent.come()
+    assert caught.value.problem.kind is Kind.UNTRUSTED
+    assert agent.count(Welcome) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_run_that_is_over_is_not_kept_in_memory_by_its_timer(world: World) -> None:
+    await world.join("ws1")
+    agent = await world.agent()
+    for key, started in (("one", True), ("two", False)):
+        uuid = await world.requests.take(JOSHUA, key, TRUE)
+        assert len(world.clock.getDelayedCalls()) == 1
+        if started:
+            agent.started(uuid)
+        agent.ended(uuid)
+        await world.over(uuid)
+        assert world.clock.getDelayedCalls() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_clients_share_of_open_runs_is_bounded_and_comes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_runs, "MAX_OPEN_EACH", 2)
+    monkeypatch.setattr(open_runs, "MAX_OPEN_BYTES_EACH", 1000)
+    await world.join("ws1")
+    agent = await world.agent()
+    uuids = [await world.requests.take(JOSHUA, str(number), TRUE) for number in range(2)]
+    with pytest.raises(ProblemError) as caught:
+        await world.requests.take(JOSHUA, "third", TRUE)
+    assert caught.value.problem.kind is Kind.RATE_LIMITED
+    with pytest.raises(ProblemError):
+        await world.requests.take(ANN, "large", RunRequest("ws1", Command(shell="true"), env={"A": "x" * 1000}))
+    await world.requests.take(ANN, "small", TRUE)
+    agent.ended(uuids[0])
+    await world.over(uuids[0])
+    await world.requests.take(JOSHUA, "third", TRUE)
+    assert len(world.records(RunRequested)) == 4, "what was refused for now is not recorded"
+
+
+@pytest.mark.parametrize(
+    ("head", "runs"),
+    [(b"", b"\0" * 100_000), (b"x", b"\x01\0\0"), (b"x" * 3, b"\x02"), (b"x" * (HEAD_LIMIT + 1), b"\x81\x80\x08")],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_outcome_whose_output_can_t_be_is_not_taken(world: World, head: bytes, runs: bytes) -> None:
+    await world.join("ws1")
+    agent = await world.agent()
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
+    summary = OutputSummary(stdout_bytes=len(head))
+    world.fleet.received(agent.link, Ended(uuid, Outcome.exited(0), summary, 0.5, head, runs))
+    assert not world.job(uuid).ending
+    assert world.complaints == [("ws1", "reports an outcome that can't be")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_reports_of_unknown_jobs_are_recorded_up_to_a_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.join("ws1")
+    agent = await world.agent()
+    monkeypatch.setattr(world.outcomes, "_orphans", RateLimit(world.clock.seconds, 1.0, 3.0))
+    unknown = UuidMaker(lambda: 1)
+    works = [world.fleet.received(agent.link, Ended(unknown(), Outcome.exited(0))) for _ in range(5)]
+    await gatherResults([work for work in works if work is not None])
+    assert len(world.records(Orphan)) == agent.count(Acknowledge) == 3
+    assert set(world.complaints) == {("ws1", "reports too many unknown jobs")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_never_answers_a_read_is_given_up(world: World) -> None:
+    await world.join("ws1")
+    agent = await world.agent()
+    machine = agent.key.id
+    answer = world.fleet.ask(machine, lambda request: Read(request, "uuid", Stream.BOTH, 0, 1, wait_s=30.0))
+    world.clock.advance(30.0 + ANSWER_S - 0.1)
+    assert not answer.called
+    world.clock.advance(0.2)
+    with pytest.raises(ProblemError, match="does not answer"):
+        await answer
+    assert agent.count(StopRead) == 1 and agent.link.questions == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_pieces_of_stdin_wait_in_bounds_of_their_own_and_can_be_withdrawn(world: World) -> None:
+    await world.join("ws1")
+    agent = await world.agent()
+
+    def feed() -> Deferred[Answer]:
+        return world.fleet.ask(agent.key.id, lambda request: Stdin(request, "uuid", 0, b"x"))
+
+    def read() -> Deferred[Answer]:
+        return world.fleet.ask(agent.key.id, lambda request: Read(request, "uuid", Stream.BOTH, 0, 1))
+
+    waiting = [feed() for _ in range(MAX_FEEDING)]
+    with pytest.raises(ProblemError) as caught:
+        feed()
+    assert caught.value.problem.kind is Kind.RATE_LIMITED
+    readers = [read() for _ in range(MAX_READS)]
+    with pytest.raises(ProblemError):
+        read()
+    waiting[0].addErrback(lambda _: None)
+    waiting[0].cancel()
+    waiting.append(feed())
+    world.fleet.closed(agent.link)
+    for each in (*waiting[1:], *readers):
+        each.addErrback(lambda failure: failure.trap(ProblemError))
+    assert world.clock.getDelayedCalls() == [] and agent.link.feeding == 0

@@ -1,0 +1,173 @@
+"""How jobs end: each has exactly one recorded outcome, and what agents report is acknowledged only after that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ..faultpoints import reached
+from ..wire.jobs import HEAD_LIMIT, Outcome, OutputSummary, State
+from ..wire.link import Acknowledge, Ended
+from ..wire.output import check_runs
+from ..wire.problems import ProblemError
+from . import history
+from .fleet import Bus
+from .index import Index
+from .ledger import Ledger
+from .limits import RateLimit
+from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .records import JobEnded, Orphan
+from .registry import Registry
+
+RETRY_S = (1.0, 30.0)
+"""Seconds between attempts to record an outcome when the ledger can't be written: the first, and the longest."""
+ORPHAN_RATE, ORPHAN_BURST = 1.0, 1000.0
+"""Reports of unknown jobs, a second and at once, that are recorded of one machine; the rest is not acknowledged."""
+
+
+class Outcomes:
+    """Records how jobs ended.
+
+    *let_go* takes the pins from a run's blobs; *complain* is told of a machine's name and what is wrong with a report.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ledger: Ledger,
+        index: Index,
+        registry: Registry,
+        bus: Bus,
+        table: RunTable,
+        let_go: Callable[[frozenset[str]], None],
+        complain: Callable[[str, str], None],
+    ) -> None:
+        self._log = Logger()
+        self._clock = clock
+        self._ledger = ledger
+        self._index = index
+        self._registry = registry
+        self._bus = bus
+        self._table = table
+        self._let_go = let_go
+        self._complain = complain
+        self._orphans = RateLimit(clock.seconds, ORPHAN_RATE, ORPHAN_BURST)
+
+    def end(self, run: OpenRun, job: OpenJob, end: JobEnd) -> None:
+        """Have *end* recorded as the job's outcome, unless it has one already."""
+        if not job.ending:
+            job.ending = True
+            job.stop_clock()
+            self._spawn(self._record(run, job, end))
+
+    async def lose(self, jobs: list[tuple[OpenRun, OpenJob]], reason: str) -> None:
+        """Have each of *jobs* recorded as lost, unless it ends otherwise; return when all have an outcome."""
+        for run, job in jobs:
+            self.end(run, job, lost(reason))
+        for run, job in jobs:
+            while job.end is None:
+                await run.changed.wait(self._clock, RETRY_S[1])
+
+    def reported(self, machine_id: str, message: Ended) -> Deferred[None] | None:
+        """An agent reports an outcome, perhaps again. What is returned fires when there may be another such report."""
+        try:
+            _check(message)
+        except ValueError:
+            self._complain(self._name(machine_id), "reports an outcome that can't be")
+            return None
+        found = self._table.job(message.uuid, machine_id)
+        if found is None or found[1].end is not None:
+            return self._spawn(self._reported_before(machine_id, message.uuid, message.outcome))
+        end = JobEnd(message.outcome, message.output, message.duration_s, message.head, message.head_runs)
+        self.end(*found, end)
+        return None
+
+    async def _reported_before(self, machine_id: str, uuid: str, outcome: Outcome) -> None:
+        """A report for a job that is not open: an old one again, an orphan, or another machine's."""
+        machines = await self._index.ask(lambda connection: history.machines_of(connection, uuid))
+        machine = self._registry.machine_by_id(machine_id)
+        if machine is None:
+            return
+        if machines is None:
+            if not self._orphans.take(machine_id):
+                self._complain(machine.name, "reports too many unknown jobs")
+                return
+            await self._ledger.append(Orphan(uuid, machine.name, machine_id, outcome))
+        elif machine_id not in machines:
+            self._complain(machine.name, "reports another machine's job")
+            return
+        self._acknowledge(machine_id, uuid)
+
+    async def _record(self, run: OpenRun, job: OpenJob, end: JobEnd) -> None:
+        record = JobEnded(
+            job.uuid, job.machine.name, job.machine.id, end.outcome, end.output, end.duration_s, job.started
+        )
+        delay, longest = RETRY_S
+        while True:
+            try:
+                entry = await self._ledger.append(record)
+                break
+            except ProblemError as error:
+                self._log.error("{uuid}: its end waits to be recorded: {reason}", uuid=job.uuid, reason=str(error))
+                await deferLater(self._clock, delay)
+                delay = min(delay * 2, longest)
+        reached("end-recorded")
+        job.end, job.finished, job.unconfirmed = end, entry.time, False
+        self._log.info(
+            "{uuid} on {machine}: {outcome}",
+            uuid=job.uuid,
+            machine=job.machine.name,
+            outcome=describe(end.outcome),
+        )
+        if run.ended:
+            self._table.over(run)
+            self._let_go(run.blobs)
+        run.changed.fire()
+        self._acknowledge(job.machine.id, job.uuid)
+        reached("end-acknowledged")
+
+    def _acknowledge(self, machine_id: str, uuid: str) -> None:
+        self._bus.send(machine_id, Acknowledge(uuid, self._ledger.head.witness))
+
+    def _name(self, machine_id: str) -> str:
+        machine = self._registry.machine_by_id(machine_id)
+        return machine.name if machine is not None else machine_id
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
+        done = Deferred.fromCoroutine(work)
+        done.addErrback(self._failed)
+        return done
+
+    def _failed(self, failure: Any) -> None:
+        if failure.check(ProblemError):
+            self._log.error("an outcome is not recorded: {reason}", reason=failure.getErrorMessage())
+        else:
+            self._log.failure("a run's bookkeeping failed", failure=failure)
+
+
+def describe(outcome: Outcome) -> str:
+    """Return *outcome* in a few words."""
+    if outcome.exit_code is not None:
+        return f"{outcome.state} (exit {outcome.exit_code})"
+    if outcome.signal is not None:
+        return f"{outcome.state} (signal {outcome.signal})"
+    return f"{outcome.state} ({outcome.reason})"
+
+
+def lost(reason: str) -> JobEnd:
+    """Return the end of a job that nobody can account for."""
+    return JobEnd(Outcome(State.LOST, reason=reason), OutputSummary())
+
+
+def _check(message: Ended) -> None:
+    """Raise ValueError for an outcome that an agent can't have seen."""
+    if message.outcome.state in (State.LOST, State.REFUSED):
+        raise ValueError(f"{message.outcome.state} is the coordinator's to say")
+    if len(message.head) > min(HEAD_LIMIT, message.output.total_bytes):
+        raise ValueError("the output's sizes don't fit")
+    check_runs(message.head, message.head_runs)

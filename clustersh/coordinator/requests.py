@@ -1,0 +1,208 @@
+"""Requests for runs: each is recorded before anything comes of it, and the same one again is the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ..faultpoints import reached
+from ..trust.identity import Identity
+from ..wire.jobs import Command
+from ..wire.problems import Kind, Problem, ProblemError
+from ..wire.rest import RunRequest
+from . import history
+from .index import Index
+from .ledger import Ledger
+from .open_runs import OpenJob, OpenRun, RunTable
+from .records import MachineRef, RunRefused, RunRequested
+from .registry import Registry
+
+
+class RunBlobs(Protocol):
+    """What a run's files need of the blob store."""
+
+    async def hold(self, script: str, manifest: str) -> frozenset[str]:
+        """Pin these ("" is none) and what the manifest names; return all. ProblemError where one is missing."""
+
+    def let_go(self, blobs: frozenset[str]) -> None:
+        """Take the pins away."""
+
+
+class Dispatcher(Protocol):
+    """What starts a run that is recorded."""
+
+    async def start(self, run: OpenRun) -> None:
+        """Send the run to its machine, if that is there."""
+
+
+class Requests:
+    """Takes requests in, once each.
+
+    *new_uuid* makes a UUIDv7; *secret* keys the digests, which cover secrets too.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        index: Index,
+        registry: Registry,
+        blobs: RunBlobs,
+        table: RunTable,
+        dispatcher: Dispatcher,
+        new_uuid: Callable[[], str],
+        secret: bytes,
+    ) -> None:
+        self._log = Logger()
+        self._ledger = ledger
+        self._index = index
+        self._registry = registry
+        self._blobs = blobs
+        self._table = table
+        self._dispatcher = dispatcher
+        self._new_uuid = new_uuid
+        self._secret = secret
+        self._under_way: dict[tuple[str, str], tuple[str, list[Deferred[str]]]] = {}
+
+    async def take(self, caller: Identity, key: str, asked: RunRequest) -> str:
+        """Return the uuid of the run that *caller* asks for under *key*: the same one for the same request.
+
+        Raises ProblemError: what was refused stays refused under that key.
+        """
+        digest = self._digest(asked)
+        waiter: Deferred[str] = Deferred()
+        under_way = self._under_way.get((caller.id, key))
+        if under_way is not None:
+            _check_digest(under_way[0], digest)
+            under_way[1].append(waiter)
+            return await waiter
+        self._under_way[caller.id, key] = (digest, [waiter])
+        work = Deferred.fromCoroutine(self._take_once(caller, key, digest, asked))
+        work.addErrback(lambda failure: self._log.failure("a request could not be taken in", failure=failure))
+        return await waiter
+
+    async def _take_once(self, caller: Identity, key: str, digest: str, asked: RunRequest) -> None:
+        """Answer all that ask for this run at once; the first of them going away changes nothing."""
+        uuid = ""
+        problem: ProblemError | None = ProblemError(
+            Kind.INTERNAL, "the coordinator could not take the request", started=None
+        )
+        try:
+            uuid = await self._find_or_make(caller, key, digest, asked)
+            problem = None
+        except ProblemError as error:
+            problem = error
+        finally:
+            for waiter in self._under_way.pop((caller.id, key))[1]:
+                if not waiter.called:
+                    waiter.errback(ProblemError.received(problem.problem)) if problem else waiter.callback(uuid)
+
+    async def _find_or_make(self, caller: Identity, key: str, digest: str, asked: RunRequest) -> str:
+        known = await self._index.ask(lambda connection: history.run_of_key(connection, caller.id, key))
+        if known is not None:
+            _check_digest(known.digest, digest)
+            if known.problem is not None:
+                raise ProblemError.received(known.problem)
+            return known.uuid
+        weight = _weight(asked)
+        self._table.claim(caller.id, weight)
+        try:
+            run = await self._record(caller, key, digest, asked, weight)
+        except BaseException:
+            self._table.give_back(caller.id, weight)
+            raise
+        self._table.add(run)
+        self._log.info(
+            "{uuid} {client} on {target}: {command}",
+            uuid=run.uuid,
+            client=caller.name,
+            target=run.target,
+            command=run.command[:200],
+        )
+        await self._dispatcher.start(run)
+        return run.uuid
+
+    async def _record(self, caller: Identity, key: str, digest: str, asked: RunRequest, weight: int) -> OpenRun:
+        """Return the run once it is durable. Raises ProblemError; an unknown target is recorded as refused."""
+        reached("run-asked")
+        uuid = self._new_uuid()
+        try:
+            machine = self._registry.machine(asked.target)
+        except ProblemError as error:
+            await self._refuse(caller, key, digest, asked, uuid, error.problem)
+            raise
+        script, files = asked.command.script, asked.files
+        blobs = await self._blobs.hold(script.sha256 if script else "", files.sha256 if files else "")
+        reference = MachineRef(machine.name, machine.id)
+        try:
+            entry = await self._ledger.append(_run_record(caller, key, digest, asked, uuid, reference))
+        except BaseException:
+            self._blobs.let_go(blobs)
+            raise
+        reached("run-recorded")
+        self._registry.used(machine.id)
+        return OpenRun(
+            uuid=uuid,
+            client=caller.name,
+            client_id=caller.id,
+            target=asked.target,
+            command=asked.command.text,
+            cwd=asked.cwd,
+            timeout_s=asked.timeout_s,
+            requested=entry.time,
+            jobs={machine.id: OpenJob(uuid, reference)},
+            request=asked,
+            blobs=blobs,
+            weight=weight,
+        )
+
+    async def _refuse(
+        self, caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str, problem: Problem
+    ) -> None:
+        command = asked.command if len(asked.command.text) <= 4096 else Command(shell=asked.command.text[:4096])
+        await self._ledger.append(RunRefused(uuid, caller.name, caller.id, key, digest, asked.target, command, problem))
+
+    def _digest(self, asked: RunRequest) -> str:
+        """Return a keyed hash of the canonical request: it covers the environment without giving it away."""
+        canonical = msgspec.json.encode(asked, order="deterministic")
+        return hmac.new(self._secret, canonical, hashlib.sha256).hexdigest()
+
+
+def _run_record(
+    caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str, machine: MachineRef
+) -> RunRequested:
+    return RunRequested(
+        uuid=uuid,
+        client=caller.name,
+        client_id=caller.id,
+        key=key,
+        digest=digest,
+        target=asked.target,
+        machines=(machine,),
+        command=asked.command,
+        cwd=asked.cwd,
+        env=tuple(sorted(asked.env)),
+        timeout_s=asked.timeout_s,
+        idle_timeout_s=asked.idle_timeout_s,
+        stdin=asked.stdin,
+        files=asked.files,
+        keep_files=asked.keep_files,
+    )
+
+
+def _weight(asked: RunRequest) -> int:
+    return len(asked.command.text) + sum(len(name) + len(value) for name, value in asked.env.items())
+
+
+def _check_digest(known: str, asked: str) -> None:
+    if not hmac.compare_digest(known, asked):
+        raise ProblemError(
+            Kind.KEY_CONFLICT,
+            "that idempotency key was used for another request",
+            hint="choose another --key, or none",
+        )
