@@ -21,6 +21,9 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=SHA256_PATTERN)]
 ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+ExitCode: TypeAlias = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 32) - 1)]
+"""POSIX has 0 to 255, Windows 32 bits, signed or not."""
+SignalNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class State(enum.StrEnum):
@@ -82,8 +85,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a job ended: a final state, with exactly one of exit code, signal number or reason."""
 
     state: State
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: ExitCode | None = None
+    signal: SignalNumber | None = None
     reason: ShortText | None = None
 
     def __post_init__(self) -> None:
