@@ -65,8 +65,8 @@ class LinkProtocol(WebSocketServerProtocol):
             else:
                 self._await(self.factory.fleet.received(self._link, message))
         except (WireError, ProblemError) as error:
-            self._logger.warn("{machine}: {reason}", machine=self._link.machine.name, reason=str(error))
-            self.sendClose(BAD_MESSAGE, "that message can't be")
+            self.factory.complain(self._link.machine.name, "sends a message that can't be")
+            self.sendClose(BAD_MESSAGE, f"that message can't be: {error}")
 
     @property
     def _socket(self) -> Any:
@@ -122,15 +122,25 @@ class LinkProtocol(WebSocketServerProtocol):
 
 
 class LinkFactory(WebSocketServerFactory):
-    """Makes the adapters. *authorise* returns the machine that a transport's certificate is of, or raises."""
+    """Makes the adapters. *authorise* returns the machine that a transport's certificate is of, or raises.
+
+    *complain* is told of a machine's name and what is wrong with what it sends; what exactly, the machine is told.
+    """
 
     protocol = LinkProtocol
 
-    def __init__(self, reactor: Any, fleet: Fleet, authorise: Callable[[Any], Key]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        fleet: Fleet,
+        authorise: Callable[[Any], Key],
+        complain: Callable[[str, str], None],
+    ) -> None:
         super().__init__(protocols=[SUBPROTOCOL], reactor=reactor)
         self.timer = reactor
         self.fleet = fleet
         self.authorise = authorise
+        self.complain = complain
         self.links: set[LinkProtocol] = set()
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,

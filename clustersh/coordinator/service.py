@@ -184,7 +184,7 @@ class _Parts:
         api = Api(gate)
         outputs = Outputs(self._fleet)
         views = RunViews(self._runs, self._index, outputs, self._fleet)
-        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of)
+        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         runs = RunCalls(
             self._runs,
             self._requests,
