@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError
 from twisted.logger import Logger
 
-from ..wire.link import MAX_CHUNK, Chunk, Failed, FromAgent, Read
+from ..wire.link import Chunk, Failed, FromAgent, Read
 from ..wire.problems import Kind, ProblemError
 from .store import JobStore, OutputPart
 
@@ -87,8 +87,7 @@ class Reads:
             self._send(Chunk(message.request, part.offset, part.data, part.size, part.ended, part.runs))
 
     async def _read(self, message: Read) -> OutputPart:
-        length = max(1, min(message.length, MAX_CHUNK))
-        return await self._store.read(message.uuid, message.stream, message.offset, length)
+        return await self._store.read(message.uuid, message.stream, message.offset, message.length)
 
     async def _wait(self, message: Read) -> None:
         more = self._store.wait_for_more(message.uuid, message.offset, message.stream)

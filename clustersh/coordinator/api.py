@@ -1,16 +1,17 @@
 """The table of REST calls: who may make each, what it takes, and how answers and errors go out.
 
 A handler is ``async def handler(request, caller, **parts)`` (without *caller* where no certificate is needed); *parts*
-are the variables in the path, and *body* where the call takes one. What it returns is sent: a Struct as JSON, None as
-204, an Answer for the rest, or a resource that takes the connection over.
+are the variables in the path, and *body* and *query* where the call takes them. What it returns is sent: a Struct as
+JSON, None as 204, an Answer for the rest, or a resource that takes the connection over. The first line of its docstring
+is what the API's description says of the call.
 """
 
 from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Collection, Mapping
+from typing import Any, Unpack
 
 import msgspec
 from klein import Klein
@@ -24,60 +25,14 @@ from werkzeug.routing import Rule
 from ..trust.identity import Role
 from ..wire.codec import WireError, decode_json, encode_json
 from ..wire.problems import Kind, ProblemError
-from ..wire.rest import JSON, MAX_BODY
+from ..wire.queries import NoQuery
+from ..wire.rest import JSON
 from .bodies import BodyStream, ClientGone
 from .callers import Gate, plain_http
 from .http import Request, path_text, too_large
 from .pieces import send_pieces
 from .refusals import Refusals
-
-CLIENTS = frozenset({Role.FRONTEND, Role.ADMIN})
-"""Who may make a client's calls."""
-AGENTS = frozenset({Role.AGENT})
-ADMINS = frozenset({Role.ADMIN})
-MAX_STRANGER_BODY = 64 << 10
-
-
-class Bytes(NamedTuple):
-    """A body of at most *limit* bytes, taken as it is."""
-
-    limit: int
-
-
-class Pieces(NamedTuple):
-    """A body that the handler iterates over while it comes (a BodyStream)."""
-
-
-class Answer(NamedTuple):
-    """What to send, where a Struct with status 200 isn't it: *body* may be bytes, or pieces of unknown number."""
-
-    body: msgspec.Struct | bytes | AsyncIterator[bytes]
-    status: int = 200
-    content_type: str = JSON
-    headers: Mapping[str, str] = {}
-
-
-Body: TypeAlias = type[msgspec.Struct] | Bytes | Pieces | None
-Handler: TypeAlias = Callable[..., Awaitable[object]]
-
-
-class Route(NamedTuple):
-    """One call. *roles* is None where it needs no certificate."""
-
-    method: str
-    path: str
-    handler: Handler
-    roles: Collection[Role] | None
-    body: Body
-
-    @property
-    def limit(self) -> int:
-        """The bytes that its body may have in memory; a call that takes none may still be sent ``{}``."""
-        if self.body is None:
-            return 16
-        if isinstance(self.body, Bytes):
-            return self.body.limit
-        return MAX_STRANGER_BODY if self.roles is None else MAX_BODY
+from .routes import Answer, Body, Bytes, Handler, Pieces, Route, Told
 
 
 class Api:
@@ -96,13 +51,26 @@ class Api:
         """Where refused callers are counted."""
         return self._gate.refusals
 
-    def add(self, method: str, path: str, handler: Handler, roles: Collection[Role], body: Body = None) -> None:
-        """Have *handler* answer *method* on *path* (``/v1/jobs/<machine>``) to trusted callers with one of *roles*."""
-        self._add(Route(method, path, handler, roles, body))
+    @property
+    def routes(self) -> Collection[Route]:
+        """All calls added so far."""
+        return self._routes.values()
 
-    def add_open(self, method: str, path: str, handler: Handler, body: Body = None) -> None:
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        roles: Collection[Role],
+        body: Body = None,
+        **told: Unpack[Told],
+    ) -> None:
+        """Have *handler* answer *method* on *path* (``/v1/jobs/<machine>``) to trusted callers with one of *roles*."""
+        self._add(Route(method, path, handler, roles, body, **told))
+
+    def add_open(self, method: str, path: str, handler: Handler, body: Body = None, **told: Unpack[Told]) -> None:
         """Have *handler* answer strangers from near addresses, over plain HTTP too."""
-        self._add(Route(method, path, handler, None, body))
+        self._add(Route(method, path, handler, None, body, **told))
 
     def resource(self) -> IResource:
         """Return the resource that serves all calls added so far and later."""
@@ -118,7 +86,7 @@ class Api:
         if isinstance(route.body, Pieces):
             if size is None:
                 raise ProblemError(Kind.BAD_REQUEST, "say how long the body is (Content-Length)")
-            self._take_pieces(request, route, parts, size)
+            self._take_pieces(request, route, dict(parts, **_query(request, route)), size)
             return
         if size is not None and size > route.limit:
             raise too_large(route.limit)
@@ -147,6 +115,7 @@ class Api:
     async def _serve(self, request: Request, route: Route, parts: Mapping[str, Any]) -> object:
         try:
             self._admit(request, route)
+            parts = dict(parts, **_query(request, route))
             if isinstance(route.body, Pieces) and request.answer is None:
                 self._take_pieces(request, route, parts, 0)
             work = request.answer or self._call(request, route, dict(parts, **self._body(request, route)))
@@ -240,6 +209,11 @@ class Api:
             request.setHeader("Allow", allowed)
             return ProblemError(Kind.METHOD_NOT_ALLOWED, f"this path takes {allowed}")
         return ProblemError(Kind.NOT_FOUND, "there is no such call", hint="docs/rest.md lists them")
+
+
+def _query(request: Request, route: Route) -> dict[str, msgspec.Struct]:
+    query = request.query(route.query)
+    return {} if isinstance(query, NoQuery) else {"query": query}
 
 
 def _no_body() -> ProblemError:

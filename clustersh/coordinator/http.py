@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
 from weakref import WeakKeyDictionary
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web import server
@@ -28,6 +29,7 @@ from .channel import REQUEST_S, Channel
 from .refusals import Refusals
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
 MAX_PARAMETERS = 100
 
 _HEADERS = {
@@ -98,19 +100,19 @@ class Request(server.Request):
         """Return a name that routing may work with; the ``Host:`` header is anyone's text."""
         return b"coordinator"
 
-    def query(self, name: str) -> str | None:
-        """Return the last value of a query parameter. Raises ProblemError."""
-        values = self.query_all(name)
-        return values[-1] if values else None
-
-    def query_all(self, name: str) -> list[str]:
-        """Return each value of a query parameter that may be repeated. Raises ProblemError."""
+    def query(self, kind: type[Q]) -> Q:
+        """Return the query parameters as *kind*; of one that is given twice the last counts. Raises ProblemError."""
         text = self.uri.partition(b"?")[2].decode("ascii", "replace")
         try:
             found = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
         except ValueError as error:
             raise ProblemError(Kind.BAD_REQUEST, "the query can't be read") from error
-        return found.get(name, [])
+        repeatable = {field.name for field in msgspec.structs.fields(kind) if isinstance(field.default, tuple)}
+        given = {name: values if name in repeatable else values[-1] for name, values in found.items()}
+        try:
+            return msgspec.convert(given, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ProblemError(Kind.BAD_REQUEST, f"the query can't be read: {error}") from error
 
     def until_gone(self) -> Deferred[None]:
         """Return what fires when the client closes its connection; cancel it where nobody waits any more."""
@@ -249,11 +251,16 @@ def too_large(limit: int) -> ProblemError:
 
 
 def wait_seconds(request: Request) -> float:
-    """Return how long the caller asks to wait (``Prefer: wait=SECONDS``), at most MAX_WAIT_S; 0 where it doesn't."""
+    """Return how long the caller asks to wait (``Prefer: wait=SECONDS``), at most MAX_WAIT_S; 0 where it doesn't.
+
+    The answer's ``Preference-Applied`` says so.
+    """
     for header in request.requestHeaders.getRawHeaders(b"Prefer", []):
         for preference in header.split(b","):
             name, _, value = preference.partition(b";")[0].partition(b"=")
             text = value.strip().strip(b'"')
             if name.strip().lower() == b"wait" and text.isdigit() and len(text) < 10:
-                return min(float(text), MAX_WAIT_S)
+                seconds = min(float(text), MAX_WAIT_S)
+                request.setHeader(b"Preference-Applied", b"wait=%d" % seconds)
+                return seconds
     return 0.0

@@ -37,6 +37,10 @@ class Outputs:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
+    async def size(self, wanted: Wanted) -> Chunk:
+        """Return an empty chunk that tells how long the stream is now, and whether it has ended."""
+        return await self._read(wanted, 0, 0)
+
     async def tail_offset(self, wanted: Wanted, lines: int) -> int:
         """Return where the last *lines* lines of the stream begin."""
         chunk = await self._read(wanted, 0, 0, tail_lines=lines)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ..wire import units
-from ..wire.problems import Kind, ProblemError
+from ..wire.problems import Kind
+from ..wire.queries import AuditQuery, seconds_since_1970
 from ..wire.rest import Approve, Approved, AuditPage, Client, Clients, NameOf, PendingList, Verified
-from .api import ADMINS, Api
-from .audit import MAX_PAGE, Audit, AuditFilter
+from .api import Api
+from .audit import Audit, AuditFilter
 from .callers import Caller
 from .http import Request
 from .pairing import Pairings
 from .registry import Key, Registry
+from .routes import ADMINS
 
 
 class AdminCalls:
@@ -24,11 +28,18 @@ class AdminCalls:
     def add_to(self, api: Api) -> None:
         """Add the calls."""
         api.add("GET", "/v1/admin/pending", self.pending, ADMINS)
-        api.add("POST", "/v1/admin/approve", self.approve, ADMINS, Approve)
+        api.add(
+            "POST",
+            "/v1/admin/approve",
+            self.approve,
+            ADMINS,
+            Approve,
+            problems=(Kind.WRONG_CODE, Kind.NAME_TAKEN, Kind.RATE_LIMITED, Kind.STORAGE),
+        )
         api.add("GET", "/v1/admin/clients", self.clients, ADMINS)
-        api.add("POST", "/v1/admin/revoke", self.revoke, ADMINS, NameOf)
-        api.add("POST", "/v1/admin/forget", self.forget, ADMINS, NameOf)
-        api.add("GET", "/v1/admin/audit", self.audit, ADMINS)
+        api.add("POST", "/v1/admin/revoke", self.revoke, ADMINS, NameOf, problems=(Kind.UNKNOWN_CLIENT, Kind.STORAGE))
+        api.add("POST", "/v1/admin/forget", self.forget, ADMINS, NameOf, problems=(Kind.UNKNOWN_MACHINE, Kind.STORAGE))
+        api.add("GET", "/v1/admin/audit", self.audit, ADMINS, query=AuditQuery)
         api.add("GET", "/v1/admin/verify", self.verify, ADMINS)
 
     async def pending(self, request: Request, caller: Caller) -> PendingList:
@@ -51,14 +62,14 @@ class AdminCalls:
         """Trust a machine no more, and free its name."""
         await self._registry.forget(body.name)
 
-    async def audit(self, request: Request, caller: Caller) -> AuditPage:
+    async def audit(self, request: Request, caller: Caller, query: AuditQuery) -> AuditPage:
         """Return a page of the ledger."""
         wanted = AuditFilter(
-            client=(request.query("client") or "").lower(),
-            machine=(request.query("machine") or "").lower(),
-            since=_since(request.query("since")),
-            after=_count(request, "after", 0),
-            limit=_count(request, "limit", MAX_PAGE),
+            client=query.client.lower(),
+            machine=query.machine.lower(),
+            since=_since(query.since),
+            after=query.after,
+            limit=query.limit,
         )
         return await request.unless_gone(self._audit.page(wanted))
 
@@ -71,20 +82,6 @@ def _client(key: Key) -> Client:
     return Client(key.name, key.id, key.fingerprint, key.address, key.enrolled, key.ended or None)
 
 
-def _since(text: str | None) -> str:
-    """Return *text* as the ledger writes times, so that they compare. Raises ProblemError."""
-    if not text:
-        return ""
-    try:
-        return units.timestamp(units.parse_timestamp(text))
-    except (ValueError, OverflowError) as error:
-        raise ProblemError(Kind.BAD_REQUEST, "since is an RFC 3339 time such as 2026-11-20T10:31:07Z") from error
-
-
-def _count(request: Request, name: str, default: int) -> int:
-    text = request.query(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ProblemError(Kind.BAD_REQUEST, f"{name} must be a whole number of 0 or more")
-    return int(text)
+def _since(moment: datetime | None) -> str:
+    """Return *moment* as the ledger writes times, so that they compare."""
+    return units.timestamp(seconds_since_1970(moment)) if moment else ""

@@ -11,15 +11,15 @@ from twisted.internet.threads import deferToThread
 from ..blobs import BlobStore, BlobWriter
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import BlobNames
-from .api import AGENTS, CLIENTS, Answer, Api, Pieces
+from .api import Api
 from .bodies import BodyStream
 from .callers import Caller
 from .http import Request
+from .routes import AGENTS, CLIENTS, OCTETS, Answer, Pieces
 
 PIECE = 256 << 10
 """Bytes that are read or written in one go."""
 MAX_NAMES = 50_000
-OCTETS = "application/octet-stream"
 
 
 class JobBlobs(Protocol):
@@ -38,18 +38,26 @@ class BlobCalls:
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
-        api.add("POST", "/v1/blobs/missing", self.missing, CLIENTS, BlobNames)
-        api.add("PUT", "/v1/blobs/<sha256>", self.put, CLIENTS, Pieces())
-        api.add("GET", "/v1/jobs/<machine>/<uuid>/blobs/<sha256>", self.get, AGENTS)
+        api.add("POST", "/v1/blobs/missing", self.missing_blobs, CLIENTS, BlobNames)
+        api.add("PUT", "/v1/blobs/<sha256>", self.put_blob, CLIENTS, Pieces(), problems=(Kind.STORAGE,))
+        api.add(
+            "GET",
+            "/v1/jobs/<machine>/<uuid>/blobs/<sha256>",
+            self.blob,
+            AGENTS,
+            answers={200: (OCTETS,)},
+            problems=(Kind.UNKNOWN_BLOB,),
+        )
 
-    async def missing(self, request: Request, caller: Caller, body: BlobNames) -> BlobNames:
+    async def missing_blobs(self, request: Request, caller: Caller, body: BlobNames) -> BlobNames:
+        """Tell which of these the coordinator lacks."""
         if len(body.sha256) > MAX_NAMES:
             raise ProblemError(Kind.TOO_LARGE, f"at most {MAX_NAMES} names at once")
         has = self._store.has
         return await deferToThread(lambda: BlobNames(tuple(name for name in body.sha256 if not has(name))))
 
-    async def put(self, request: Request, caller: Caller, sha256: str, body: BodyStream) -> None:
-        """Write the body to the disk as it comes."""
+    async def put_blob(self, request: Request, caller: Caller, sha256: str, body: BodyStream) -> None:
+        """Keep a file's content, which is written to the disk as it comes."""
         writer: BlobWriter = await deferToThread(self._store.writer, sha256, body.size)
         try:
             async for piece in _joined(body):
@@ -58,7 +66,7 @@ class BlobCalls:
         finally:
             await deferToThread(writer.abort)
 
-    async def get(self, request: Request, caller: Caller, machine: str, uuid: str, sha256: str) -> Answer:
+    async def blob(self, request: Request, caller: Caller, machine: str, uuid: str, sha256: str) -> Answer:
         """Send a blob to the machine whose certificate asks; the machine's name in the path is not asked."""
         if not self._jobs.may_read_blob(caller.identity.id, uuid, sha256):
             raise ProblemError(Kind.UNKNOWN_BLOB, "no open job of this machine names that file")

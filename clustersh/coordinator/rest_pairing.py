@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from .. import __version__
 from ..wire.pairing import PairOffer, PairProgress, PairReveal, PairStart
+from ..wire.problems import Kind
 from ..wire.rest import Health
-from .api import Answer, Api
+from .api import Api
 from .http import Request, wait_seconds
 from .pairing import Pairings
+from .routes import WAIT, Answer
 
 PEM = "application/x-pem-file"
 
@@ -21,23 +23,35 @@ class PairingCalls:
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
+        refused = (Kind.RATE_LIMITED, Kind.NAME_TAKEN, Kind.UNTRUSTED)
         api.add_open("GET", "/health", self.health)
-        api.add_open("GET", "/ca.pem", self.ca)
-        api.add_open("POST", "/pair", self.start, PairStart)
-        api.add_open("POST", "/pair/<id_>", self.reveal, PairReveal)
-        api.add_open("GET", "/pair/<id_>", self.progress)
+        api.add_open("GET", "/ca.pem", self.ca, answers={200: (PEM,)})
+        api.add_open("POST", "/pair", self.start_pairing, PairStart, problems=refused)
+        api.add_open(
+            "POST",
+            "/pair/<id>",
+            self.reveal,
+            PairReveal,
+            problems=(*refused, Kind.UNKNOWN_PAIRING, Kind.UNAVAILABLE, Kind.STORAGE),
+        )
+        api.add_open("GET", "/pair/<id>", self.pairing, headers=(WAIT,), problems=(Kind.UNKNOWN_PAIRING,))
 
     async def health(self, request: Request) -> Health:
+        """Say that the coordinator runs, and its version."""
         return Health("clusterd", __version__)
 
     async def ca(self, request: Request) -> Answer:
+        """Give the CA certificate."""
         return Answer(self._ca_pem, content_type=PEM)
 
-    async def start(self, request: Request, body: PairStart) -> PairOffer:
+    async def start_pairing(self, request: Request, body: PairStart) -> PairOffer:
+        """Begin a login or an enrollment."""
         return self._pairings.start(body, request.peer)
 
-    async def reveal(self, request: Request, id_: str, body: PairReveal) -> PairProgress:
-        return await self._pairings.reveal(id_, body)
+    async def reveal(self, request: Request, id: str, body: PairReveal) -> PairProgress:
+        """Reveal the nonce that the commitment was made of; the code is fixed then."""
+        return await self._pairings.reveal(id, body)
 
-    async def progress(self, request: Request, id_: str) -> PairProgress:
-        return await request.unless_gone(self._pairings.progress(id_, wait_seconds(request)))
+    async def pairing(self, request: Request, id: str) -> PairProgress:
+        """Tell how far a pairing is, after waiting for the approval as long as asked."""
+        return await request.unless_gone(self._pairings.progress(id, wait_seconds(request)))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from autobahn.twisted.resource import WebSocketResource
 
 from .. import __version__
-from ..wire import units
-from ..wire.ids import IDEMPOTENCY_KEY
-from ..wire.jobs import HEAD_LIMIT, State
+from ..wire import ids, units
 from ..wire.link import PATH, Chunk
 from ..wire.output import Stream, pieces
 from ..wire.problems import Kind, ProblemError
+from ..wire.queries import JobsQuery, OutputQuery, RunQuery, StdinQuery, seconds_since_1970
 from ..wire.rest import (
     FRAMES,
     MAX_STDIN_PIECE,
@@ -28,20 +28,21 @@ from ..wire.rest import (
     Whoami,
 )
 from . import history
-from .api import AGENTS, CLIENTS, Answer, Api, Bytes
+from .api import Api
 from .callers import Caller
 from .fleet import Fleet, Seen
 from .http import Request, wait_seconds
 from .index import Index
 from .link_server import LinkFactory
 from .outputs import Outputs, Wanted
+from .ranges import UNIT, Span, asks_for_range, span_of
 from .records import MachineRef
 from .registry import Key, Registry
 from .requests import Requests
+from .routes import AGENTS, CLIENTS, IDEMPOTENCY_KEY, OCTETS, RANGE, WAIT, Answer, Bytes
 from .run_views import RunViews
 from .runs import Runs
 
-OCTETS = "application/octet-stream"
 _STREAM_BYTES = {Stream.STDOUT: b"\x01", Stream.STDERR: b"\x02"}
 
 
@@ -73,17 +74,57 @@ class RunCalls:
     def add_to(self, api: Api) -> None:
         """Register every call of this family."""
         job = "/v1/jobs/<machine>/<id>"
+        named = (Kind.UNKNOWN_RUN, Kind.AMBIGUOUS_ID)
+        told = (*named, Kind.OUTPUT_UNAVAILABLE, Kind.RATE_LIMITED, Kind.STORAGE)
         api.add("GET", "/v1/whoami", self.whoami, CLIENTS)
         api.add("GET", "/v1/machines", self.machines, CLIENTS)
-        api.add("POST", "/v1/runs", self.request_run, CLIENTS, RunRequest)
-        api.add("GET", "/v1/runs/<id>", self.run, CLIENTS)
-        api.add("POST", "/v1/runs/<id>/cancel", self.cancel_run, CLIENTS)
-        api.add("GET", "/v1/jobs", self.jobs, CLIENTS)
-        api.add("GET", job, self.job, CLIENTS)
-        api.add("POST", f"{job}/cancel", self.cancel_job, CLIENTS)
-        api.add("GET", f"{job}/output", self.output, CLIENTS)
-        api.add("PUT", f"{job}/stdin", self.stdin, CLIENTS, Bytes(MAX_STDIN_PIECE))
-        api.add("GET", PATH, self.link, AGENTS)
+        api.add(
+            "POST",
+            "/v1/runs",
+            self.request_run,
+            CLIENTS,
+            RunRequest,
+            headers=(IDEMPOTENCY_KEY, WAIT),
+            answers={200: Run, 202: Run},
+            problems=(
+                *(Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_BLOB, Kind.KEY_CONFLICT),
+                *(Kind.RATE_LIMITED, Kind.STORAGE, Kind.UNAVAILABLE),
+            ),
+        )
+        api.add(
+            "GET",
+            "/v1/runs/<id>",
+            self.run,
+            CLIENTS,
+            query=RunQuery,
+            headers=(WAIT,),
+            answers={200: Run, 202: Run},
+            problems=(*named, Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_BLOB),
+        )
+        api.add("POST", "/v1/runs/<id>/cancel", self.cancel_run, CLIENTS, problems=(*named, Kind.STORAGE))
+        api.add("GET", "/v1/jobs", self.jobs, CLIENTS, query=JobsQuery, problems=(*named, Kind.UNKNOWN_MACHINE))
+        api.add("GET", job, self.job, CLIENTS, query=RunQuery, headers=(WAIT,), problems=named)
+        api.add("POST", f"{job}/cancel", self.cancel_job, CLIENTS, problems=(*named, Kind.STORAGE))
+        api.add(
+            "GET",
+            f"{job}/output",
+            self.output,
+            CLIENTS,
+            query=OutputQuery,
+            headers=(RANGE,),
+            answers={200: (FRAMES, OCTETS), 206: (OCTETS,)},
+            problems=(*told, Kind.RANGE_NOT_SATISFIABLE),
+        )
+        api.add(
+            "PUT",
+            f"{job}/stdin",
+            self.stdin,
+            CLIENTS,
+            Bytes(MAX_STDIN_PIECE),
+            query=StdinQuery,
+            problems=(*told, Kind.NOT_RUNNING),
+        )
+        api.add("GET", PATH, self.link, AGENTS, answers={101: None})
 
     # -- who and what is here
 
@@ -127,7 +168,7 @@ class RunCalls:
     async def request_run(self, request: Request, caller: Caller, body: RunRequest) -> Answer:
         """Take a run in, and wait for it as long as asked."""
         key = request.getHeader("Idempotency-Key") or ""
-        if not IDEMPOTENCY_KEY.fullmatch(key):
+        if not ids.IDEMPOTENCY_KEY.fullmatch(key):
             raise ProblemError(
                 Kind.BAD_REQUEST,
                 "a run needs an Idempotency-Key header of 1 to 128 printable ASCII characters",
@@ -136,9 +177,9 @@ class RunCalls:
         uuid = await self._requests.take(caller.identity, key, body)
         return await self._answer(request, uuid, body.limit_bytes)
 
-    async def run(self, request: Request, caller: Caller, id: str) -> Answer:
+    async def run(self, request: Request, caller: Caller, id: str, query: RunQuery) -> Answer:
         """Tell of a run, after waiting for its end as long as asked."""
-        return await self._answer(request, await self._uuid(id), _number(request, "limit", HEAD_LIMIT))
+        return await self._answer(request, await self._uuid(id), query.limit)
 
     async def _answer(self, request: Request, uuid: str, limit: int) -> Answer:
         found = await request.unless_gone(self._run_view(uuid, wait_seconds(request), limit))
@@ -160,15 +201,15 @@ class RunCalls:
 
     # -- jobs
 
-    async def jobs(self, request: Request, caller: Caller) -> JobPage:
+    async def jobs(self, request: Request, caller: Caller, query: JobsQuery) -> JobPage:
         """List jobs, newest first."""
         wanted = history.Filter(
-            machine=(request.query("machine") or "").lower(),
-            client=(request.query("client") or "").lower(),
-            states=tuple(_state(text) for text in request.query_all("status")),
-            since=_since(request.query("since")),
-            before=await self._uuid(request.query("before") or "") if request.query("before") else "",
-            limit=_number(request, "limit", 100),
+            machine=query.machine.lower(),
+            client=query.client.lower(),
+            states=query.status,
+            since=seconds_since_1970(query.since) if query.since else 0.0,
+            before=await self._uuid(query.before) if query.before else "",
+            limit=query.limit,
         )
         if wanted.machine:
             await self._check_machine(wanted.machine)
@@ -183,12 +224,10 @@ class RunCalls:
             if not await self._index.ask(lambda connection: history.was_machine(connection, name)):
                 raise
 
-    async def job(self, request: Request, caller: Caller, machine: str, id: str) -> Job:
+    async def job(self, request: Request, caller: Caller, machine: str, id: str, query: RunQuery) -> Job:
         """Tell of one job, after waiting for its end as long as asked."""
         uuid, reference = await self._job(machine, id)
-        found = await request.unless_gone(
-            self._run_view(uuid, wait_seconds(request), _number(request, "limit", HEAD_LIMIT))
-        )
+        found = await request.unless_gone(self._run_view(uuid, wait_seconds(request), query.limit))
         return next(job for job in found.jobs if job.machine == reference.name)
 
     async def cancel_job(self, request: Request, caller: Caller, machine: str, id: str) -> Cancelled:
@@ -196,43 +235,42 @@ class RunCalls:
         uuid, reference = await self._job(machine, id)
         return await self._cancel(caller, uuid, reference.id)
 
-    async def output(self, request: Request, caller: Caller, machine: str, id: str) -> Answer:
-        """Stream a job's output, or a part of it."""
-        uuid, reference = await self._job(machine, id)
-        stream = _stream(request.query("stream"))
-        await self._views.check_has_output(uuid, reference)
-        wanted = Wanted(
-            machine_id=reference.id,
-            uuid=uuid,
-            stream=stream,
-            offset=_number(request, "offset", 0),
-            length=_number(request, "length", None),
-            follow=_flag(request, "follow"),
-        )
-        tail = _number(request, "tail", 0)
-        first, chunks = await request.unless_gone(self._begin(wanted, tail))
-        headers = {
-            "Clustersh-Offset": str(first.offset),
-            "Clustersh-Size": str(first.size),
-            "Clustersh-Ended": "true" if first.ended else "false",
-        }
-        body = _body(first, chunks, _frame if stream is Stream.BOTH else _plain)
-        return Answer(body, 200, FRAMES if stream is Stream.BOTH else OCTETS, headers)
+    async def output(self, request: Request, caller: Caller, machine: str, id: str, query: OutputQuery) -> Answer:
+        """Stream a job's output, or a part of it.
 
-    async def _begin(self, wanted: Wanted, tail: int) -> tuple[Chunk, AsyncIterator[Chunk]]:
+        The answer's headers: `Clustersh-Offset`, where it begins in the stream; `Clustersh-Size`, how long that was;
+        `Clustersh-Ended`, whether it grows no more.
+        """
+        uuid, reference = await self._job(machine, id)
+        await self._views.check_has_output(uuid, reference)
+        wanted = Wanted(reference.id, uuid, query.stream, query.offset, query.length, query.follow)
+        if query.stream is not Stream.BOTH and asks_for_range(request):
+            _check_only_range(query)
+            return await self._range(request, wanted)
+        first, chunks = await request.unless_gone(self._begin(wanted, query.tail))
+        return _output(wanted, first, chunks)
+
+    async def _begin(self, wanted: Wanted, tail: int = 0) -> tuple[Chunk, AsyncIterator[Chunk]]:
         """Return the first chunk, whose absence is still an error that can be told, and the rest."""
         if tail:
-            offset = await self._outputs.tail_offset(wanted, tail)
-            wanted = Wanted(wanted.machine_id, wanted.uuid, wanted.stream, offset, wanted.length, wanted.follow)
+            wanted = replace(wanted, offset=await self._outputs.tail_offset(wanted, tail))
         chunks = self._outputs.chunks(wanted)
         return await anext(chunks), chunks
 
-    async def stdin(self, request: Request, caller: Caller, machine: str, id: str, body: bytes) -> StdinProgress:
+    async def _range(self, request: Request, wanted: Wanted) -> Answer:
+        """Answer one byte range, of the stream as long as it is now."""
+        there = await request.unless_gone(self._outputs.size(wanted))
+        span = span_of(request, there.size)
+        wanted = replace(wanted, offset=span.offset, length=span.length)
+        first, chunks = await request.unless_gone(self._begin(wanted))
+        return _output(wanted, first, chunks, span)
+
+    async def stdin(
+        self, request: Request, caller: Caller, machine: str, id: str, body: bytes, query: StdinQuery
+    ) -> StdinProgress:
         """Take a numbered piece of stdin; answered when the process took it."""
         uuid, reference = await self._job(machine, id)
-        return await self._outputs.write_stdin(
-            reference.id, uuid, _number(request, "offset", 0), body, _flag(request, "end")
-        )
+        return await self._outputs.write_stdin(reference.id, uuid, query.offset, body, query.end)
 
     # -- the link
 
@@ -250,6 +288,26 @@ class RunCalls:
         return uuid, await self._index.ask(lambda connection: history.machine_of(connection, uuid, machine))
 
 
+def _check_only_range(query: OutputQuery) -> None:
+    if (query.offset, query.length, query.tail, query.follow) != (0, None, 0, False):
+        raise ProblemError(Kind.BAD_REQUEST, "a Range goes without offset, length, tail and follow")
+
+
+def _output(wanted: Wanted, first: Chunk, rest: AsyncIterator[Chunk], span: Span | None = None) -> Answer:
+    headers = {
+        "Clustersh-Offset": str(first.offset),
+        "Clustersh-Size": str(first.size),
+        "Clustersh-Ended": "true" if first.ended else "false",
+    }
+    if wanted.stream is Stream.BOTH:
+        return Answer(_body(first, rest, _frame), 200, FRAMES, headers)
+    headers["Accept-Ranges"] = UNIT
+    if span is not None:
+        headers["Content-Range"] = span.content_range(first.size if first.ended else None)
+        headers["Content-Length"] = str(span.length)
+    return Answer(_body(first, rest, _plain), 206 if span else 200, OCTETS, headers)
+
+
 async def _body(first: Chunk, rest: AsyncIterator[Chunk], form: Callable[[Chunk], bytes]) -> AsyncIterator[bytes]:
     yield form(first)
     async for chunk in rest:
@@ -265,43 +323,3 @@ def _frame(chunk: Chunk) -> bytes:
     for stream, piece in pieces(chunk.data, chunk.runs):
         frames += _STREAM_BYTES[stream] + len(piece).to_bytes(4, "big") + piece
     return bytes(frames)
-
-
-def _number(request: Request, name: str, default: Any) -> Any:
-    """Return a query parameter that is a whole number of 0 or more. Raises ProblemError."""
-    text = request.query(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ProblemError(Kind.BAD_REQUEST, f"{name} must be a whole number of 0 or more")
-    return int(text)
-
-
-def _flag(request: Request, name: str) -> bool:
-    text = request.query(name)
-    if text not in (None, "true", "false"):
-        raise ProblemError(Kind.BAD_REQUEST, f"{name} is true or false")
-    return text == "true"
-
-
-def _stream(text: str | None) -> Stream:
-    try:
-        return Stream(text or "both")
-    except ValueError as error:
-        raise ProblemError(Kind.BAD_REQUEST, "stream is one of stdout, stderr, both") from error
-
-
-def _state(text: str) -> State:
-    try:
-        return State(text)
-    except ValueError as error:
-        raise ProblemError(Kind.BAD_REQUEST, f"status is one of {', '.join(State)}") from error
-
-
-def _since(text: str | None) -> float:
-    if not text:
-        return 0.0
-    try:
-        return units.parse_timestamp(text)
-    except ValueError as error:
-        raise ProblemError(Kind.BAD_REQUEST, "since is an RFC 3339 time such as 2026-11-20T10:31:07Z") from error

@@ -48,6 +48,7 @@ from .index import Index
 from .ledger import Ledger, LedgerBroken
 from .link_server import LinkFactory
 from .open_runs import RunTable
+from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
 from .pairing import Pairings
@@ -184,7 +185,7 @@ class _Parts:
         api = Api(gate)
         outputs = Outputs(self._fleet)
         views = RunViews(self._runs, self._index, outputs, self._fleet)
-        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
+        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of)
         runs = RunCalls(
             self._runs,
             self._requests,
@@ -200,6 +201,7 @@ class _Parts:
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         AdminCalls(self._pairings, self._registry, Audit(self._ledger)).add_to(api)
+        OpenApiCalls(api).add_to(api)
         return api
 
     async def load(self) -> None:

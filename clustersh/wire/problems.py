@@ -34,6 +34,7 @@ class Kind(enum.StrEnum):
     RATE_LIMITED = "rate-limited"
     TOO_LARGE = "too-large"
     OUTPUT_UNAVAILABLE = "output-unavailable"
+    RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
     STORAGE = "storage"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -64,6 +65,7 @@ STATUS: dict[Kind, int] = {
     Kind.RATE_LIMITED: 429,
     Kind.TOO_LARGE: 413,
     Kind.OUTPUT_UNAVAILABLE: 409,
+    Kind.RANGE_NOT_SATISFIABLE: 416,
     Kind.STORAGE: 507,
     Kind.UNAVAILABLE: 503,
     Kind.INTERNAL: 500,

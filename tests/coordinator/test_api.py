@@ -12,13 +12,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.web.client import ResponseNeverReceived
 
-from clustersh.coordinator.api import ADMINS, AGENTS, CLIENTS, Answer, Bytes
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request, wait_seconds
+from clustersh.coordinator.routes import ADMINS, AGENTS, CLIENTS, Answer, Bytes
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Identity, Role, fingerprint
 from clustersh.wire.problems import Kind, ProblemError
+from clustersh.wire.queries import StdinQuery
 from clustersh.wire.rest import Health, NameOf, StdinProgress
 
 from .conftest import Front, Wire, pieces_of
@@ -178,13 +179,15 @@ async def test_answers_of_every_kind(front: Front) -> None:
     async def stream(request: Request, caller: Caller) -> Answer:
         return Answer(pieces_of(b"a" * 100_000, b"b" * 100_000), content_type="application/octet-stream")
 
-    async def piece(request: Request, caller: Caller, machine: str, id: str, body: bytes) -> StdinProgress:
-        return StdinProgress(len(body) + int(request.query("offset") or 0), (machine, id) == ("ws1", "42"))
+    async def piece(
+        request: Request, caller: Caller, machine: str, id: str, body: bytes, query: StdinQuery
+    ) -> StdinProgress:
+        return StdinProgress(len(body) + query.offset, (machine, id) == ("ws1", "42"))
 
     front.api.add("POST", "/v1/nothing", nothing, CLIENTS)
     front.api.add("GET", "/v1/later", later, CLIENTS)
     front.api.add("GET", "/v1/stream", stream, CLIENTS)
-    front.api.add("PUT", "/v1/jobs/<machine>/<id>/stdin", piece, CLIENTS, Bytes(10))
+    front.api.add("PUT", "/v1/jobs/<machine>/<id>/stdin", piece, CLIENTS, Bytes(10), query=StdinQuery)
     assert (await front.call("POST", "/v1/nothing", Role.FRONTEND)).status == 204
     answer = await front.call("GET", "/v1/later", Role.FRONTEND)
     assert (answer.status, answer.json, answer.headers["clustersh-offset"]) == (202, {"name": "x"}, "7")

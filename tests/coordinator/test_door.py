@@ -18,10 +18,10 @@ from twisted.logger import globalLogPublisher
 
 from clustersh.config import parse_listen
 from clustersh.coordinator import door
-from clustersh.coordinator.api import AGENTS
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.door import FIRST_BYTE_S, DoorError, DoorFactory, PortTaken, listen
 from clustersh.coordinator.http import Request
+from clustersh.coordinator.routes import AGENTS
 from clustersh.trust.identity import Role
 from clustersh.wire.rest import Health
 

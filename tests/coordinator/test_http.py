@@ -12,13 +12,14 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 
 from clustersh.blobs import BlobStore
-from clustersh.coordinator.api import CLIENTS, MAX_STRANGER_BODY, Api, Pieces
+from clustersh.coordinator.api import Api
 from clustersh.coordinator.bodies import HIGH_WATER, BodyStream
 from clustersh.coordinator.callers import Caller, Gate
 from clustersh.coordinator.channel import KEPT_S, LINGER_S, REQUEST_S
 from clustersh.coordinator.http import Request, Site
 from clustersh.coordinator.refusals import Refusals
 from clustersh.coordinator.rest_blobs import BlobCalls
+from clustersh.coordinator.routes import CLIENTS, MAX_STRANGER_BODY, Pieces
 from clustersh.trust.identity import Role
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import MAX_BODY, NameOf
