@@ -98,6 +98,8 @@ class Channel(HTTPChannel):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # Whatever still holds this channel, there is nothing left to cut: TLS is taken down.
+        self.site.connections.pop(self, None)
         if isinstance(reason.value, TlsError) and not self._heard:
             why = _tls_problem(reason.value)
             self.site.calls.refusals.note(str(plain_address(self.getPeer().host)), f"TLS handshake: {why}")
