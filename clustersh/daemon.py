@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .cli.errors import CliError
+from twisted.python.usage import Options
+from twisted.python.usage import UsageError as TwistedUsageError
+
+from .cli.errors import CliError, UsageError
 from .cli.parser import Parser
 from .cli.text import printable
 from .config import ConfigError
@@ -21,22 +24,24 @@ _failures: list[BaseException] = []
 _LOGGERS = {"text": "clustersh.log.text_log", "json": "clustersh.log.json_log"}
 
 
-def run_twistd(plugin: str, argv: Sequence[str], *, rundir: Path | None = None) -> NoReturn:
+def run_twistd(plugin: str, argv: Sequence[str], options: Options, *, rundir: Path | None = None) -> NoReturn:
     """Run the twistd *plugin*, named like its program, in this process until it is told to stop.
 
-    *argv* may hold ``--home DIR``, ``--logfile FILE`` and ``--log-format text|json``; the rest is the plugin's. The
-    service runs in *rundir*. What keeps it from starting is one ``ERROR:`` line on stderr and exit status 1.
+    *argv* may hold ``--home DIR``, ``--logfile FILE`` and ``--log-format text|json``; the rest is for the plugin's
+    *options*. The service runs in *rundir*. What keeps it from starting is one ``ERROR:`` line on stderr and exit
+    status 1.
     """
     stderr = sys.stderr  # taken now: twistd puts something else in its place, which logs
     try:
         ours, rest = _options(plugin).parse_known_args(list(argv))
         if ours.home is not None:
             os.environ["CLUSTERSH_HOME"] = os.fspath(Path(ours.home).absolute())
-        options = ["--nodaemon", "--pidfile=", f"--logger={_LOGGERS[ours.log_format]}"]
-        options += [f"--logfile={Path(ours.logfile).absolute()}"] if ours.logfile is not None else []
-        options += [f"--rundir={rundir}"] if rundir is not None else []
+        _check(plugin, options, rest)
+        words = ["--nodaemon", "--pidfile=", f"--logger={_LOGGERS[ours.log_format]}"]
+        words += [f"--logfile={Path(ours.logfile).absolute()}"] if ours.logfile is not None else []
+        words += [f"--rundir={rundir}"] if rundir is not None else []
         # twistd reads the process's own arguments: there is no other public way in.
-        sys.argv = [plugin, *options, plugin, *rest]
+        sys.argv = [plugin, *words, plugin, *rest]
         from twisted.scripts.twistd import run
 
         run()
@@ -56,8 +61,16 @@ def stop_because(reactor: Any, problem: BaseException | None) -> None:
 
 def told(problem: BaseException) -> str:
     """Return the ``ERROR:`` line of *problem*, and the hint that some errors have."""
-    hint = getattr(problem, "hint", "")
-    return f"ERROR: {printable(str(problem))}" + (f"\nhint: {printable(hint)}" if hint else "")
+    hints = problem.hints if isinstance(problem, CliError) else (getattr(problem, "hint", ""),)
+    return "\n".join([f"ERROR: {printable(str(problem))}", *(f"hint: {printable(hint)}" for hint in hints if hint)])
+
+
+def _check(program: str, options: Options, words: Sequence[str]) -> None:
+    """Raise UsageError for what twistd would answer with its own help."""
+    try:
+        options.parseOptions(list(words))
+    except TwistedUsageError as error:
+        raise UsageError(str(error), (f"{program} --help",)) from error
 
 
 def _options(program: str) -> Parser:

@@ -143,7 +143,8 @@ def probe(tmp_path: Path) -> Any:
     script = tmp_path / "probe.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom clustersh.daemon import run_twistd\n"
-        f"run_twistd('probe', sys.argv[1:], rundir=Path({str(tmp_path)!r}))\n"
+        "from probe_service import Options\n"
+        f"run_twistd('probe', sys.argv[1:], Options(), rundir=Path({str(tmp_path)!r}))\n"
     )
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -188,3 +189,12 @@ def test_what_keeps_a_service_from_starting_is_one_line(probe: Any, arguments: t
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("words", [("--nonsense",), ("extra",)])
+def test_a_mistyped_option_is_one_line_not_twistds_help(probe: Any, words: tuple[str, ...]) -> None:
+    done = probe(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("ERROR: ") and hint == "hint: probe --help"

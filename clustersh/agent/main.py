@@ -33,6 +33,7 @@ def main() -> NoReturn:
     if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):
         run_program("clusteragent", choose)
     from ..daemon import run_twistd
+    from .plugin import Options
 
     # In the user's home, so that commands, which run there, inherit it.
-    run_twistd("clusteragent", words, rundir=Path.home())
+    run_twistd("clusteragent", words, Options(), rundir=Path.home())

@@ -38,5 +38,6 @@ def main() -> NoReturn:
     if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):
         run_program("clusterd", choose)
     from ..daemon import run_twistd
+    from .plugin import Options
 
-    run_twistd("clusterd", words)
+    run_twistd("clusterd", words, Options())
