@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..cli.text import printable, shortened
+from ..faultpoints import reached
 from ..wire.ids import is_run_uuid
 from ..wire.jobs import Outcome, State
 from ..wire.link import (
@@ -118,6 +119,7 @@ class Jobs:
                 if uuid in self._running:
                     self._running[uuid].end(CANCELLED)
             case Acknowledge(uuid=uuid, witness=witness):
+                reached("end-settled")
                 self._store.acknowledged(uuid, witness)
             case Stdin():
                 self._stdin(message)
@@ -155,6 +157,7 @@ class Jobs:
     # -- starting
 
     async def _start(self, message: Start) -> None:
+        reached("start-received")
         uuid = message.uuid
         if not is_run_uuid(uuid):
             self._log.error("a start without a usable uuid is ignored")
@@ -184,6 +187,7 @@ class Jobs:
         if self._clock() > message.start_by or self._stopping:
             await self._end(uuid, Result(TOO_LATE, 0.0))
             return
+        reached("start-journalled")
         self._send(Started(uuid))
         self._log.info(
             "job {uuid}: {client} runs {command}",
@@ -197,13 +201,17 @@ class Jobs:
         uuid = message.uuid
         job = self._running[uuid] = self._make_job(message)
         try:
-            result = await job.run(lambda mark: self._store.note_process(uuid, mark))
+            result = await job.run(lambda mark: self._spawned(uuid, mark))
         except Exception:
             self._log.failure("job {uuid}: internal error", uuid=uuid)
             result = Result(Outcome(State.INTERRUPTED, reason="internal error of the agent"), 0.0)
         finally:
             del self._running[uuid]
         await self._end(uuid, result)
+
+    def _spawned(self, uuid: str, mark: ProcessMark) -> None:
+        self._store.note_process(uuid, mark)
+        reached("process-spawned")
 
     async def _refuse(self, uuid: str, outcome: Outcome, witness: Witness) -> None:
         self._journalling.add(uuid)
@@ -221,6 +229,7 @@ class Jobs:
 
     async def _end(self, uuid: str, result: Result) -> None:
         """Make the outcome durable, however long the disk takes, and tell it."""
+        reached("command-ended")
         while True:
             try:
                 ended = await self._store.end(uuid, result.outcome, result.duration_s)
@@ -236,7 +245,9 @@ class Jobs:
             outcome=_in_words(ended.outcome),
             duration=format_duration(ended.duration_s),
         )
+        reached("end-journalled")
         self._send(ended)
+        reached("end-told")
 
     def recover(self, left: Iterable[StoredJob]) -> None:
         """End what an earlier agent left running, processes included."""

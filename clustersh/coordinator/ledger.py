@@ -6,7 +6,6 @@ the index and the trusted list are projections of it. Everything that waits for 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -20,7 +19,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..group_commit import GroupCommit
+from ..faultpoints import reached
+from ..group_commit import GroupCommit, StoppedError
 from ..home import private_folder, sync_folder, write_private
 from ..wire.link import Witness
 from ..wire.problems import Kind, ProblemError
@@ -119,7 +119,7 @@ class Ledger:
         """
         waiter: Deferred[Entry] = Deferred()
         written = self._writer.submit(record)
-        written.addCallback(self._announce)
+        written.addCallbacks(self._announce, _stopping)
         written.addBoth(_pass_on, waiter)
         return waiter
 
@@ -161,17 +161,13 @@ class Ledger:
 
     def _write_batch(self, records: Sequence[Record]) -> Sequence[Entry]:
         try:
-            self._cut_back()
             self._check_space(records)
+            self._cut_back()
             return self._write(records)
         except OSError as error:
             self._abandon_file()
             self._log.error("can't write the ledger: {reason}", reason=error.strerror)
-            raise ProblemError(
-                Kind.STORAGE,
-                f"the coordinator can't write its ledger: {error.strerror}",
-                hint="free some space on the coordinator's disk, then ask again",
-            ) from error
+            raise _storage_problem(error.strerror) from error
 
     def _write(self, records: Sequence[Record]) -> list[Entry]:
         moment = timestamp(self._now())
@@ -187,7 +183,9 @@ class Ledger:
         view = memoryview(lines)
         while view:
             view = view[os.write(descriptor, view) :]
+        reached("ledger-written")
         os.fsync(descriptor)
+        reached("ledger-synced")
         self._torn = None
         self._head = head
         return entries
@@ -196,7 +194,7 @@ class Ledger:
         """Leave the last of the disk to what must always work: outcomes, and taking trust away."""
         only_runs = all(isinstance(record, RunRequested | RunRefused) for record in records)
         if only_runs and self._reserve and shutil.disk_usage(self._folder).free < self._reserve:
-            raise OSError(errno.ENOSPC, "less space is left than [coordinator] reserve")
+            raise _storage_problem("less space is left than [coordinator] reserve")
 
     def _file_for(self, date: str) -> tuple[int, str, int]:
         """Return the descriptor, name and length of the file that the next line goes to."""
@@ -243,6 +241,21 @@ class Ledger:
         self._log.warn("{file}: {cut} torn bytes cut, kept in {kept}", file=path.name, cut=cut, kept=kept.name)
         self._broken_off = True
         self._write([Repaired(path.name, cut, kept.name)])
+
+
+def _storage_problem(reason: str | None) -> ProblemError:
+    return ProblemError(
+        Kind.STORAGE,
+        f"the coordinator can't write its ledger: {reason}",
+        hint="free some space on the coordinator's disk, then ask again",
+    )
+
+
+def _stopping(failure: Failure) -> Failure:
+    """Return what is told of a record that came too late."""
+    if failure.check(StoppedError) is None:
+        return failure
+    return Failure(ProblemError(Kind.UNAVAILABLE, "the coordinator is stopping", hint="ask again when it is back"))
 
 
 def _pass_on(result: Entry | Failure, waiter: Deferred[Entry]) -> None:
