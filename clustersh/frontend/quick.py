@@ -33,7 +33,7 @@ ANSWER_LIMIT = 4 << 20
 
 
 class QuickRun:
-    """One attempt at a run. *asked* says afterwards that a request was sent whose answer is not known."""
+    """One attempt at a run. *asked* says afterwards that a request was sent which was not refused: it may run."""
 
     def __init__(self, invocation: Invocation, options: RunOptions) -> None:
         self._invocation = invocation
@@ -80,7 +80,7 @@ class QuickRun:
             raise
         finally:
             connection.close()
-        self.asked = False
+        self.asked = not 400 <= response.status < 500
         if response.status not in (200, 202) or len(content) > ANSWER_LIMIT:
             return None
         return decode_json(content, Run)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from .programs import BIN, Cluster, end, eventually
@@ -101,3 +103,15 @@ def test_another_coordinators_certificate_is_not_accepted(own_cluster: Cluster, 
     assert re.match(r"ERROR: .* is not the coordinator .*\nhint: .*pair with it again", answer.err)
     for home in (other, stranger):
         home.stop()
+
+
+def test_what_was_asked_for_is_not_called_never_started(own_cluster: Cluster) -> None:
+    process = own_cluster.client.open("clustersh", "run", "ws1", "sleep 300")
+    eventually(lambda: any(job["status"] == "running" for job in own_cluster.sh("history", "--json").json["jobs"]))
+    deadline = time.monotonic() + 2.2  # the quick way has its answer by now, and the full way is being imported
+    eventually(lambda: time.monotonic() > deadline)
+    end(own_cluster.coordinator_process, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(3)
+    assert process.returncode is None, process.communicate()
+    end(process)
