@@ -8,10 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
+import msgspec
 import pytest
 
 from clustersh import config
-from clustersh.wire import units
+from clustersh.agent.enroll import Enrolled
+from clustersh.agent.status import Status
+from clustersh.frontend.bare import Overview
+from clustersh.wire import rest, units
+from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
 
@@ -84,3 +89,34 @@ def test_the_explained_errors_are_ones_that_the_programs_give(error: str) -> Non
     fixed = re.split(r"'?\b(?:[A-Z]{3,}|HOST:PORT|N|5 minutes)\b'?|\.\.\.|: found", error)
     longest = max(fixed, key=len).strip(" ;:.")
     assert longest in literals()
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None:
+    rows = [line for line in (DOCS / "rest.md").read_text(encoding="utf-8").splitlines() if f"`{kind}`" in line]
+    assert any(str(STATUS[kind]) in row.split("|")[1] for row in rows if row.startswith("|"))
+
+
+@pytest.mark.parametrize(
+    ("document", "heading"),
+    [
+        (rest.Machine, "`machines`"),
+        (rest.Whoami, "`whoami`"),
+        (rest.Cancelled, "`cancel`"),
+        (rest.Approved, "`clusterd approve`"),
+        (rest.Client, "`clusterd clients`"),
+        (rest.Verified, "`clusterd audit verify`"),
+        (Overview, "bare `clustersh --json`"),
+        (Enrolled, "`clusteragent enroll`"),
+        (Status, "`clusteragent status`"),
+    ],
+)
+def test_the_documents_have_the_documented_fields(document: type[msgspec.Struct], heading: str) -> None:
+    text = (DOCS / "json.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {heading}")]
+    assert [name for name in document.__struct_fields__ if f'"{name}"' not in row] == []
+
+
+def test_every_field_of_a_job_is_documented() -> None:
+    text = (DOCS / "json.md").read_text(encoding="utf-8").partition("## A job")[2]
+    assert [name for name in rest.Job.__struct_fields__ if f"`{name}`" not in text] == []
