@@ -4,6 +4,8 @@
 #   make stop           stop what `make run` started
 #   make test           the whole test suite (ARGS=... is handed to pytest)
 #   make test-fast      without the tests that start real programs
+#   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
+#   make soak-restarts  200 restarts under load of an agent, then of the coordinator
 #   make lint           linter, formatter and type checker
 #   make bench-latency  `clustersh run` beside `ssh`, as whole processes (needs OpenSSH's sshd)
 #   make clean          stop, and remove .venv, .home and everything that was built
@@ -15,7 +17,7 @@ CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
 PORT ?=
 ARGS ?=
 
-.PHONY: help run stop test test-fast lint bench-latency venv clean
+.PHONY: help run stop test test-fast soak soak-restarts lint bench-latency venv clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -89,6 +91,13 @@ test: $(VENV)/.installed-dev
 
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not real" $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+soak-restarts: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.soak --restart ws1 $(ARGS)
+	$(BIN)/python -m tests.faults.soak --restart coordinator $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
