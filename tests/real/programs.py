@@ -55,18 +55,19 @@ class Result:
 
 @dataclass
 class Home:
-    """One state directory and the programs that run in it; *environ* is theirs."""
+    """One state directory and the programs that run in it; *environ* is theirs, *before* the words that start them."""
 
     path: Path
     log: Path
     environ: dict[str, str] = field(default_factory=dict)
     services: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    before: tuple[str, ...] = ()
 
     def start(self, program: str, *words: str) -> subprocess.Popen[bytes]:
         """Start a program in the background; what it says goes to the log."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [BIN / program, *words],
+                [*self.before, BIN / program, *words],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -79,7 +80,7 @@ class Home:
     def open(self, program: str, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command whose streams the test holds."""
         process = subprocess.Popen(
-            [BIN / program, *words],
+            [*self.before, BIN / program, *words],
             env=self.environment(),
             stdin=streams.get("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
@@ -100,7 +101,7 @@ class Home:
         """Run a command to its end."""
         began = time.monotonic()
         done = subprocess.run(
-            [BIN / program, *words],
+            [*self.before, BIN / program, *words],
             env=self.environment(environ or {}),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,

@@ -1,0 +1,130 @@
+"""A cluster of real services as a user other than root, and what tests of faults do to it and ask of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..real.programs import Cluster, Home, log_in
+from .users import as_user, give
+
+AGENT_CONFIG = '[agent]\nreconnect_max = "1s"\nenvironment = "service"\nreserve = 0\n'
+COORDINATOR_CONFIG = "[coordinator]\nreserve = 0\n"
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """Make a folder of the user's, and take it away in the end."""
+    with tempfile.TemporaryDirectory(prefix="clustersh-faults-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield give(path)
+
+
+def user_home(folder: Path, name: str, config: str = "") -> Home:
+    """Return a home of the user's in *folder*."""
+    give(make_folder(folder / name))
+    state = make_folder(folder / name / "state")
+    state.chmod(0o700)
+    (state / "config.toml").write_text(config)
+    give(state / "config.toml")
+    give(state)
+    return Home(state, folder / name / "log", before=as_user())
+
+
+def make_folder(path: Path) -> Path:
+    """Make *path* unless it is there (a file system of its own, say)."""
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@dataclass
+class FaultyCluster(Cluster):
+    """A cluster whose services can be told where to die: see clustersh/faultpoints.py."""
+
+    folder: Path
+
+    def arm(self, home: Home, point: str) -> None:
+        """Have *home*'s service die when it gets to *point* the next time."""
+        (faults_of(home) / point).touch()
+
+    def disarm(self) -> None:
+        """Take away what was armed and never reached."""
+        for home in (self.coordinator, self.agent):
+            for point in faults_of(home).iterdir():
+                point.unlink()
+
+    def records(self, uuid: str = "") -> list[dict[str, Any]]:
+        """Return the ledger's records as they are on the disk, those about *uuid* only where it is given."""
+        lines = b"".join(path.read_bytes() for path in self.ledger_files()).splitlines()
+        return [record for record in map(json.loads, lines) if uuid in ("", record.get("uuid"))]
+
+    def ledger_files(self) -> list[Path]:
+        """Return the ledger's files, oldest first."""
+        return sorted((self.coordinator.path / "coordinator" / "ledger").glob("*.jsonl"))
+
+    def newest_run(self) -> str:
+        """Return the uuid of the run that was recorded last."""
+        return str([record["uuid"] for record in self.records() if record["is"] == "run"][-1])
+
+    def outcomes(self, uuid: str) -> list[str]:
+        """Return the states of every outcome that the ledger has of the run."""
+        return [record["outcome"]["state"] for record in self.records(uuid) if record["is"] == "ended"]
+
+    def until_dead(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the service to die of the point that was armed."""
+        assert process.wait(30) == -signal.SIGKILL, self.logs()
+
+    def folder_of_jobs(self) -> Path:
+        """Return a new folder that jobs may write to."""
+        return give(Path(tempfile.mkdtemp(dir=self.folder)))
+
+    def check_alive(self) -> None:
+        """Everything works: a command runs, and the ledger's chain holds."""
+        self.until_status("ws1", "online")
+        answer = self.sh("run", "ws1", "echo alive")
+        assert (answer.status, answer.out) == (0, "alive\n"), (answer, self.logs())
+        verified = self.coordinator.run("clusterd", "audit", "verify")
+        assert verified.status == 0, verified
+        assert "Traceback" not in self.logs(), self.logs()
+
+
+def faults_of(home: Home) -> Path:
+    """Return where the points are armed at which *home*'s service dies."""
+    return Path(home.environ["CLUSTERSH_FAULTS"])
+
+
+@contextmanager
+def faulty_cluster(
+    folder: Path,
+    *,
+    coordinator_config: str = COORDINATOR_CONFIG,
+    agent_config: str = AGENT_CONFIG,
+    through: Callable[[str], str] = str,
+) -> Iterator[FaultyCluster]:
+    """Start a coordinator, the agent of ws1 and a logged-in client; the agent's way to an address is *through* it."""
+    coordinator = user_home(folder, "coordinator", coordinator_config)
+    agent = user_home(folder, "agent", agent_config)
+    client = user_home(folder, "client")
+    for home in (coordinator, agent):
+        home.environ["CLUSTERSH_FAULTS"] = str(give(make_folder(home.log.parent / "faults")))
+    try:
+        coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
+        address = coordinator.address()
+        enrolled = agent.run("clusteragent", "enroll", f"http://{through(address)}", "--name", "ws1")
+        assert enrolled.status == 0, enrolled
+        agent_process = agent.start("clusteragent")
+        log_in(coordinator, client, address)
+        cluster = FaultyCluster(coordinator, agent, client, coordinator_process, agent_process, address, folder)
+        cluster.until_status("ws1", "online")
+        yield cluster
+    finally:
+        for home in (client, agent, coordinator):
+            home.stop()
