@@ -130,6 +130,7 @@ class Fleet:
         self._requests = itertools.count(1)
         self.seen: dict[str, Seen] = {}
         self.expected: set[str] = set()
+        self.on_came: Callable[[str], None] = lambda machine_id: None
         self.events: LinkEvents
 
     # -- the bus
@@ -212,6 +213,7 @@ class Fleet:
             link.welcomed = True
             link.send(welcome)
             self._came.fire()
+            self.on_came(machine_id)
             self._log.info("{machine} is online from {address}", machine=link.machine.name, address=link.address)
 
     def _turn_away(self, link: Link, newer: Link) -> None:

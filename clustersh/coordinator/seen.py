@@ -33,19 +33,29 @@ class SeenBook:
         self._fleet.expected.update(machine for machine, seen in self._fleet.seen.items() if seen.at > recent)
 
     async def save(self) -> None:
-        """Write it down."""
+        """Write it all down."""
+        await self._save(list(self._fleet.seen))
+
+    def save_in_background(self) -> None:
+        """Write it all down, some time soon."""
+        self._in_background(list(self._fleet.seen))
+
+    def came(self, machine_id: str) -> None:
+        """Write down, some time soon, that this machine came: it is expected back even if we are killed now."""
+        self._in_background([machine_id])
+
+    def _in_background(self, machines: list[str]) -> None:
+        Deferred.fromCoroutine(self._save(machines)).addErrback(
+            lambda failure: self._log.warn("can't note who was seen: {reason}", reason=failure.getErrorMessage())
+        )
+
+    async def _save(self, machines: list[str]) -> None:
+        noted = [(machine, self._fleet.seen[machine]) for machine in machines]
         rows = [
-            (machine, seen.at, msgspec.json.encode(seen.facts), seen.version, seen.address)
-            for machine, seen in self._fleet.seen.items()
+            (machine, seen.at, msgspec.json.encode(seen.facts), seen.version, seen.address) for machine, seen in noted
         ]
         await self._index.ask(
             lambda connection: connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", rows)
-        )
-
-    def save_in_background(self) -> None:
-        """Write it down, some time soon."""
-        Deferred.fromCoroutine(self.save()).addErrback(
-            lambda failure: self._log.warn("can't note who was seen: {reason}", reason=failure.getErrorMessage())
         )
 
 

@@ -139,6 +139,7 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
+        self._fleet.on_came = self._seen.came
         self._blobs = BlobStore(private_folder(folder / "blobs"), config.coordinator.blob_quota)
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
