@@ -16,7 +16,7 @@ from .disk import Disk, explain
 from .output_file import make_job_folder
 from .output_index import Sizes
 from .output_read import FileOutput, InlineOutput, Output
-from .records import JobEnd, StoredJob, StoreError
+from .records import JobDamagedError, JobEnd, StoredJob, StoreError
 
 
 class JobFiles:
@@ -50,7 +50,7 @@ class JobFiles:
             detail = f"{path} can't be read: {explain(error)}"
             raise StoreError(Kind.STORAGE, detail, uuid=uuid, started=None) from error
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
-            raise StoreError(Kind.STORAGE, f"{path} is damaged", uuid=uuid, started=None) from error
+            raise JobDamagedError(path, uuid) from error
 
     def write(self, job: StoredJob) -> None:
         """Replace the job's ``job.json`` in one step, without waiting for the disk. Raises OSError."""
@@ -73,6 +73,13 @@ class JobFiles:
                 return
         self.write(job)
 
+    def last_trace(self, uuid: str) -> float:
+        """Return when the job's output was last written to (wall-clock seconds), 0 where there is none."""
+        try:
+            return (self.of(uuid) / "output").stat().st_mtime
+        except OSError:
+            return 0.0
+
     def output(self, uuid: str, end: JobEnd) -> Output:
         """Return the ended job's output, to be read."""
         if end.inline:
@@ -86,7 +93,6 @@ class JobFiles:
             with contextlib.suppress(FileNotFoundError), io.FileIO(folder / "job.json", "r+b") as file:
                 self._disk.sync(file)
                 sync_folder(folder)
-        for day in {folder.parent for folder in folders}:
+        for path in (*{folder.parent for folder in folders}, self.folder):
             with contextlib.suppress(FileNotFoundError):
-                sync_folder(day)
-        sync_folder(self.folder)
+                sync_folder(path)

@@ -60,6 +60,9 @@ class Journal:
         self._forgotten: list[str] = []
         self._unsettled: list[str] = []
         self._settling = False
+        self._renamed = False
+        self.last_trace = 0.0
+        """When the last agent wrote to it (wall-clock seconds); known once opened."""
 
     @property
     def exists(self) -> bool:
@@ -71,6 +74,8 @@ class Journal:
         try:
             if self._old.exists() and not self._path.exists():
                 self._old.replace(self._path)
+            if self._path.exists():
+                self.last_trace = self._path.stat().st_mtime
             entries = self._replay(self._old) if self._old.exists() else []
             self._path.touch(mode=0o600)
             entries += self._replay(self._path)
@@ -89,6 +94,7 @@ class Journal:
             self._disk.write(file, content)
             if any(item.durable for item in batch):
                 self._disk.sync(file)
+                self._sync_names()
         except OSError as error:
             self._shut()
             raise self._error(error) from error
@@ -123,22 +129,35 @@ class Journal:
                 self._unsettled = []
 
     def _begin_new(self) -> bool:
-        snapshot = b"".join(line for lines in self._live.values() for line in lines)
+        snapshot = self._snapshot()
         try:
             self._write_new(snapshot)
             self._shut()
             self._path.replace(self._old)
-            self._new.replace(self._path)
-            sync_folder(self._folder)
+            self._take_new(snapshot)
+            self._sync_names()
         except OSError:
             return False
-        self._good = len(snapshot)
         self._next_rotation = max(self._rotate_at, 2 * len(snapshot))
         return True
+
+    def _take_new(self, content: bytes) -> None:
+        """Let the new file, which holds *content*, be the journal; nothing in it is durable before its name is."""
+        self._new.replace(self._path)
+        self._good = len(content)
+        self._renamed = True
+
+    def _sync_names(self) -> None:
+        if self._renamed:
+            sync_folder(self._folder)
+            self._renamed = False
 
     def close(self) -> None:
         """Let go of the file."""
         self._shut()
+
+    def _snapshot(self) -> bytes:
+        return b"".join(line for lines in self._live.values() for line in lines)
 
     def _note(self, item: Item) -> None:
         if item.forget:
@@ -148,10 +167,14 @@ class Journal:
             self._live.setdefault(item.uuid, []).append(item.line)
 
     def _ready(self) -> io.FileIO:
-        """Return the file, cut back to what counts if the last write failed."""
+        """Return the file, cut back to what counts if the last write failed, made again if somebody took it away."""
+        if self._file is not None and not self._is_in_place(self._file):
+            self._make_again()
         if self._file is None:
             if not self._path.exists() and self._old.exists():
                 self._old.replace(self._path)
+            if not self._path.exists():
+                self._make_again()
             file = io.FileIO(self._path, "r+b")
             try:
                 file.truncate(self._good)
@@ -161,6 +184,20 @@ class Journal:
                 raise
             self._file = file
         return self._file
+
+    def _make_again(self) -> None:
+        snapshot = self._snapshot()
+        self._write_new(snapshot)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+        self._take_new(snapshot)
+
+    def _is_in_place(self, file: io.FileIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def _shut(self) -> None:
         file, self._file = self._file, None
@@ -204,9 +241,14 @@ class Journal:
 
     def _write_new(self, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-        with io.FileIO(os.open(self._new, flags, 0o600), "w") as file:
-            self._disk.write(file, content)
-            self._disk.sync(file)
+        try:
+            with io.FileIO(os.open(self._new, flags, 0o600), "w") as file:
+                self._disk.write(file, content)
+                self._disk.sync(file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._new.unlink()  # on a full disk its space is dear
+            raise
 
     def _error(self, error: OSError) -> StoreError:
         return StoreError(Kind.STORAGE, f"the job store can't be written: {explain(error)}")

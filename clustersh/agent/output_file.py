@@ -142,9 +142,9 @@ class GrowingOutput:
 
 
 def make_job_folder(folder: Path) -> None:
-    """Make the private *folder* of a job, and its day's."""
-    folder.parent.mkdir(exist_ok=True, mode=0o700)
-    folder.mkdir(exist_ok=True, mode=0o700)
+    """Make the private *folder* of a job, its day's, and that of all jobs if somebody took it away."""
+    for path in (folder.parent.parent, folder.parent, folder):
+        path.mkdir(exist_ok=True, mode=0o700)
 
 
 def create_private(path: Path) -> io.FileIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -20,6 +21,13 @@ class JobKnownError(StoreError):
 
     def __init__(self, uuid: str) -> None:
         super().__init__(Kind.KEY_CONFLICT, f"the job {uuid} is known here already", uuid=uuid, started=None)
+
+
+class JobDamagedError(StoreError):
+    """What is written down of the job can't be read, and never will be."""
+
+    def __init__(self, path: Path, uuid: str) -> None:
+        super().__init__(Kind.STORAGE, f"{path} is damaged", uuid=uuid, started=None)
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):

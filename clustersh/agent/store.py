@@ -197,6 +197,11 @@ class JobStore:
         stored: StoredJob = await self._in_thread(self._files.load, uuid)
         return stored
 
+    async def last_trace(self, uuid: str) -> float:
+        """Return when an earlier agent is last known to have lived while the job ran (wall-clock seconds)."""
+        written: float = await self._in_thread(self._files.last_trace, uuid)
+        return max(written, self._journal.last_trace)
+
     async def ended(self, uuid: str) -> Ended | None:
         """Return what the coordinator is told of the job, None while it runs. Raises StoreError as `get`."""
         end = (await self.get(uuid)).end
@@ -276,10 +281,10 @@ class JobStore:
         await self._commits.submit(Item(uuid, msgspec.json.encode(entry) + b"\n", durable=True))
 
     def _note(self, uuid: str, entry: Entry | None) -> None:
-        """Journal *entry* with the next batch, without waiting; None: the job's lines matter no more."""
+        """Journal *entry* with the next batch, or soon; nobody waits. None: the job's lines matter no more."""
         line = b"" if entry is None else msgspec.json.encode(entry) + b"\n"
         if self._opened:
-            self._commits.submit(Item(uuid, line, forget=entry is None)).addErrback(
+            self._commits.submit_later(Item(uuid, line, forget=entry is None)).addErrback(
                 lambda failure: _log.warn("job {uuid}: {reason}", uuid=uuid, reason=failure.getErrorMessage())
             )
 

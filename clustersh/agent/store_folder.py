@@ -6,11 +6,14 @@ import secrets
 from pathlib import Path
 
 import msgspec
+from twisted.logger import Logger
 
-from ..home import private_folder, read_json, write_json
+from ..home import HomeError, private_folder, read_json, write_json
 from .job_files import JobFiles
 from .journal import Journal
 from .records import Entry
+
+_log = Logger()
 
 
 class StoreFile(msgspec.Struct, frozen=True):
@@ -26,7 +29,11 @@ def open_folder(folder: Path, files: JobFiles, journal: Journal) -> tuple[str, l
     """
     private_folder(folder)
     path = folder / "store.json"
-    stored = read_json(path, StoreFile)
+    try:
+        stored = read_json(path, StoreFile)
+    except HomeError as error:
+        _log.error("{reason}; the store gets a new id: jobs that were open count as lost", reason=str(error))
+        stored = None
     whole = files.folder.is_dir() and journal.exists
     private_folder(files.folder)
     entries = journal.open()

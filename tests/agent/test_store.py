@@ -1,6 +1,8 @@
 """The job store: a job's whole life, restarts at every point of it, and disks that fail."""
 
 import errno
+import os
+import shutil
 import time
 from contextlib import asynccontextmanager
 
@@ -443,3 +445,47 @@ async def test_a_store_that_is_closed_takes_no_job(tmp_path):
     with pytest.raises(StoreError) as raised:
         await store.begin(record())
     assert raised.value.problem.kind is Kind.UNAVAILABLE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_is_wiped_under_it_goes_on(tmp_path):
+    async with opened(tmp_path) as store:
+        before, after = new_uuid(), new_uuid()
+        writer = await fill(store, before, (Stream.STDOUT, b"x" * (INLINE_LIMIT + 1)))
+        assert writer.sizes.stdout
+        shutil.rmtree(tmp_path / "agent" / "jobs")
+        (tmp_path / "agent" / "journal").unlink()
+        await store.end(before, DONE, 1.0)
+        await fill(store, after, (Stream.STDOUT, b"y" * (INLINE_LIMIT + 1)))
+        await store.end(after, DONE, 1.0)
+        assert store.unacknowledged() == (before, after)
+        assert len((await store.read(after, Stream.STDOUT, 0, 99)).data) == 99
+    async with opened(tmp_path) as store:
+        assert set(store.unacknowledged()) == {before, after}
+        assert (await store.ended(before)).outcome == DONE
+        assert (tmp_path / "agent" / "jobs").stat().st_mode & 0o777 == 0o700
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_store_id_is_a_new_store(tmp_path):
+    async with opened(tmp_path) as store:
+        first = store.store_id
+    (tmp_path / "agent" / "store.json").write_bytes(b"\0" * 40)
+    async with opened(tmp_path) as store:
+        second = store.store_id
+    async with opened(tmp_path) as store:
+        assert store.store_id == second != first
+
+
+@pytest_twisted.ensureDeferred
+async def test_when_a_killed_agent_last_lived_is_known_from_what_it_wrote(tmp_path):
+    crashed = store_in(tmp_path)
+    await crashed.open()
+    silent, talking = new_uuid(), new_uuid()
+    await crashed.begin(record(silent))
+    await fill(crashed, talking, (Stream.STDOUT, b"x"))
+    await crashed.close()
+    os.utime(tmp_path / "agent" / "journal", (2000, 2000))
+    os.utime(job_folder(tmp_path, talking) / "output", (2003, 2003))
+    async with opened(tmp_path) as store:
+        assert (await store.last_trace(silent), await store.last_trace(talking)) == (2000, 2003)

@@ -207,3 +207,57 @@ def test_a_disk_that_refuses_the_new_file_leaves_the_old_one_in_use(tmp_path):
     made.close()
     assert made.rotated == []
     assert reopened(tmp_path) == [running("a"), running("b")]
+
+
+def test_a_new_file_whose_name_is_not_synced_yet_makes_nothing_durable(tmp_path, monkeypatch):
+    made = journal(tmp_path)
+    made.open()
+    made.append([item(running("a")), item(running("b"))])
+    made.append([Item("a", forget=True)])
+    broken = [True]
+
+    def sync(folder):
+        if broken[0]:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("clustersh.agent.journal.sync_folder", sync)
+    made.rotate()
+    with pytest.raises(StoreError, match="Input/output error"):
+        made.append([item(running("c"))])
+    broken[0] = False
+    made.append([item(running("d"))])
+    made.close()
+    entries = reopened(tmp_path)
+    assert running("d") in entries and running("c") not in entries
+    assert b"\0" not in (tmp_path / "journal").read_bytes()
+    assert list(tmp_path.glob("journal.torn-*")) == []
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved away"])
+def test_a_journal_that_somebody_took_away_is_made_again(tmp_path, how):
+    made = journal(tmp_path)
+    made.open()
+    made.append([item(running("a"))])
+    if how == "removed":
+        (tmp_path / "journal").unlink()
+    elif how == "replaced":
+        (tmp_path / "other").write_bytes(b"")
+        (tmp_path / "other").replace(tmp_path / "journal")
+    else:
+        (tmp_path / "journal").rename(tmp_path / "backup")
+    made.append([item(running("b"))])
+    made.close()
+    assert reopened(tmp_path) == [running("a"), running("b")]
+
+
+def test_on_a_full_disk_a_new_file_that_was_begun_gives_its_space_back(tmp_path):
+    disk = FailingDisk()
+    made = journal(tmp_path, disk)
+    made.open()
+    made.append([item(running("a"))])
+    disk.write_fails_after = 3
+    made.rotate()
+    assert not (tmp_path / "journal.new").exists()
+    disk.write_fails_after = None
+    made.close()
+    assert reopened(tmp_path) == [running("a")]
