@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import socket
 import sys
@@ -21,7 +22,8 @@ def gather(user_home: Path) -> Facts:
         platform=f"{_SYSTEMS.get(sys.platform, sys.platform)}/{_ARCHITECTURES.get(machine, machine)}",
         hostname=socket.gethostname(),
         user=_user(),
-        home=str(user_home),
+        # A path may be no Unicode, which a message can't hold.
+        home=os.fsencode(user_home).decode(errors="backslashreplace"),
         python=platform.python_version(),
     )
 

@@ -33,7 +33,7 @@ from ..wire.link import (
 from ..wire.link import Failed as RequestFailed
 from ..wire.problems import Kind
 from ..wire.units import format_duration
-from .records import JobRecord, ProcessMark, StoredJob, StoreError
+from .records import JobDamagedError, JobRecord, ProcessMark, StoredJob, StoreError
 from .runner import AGENT_STOPPED, CANCELLED, Result
 from .stdin import Reply
 from .store import JobStore
@@ -42,6 +42,7 @@ TOO_LATE = Outcome(State.NOT_STARTED, reason="the start came too late")
 RESTARTED = Outcome(State.INTERRUPTED, reason="the agent restarted")
 STORE_AGAIN_S = 5.0
 _SHOWN = 200
+_LONGEST_REASON = 1000
 
 Send = Callable[[FromAgent], None]
 
@@ -65,7 +66,8 @@ class Jobs:
     """The jobs of this machine.
 
     *clock* gives the boot clock's seconds, *now* the wall clock's; *make_job* makes what runs a Start that was
-    journalled; *end_leftovers* ends the processes that a job of an earlier agent left.
+    journalled; *end_leftovers* ends the processes that a job of an earlier agent left, and returns how long it ran
+    (seconds; 0 where that isn't known).
     """
 
     _log = Logger()
@@ -78,7 +80,7 @@ class Jobs:
         clock: Callable[[], float],
         now: Callable[[], float],
         make_job: Callable[[Start], RunningJob],
-        end_leftovers: Callable[[StoredJob], Coroutine[Any, Any, object]],
+        end_leftovers: Callable[[StoredJob], Coroutine[Any, Any, float]],
     ) -> None:
         self._reactor = reactor
         self._store = store
@@ -149,6 +151,9 @@ class Jobs:
             return
         try:
             ended = await self._store.ended(uuid)
+        except JobDamagedError as error:
+            # Nothing better will ever be known, and somebody waits for an answer.
+            ended = Ended(uuid, _to_tell(Outcome(State.INTERRUPTED, reason=str(error))))
         except StoreError as error:
             self._log.error("job {uuid}: its record can't be read: {reason}", uuid=uuid, reason=str(error))
             return
@@ -179,7 +184,7 @@ class Jobs:
         try:
             await self._store.begin(JobRecord.of(message, self._now()))
         except StoreError as error:
-            self._send(Ended(uuid, Outcome(State.NOT_STARTED, reason=str(error))))
+            self._send(Ended(uuid, _to_tell(Outcome(State.NOT_STARTED, reason=str(error)))))
             return
         finally:
             self._journalling.discard(uuid)
@@ -232,7 +237,7 @@ class Jobs:
         reached("command-ended")
         while True:
             try:
-                ended = await self._store.end(uuid, result.outcome, result.duration_s)
+                ended = await self._store.end(uuid, _to_tell(result.outcome), result.duration_s)
                 break
             except StoreError as error:
                 self._log.error("job {uuid}: its outcome can't be kept yet: {reason}", uuid=uuid, reason=str(error))
@@ -240,10 +245,10 @@ class Jobs:
                     return
                 await deferLater(self._reactor, STORE_AGAIN_S)
         self._log.info(
-            "job {uuid}: {outcome} after {duration}",
+            "job {uuid}: {outcome}{after}",
             uuid=uuid,
             outcome=_in_words(ended.outcome),
-            duration=format_duration(ended.duration_s),
+            after=f" after {format_duration(ended.duration_s)}" if ended.duration_s else "",
         )
         reached("end-journalled")
         self._send(ended)
@@ -255,8 +260,8 @@ class Jobs:
             self._spawn(self._recover(job))
 
     async def _recover(self, job: StoredJob) -> None:
-        await self._end_leftovers(job)
-        await self._end(job.uuid, Result(RESTARTED, 0.0))
+        lasted = await self._end_leftovers(job)
+        await self._end(job.uuid, Result(RESTARTED, lasted))
 
     async def stop(self) -> None:
         """End every job, and start none any more."""
@@ -293,6 +298,14 @@ class Jobs:
 
         task.addBoth(done)
         return task
+
+
+def _to_tell(outcome: Outcome) -> Outcome:
+    """Return *outcome* with a reason that travels: a path in it may be no Unicode, and longer than a message takes."""
+    if outcome.reason is None:
+        return outcome
+    reason = outcome.reason.encode("utf-8", "backslashreplace").decode()
+    return Outcome(outcome.state, reason=shortened(reason, _LONGEST_REASON))
 
 
 def _in_words(outcome: Outcome) -> str:

@@ -16,7 +16,19 @@ from clustersh.agent.records import JobRecord, ProcessMark, StoreError
 from clustersh.agent.runner import AGENT_STOPPED, CANCELLED, Result
 from clustersh.agent.store import JobStore
 from clustersh.wire.jobs import Outcome, State
-from clustersh.wire.link import NEVER_SEEN, Acknowledge, Cancel, Ended, Failed, Started, Stdin, StdinTaken, Welcome
+from clustersh.wire.link import (
+    NEVER_SEEN,
+    Acknowledge,
+    Cancel,
+    Ended,
+    Failed,
+    Started,
+    Stdin,
+    StdinTaken,
+    Welcome,
+    decode_from_agent,
+    encode,
+)
 from clustersh.wire.problems import Kind
 
 from .jobs_support import WITNESS, new_uuid, start
@@ -73,8 +85,9 @@ class Agent:
         self.started.append(FakeJob(message))
         return self.started[-1]
 
-    async def _end_leftovers(self, job) -> None:
+    async def _end_leftovers(self, job) -> float:
         self.ended_leftovers.append(job.uuid)
+        return 7.5
 
     def send(self, message) -> None:
         self.sent.append(message)
@@ -228,7 +241,7 @@ async def test_a_restarted_agent_ends_what_was_left_and_says_interrupted(tmp_pat
     await crashed.store.close()
     async with agent_in(tmp_path) as agent:
         (ended,) = await agent.told()
-        assert (ended.uuid, ended.outcome) == (message.uuid, RESTARTED)
+        assert (ended.uuid, ended.outcome, ended.duration_s) == (message.uuid, RESTARTED, 7.5)
         assert agent.ended_leftovers == [message.uuid]
 
 
@@ -305,3 +318,34 @@ async def test_stdin_finds_its_job(tmp_path):
         answers = await agent.told(2)
         assert answers[0] == StdinTaken(7, 3, closed=True)
         assert (answers[1].request, answers[1].type) == (8, Kind.UNKNOWN_RUN.value)
+
+
+@ensure
+async def test_a_reason_travels_whatever_is_in_it(tmp_path):
+    async with agent_in(tmp_path) as agent:
+        agent.jobs.received(start("true", start_by=60.0))
+        await agent.told()
+        reason = "no such directory: /\udcff" + "x" * 100_000
+        agent.started[0].done.callback(Result(Outcome(State.NOT_STARTED, reason=reason), 0.0))
+        (ended,) = await agent.told()
+        assert ended.outcome.reason.startswith(r"no such directory: /\udcff")
+        assert decode_from_agent(encode(ended)) == ended
+
+
+@ensure
+async def test_a_job_whose_record_is_damaged_gets_an_outcome_all_the_same(tmp_path):
+    message = start("true", start_by=60.0)
+    async with agent_in(tmp_path) as agent:
+        agent.jobs.received(message)
+        await agent.told()
+        agent.started[0].done.callback(Result(DONE, 0.0))
+        await agent.told()
+        agent.jobs.received(Acknowledge(message.uuid, WITNESS))
+    (record,) = (tmp_path / "agent" / "jobs").glob("*/*/job.json")
+    record.write_bytes(record.read_bytes()[:20] + b"\0" * 100)
+    (tmp_path / "agent" / "journal").write_bytes(b"")  # it has forgotten the job long ago
+    async with agent_in(tmp_path, link=False) as agent:
+        agent.link_up(2, [message.uuid])
+        (ended,) = await agent.told()
+        assert ended.outcome.state is State.INTERRUPTED
+        assert "damaged" in ended.outcome.reason
