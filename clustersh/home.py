@@ -69,6 +69,14 @@ def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
         sync_folder(path.parent)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a service that was killed while it wrote ``run.json`` and the like left in *folder*, its own now."""
+    with contextlib.suppress(OSError):
+        for name in ("run.json", "status.json", "store.json"):
+            for path in folder.glob(f".{name}.*"):
+                path.unlink()
+
+
 def sync_folder(path: Path) -> None:
     """Put the names in *path* on the disk (a file that was renamed there stays renamed)."""
     if os.name != "posix":

@@ -162,3 +162,11 @@ def test_a_folder_that_cannot_be_written_is_let_go(tmp_path: Path, monkeypatch: 
 def test_a_missing_folder_runs_nothing(tmp_path: Path) -> None:
     assert home.read_running(tmp_path / "none") is None
     assert not (tmp_path / "none").exists()
+
+
+def test_what_a_killed_service_had_half_written_is_removed(tmp_path: Path) -> None:
+    for name in (".run.json.abcd1234", ".status.json.x", ".agent.json.x", "run.json", ".run.json"):
+        (tmp_path / name).touch()
+    home.remove_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".agent.json.x", "run.json", ".run.json"}
+    home.remove_temporaries(tmp_path / "not there")

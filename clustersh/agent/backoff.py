@@ -57,7 +57,9 @@ class Change:
 
 
 def local_addresses() -> frozenset[str]:
-    """Return this machine's network addresses."""
-    return frozenset(
-        address.address for addresses in psutil.net_if_addrs().values() for address in addresses if address.address
-    )
+    """Return this machine's network addresses; none where they can't be found out just now."""
+    try:
+        found = psutil.net_if_addrs()
+    except OSError:
+        return frozenset()
+    return frozenset(address.address for addresses in found.values() for address in addresses if address.address)

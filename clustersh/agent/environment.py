@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.logger import Logger
 
 from ..wire.output import Stream
@@ -117,6 +116,7 @@ class _LoginShell(ProcessListener):
         self._token = secrets.token_hex(8)
         self._output = bytearray()
         self._pid: int | None = None
+        self._exited = False
         self._done: Deferred[None] = Deferred()
 
     async def run(self, shell: str, environ: Mapping[str, str]) -> bytes:
@@ -134,9 +134,9 @@ class _LoginShell(ProcessListener):
             spawn(self._reactor, self, [os.fsencode(word) for word in argv], environment, stdin=False)
             await self._done
         finally:
-            try:
+            if timer.active():
                 timer.cancel()
-            except (AlreadyCalled, AlreadyCancelled):
+            if self._pid is not None and not self._exited:
                 await self._end_tree()
         return bytes(self._output)
 
@@ -156,5 +156,6 @@ class _LoginShell(ProcessListener):
             self._output += data
 
     def exited(self, code: int | None, number: int | None) -> None:
+        self._exited = True
         if not self._done.called:
             self._done.callback(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import AgentConfig
 from ..daemon import stop_because
-from ..home import HomeError, ServiceLock, private_folder
+from ..home import HomeError, ServiceLock, private_folder, remove_temporaries
+from ..open_files import raise_open_files
 from ..rest_client import RestClient
 from ..trust.errors import TrustError
 from ..trust.tls import load_client_policy
@@ -31,6 +33,7 @@ from ..wire.problems import ProblemError
 from . import facts
 from .backoff import Backoff, Change, local_addresses
 from .connector import Connector
+from .disk import explain
 from .environment import for_job, read_environment
 from .executors import ExecutorError, choose
 from .fetch import BlobFetcher
@@ -69,7 +72,9 @@ class AgentService(Service):
         super().startService()
         self._lock.take()
         try:
-            self._agent = Agent(self._reactor, self._folder, self._config)
+            keep_descriptors_private()
+            remove_temporaries(self._folder)
+            self._agent = Agent(self._reactor, self._folder, self._config, raise_open_files())
         except BaseException:
             self._lock.release()
             raise
@@ -82,10 +87,13 @@ class AgentService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _start(self, agent: Agent) -> None:
-        keep_descriptors_private()
         try:
             await agent.start(self._environ)
-            self._lock.announce(agent.identity.coordinator, __version__)
+            try:
+                self._lock.announce(agent.identity.coordinator, __version__)
+            except BaseException:
+                await agent.stop()
+                raise
         except BaseException:
             self._lock.release()
             raise
@@ -94,6 +102,7 @@ class AgentService(Service):
         started, self._started = self._started, None
         if started is not None and not started.called:
             started.cancel()
+            await started
         elif started is not None and not self.problem:
             if self._agent is not None:
                 await self._agent.stop()
@@ -102,6 +111,8 @@ class AgentService(Service):
     def _give_up(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
+        if isinstance(failure.value, OSError):
+            failure = Failure(HomeError(f"can't use the folder {self._folder}: {explain(failure.value)}"))
         self.problem = failure.getErrorMessage()
         if failure.check(*_EXPECTED) is None:
             self._log.failure("the agent can't start", failure)
@@ -111,14 +122,18 @@ class AgentService(Service):
 
 
 class Agent:
-    """The running parts. Raises HomeError and TrustError where this machine is not enrolled."""
+    """The running parts. Raises HomeError and TrustError where this machine is not enrolled.
+
+    *open_files* is the limit on open files for commands, where it isn't this process's own.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, folder: Path, config: AgentConfig) -> None:
+    def __init__(self, reactor: Any, folder: Path, config: AgentConfig, open_files: int | None = None) -> None:
         self._reactor = reactor
         self._folder = folder
         self._config = config
+        self._open_files = open_files
         self.identity = load_identity(folder)
         self._policy = load_client_policy(folder, datetime.now(UTC))
         self._client = RestClient(reactor, self.identity.address, self._policy)
@@ -132,13 +147,14 @@ class Agent:
         self._status_writer = LoopingCall(self._write_status)
         self._status_writer.clock = reactor
         self._problem = "it has only begun"
+        self._status_problem = ""
 
     async def start(self, environ: Mapping[str, str]) -> None:
         """Open the store, end what an earlier agent left, and begin to serve."""
         left = await self._store.open()
         try:
             base = await read_environment(self._reactor, self._config.environment, environ, self._ender)
-            self._jobs = await self._make_jobs(environ, base)
+            self._jobs = await self._make_jobs(environ, base, frozenset(job.uuid for job in left))
         except BaseException:
             await self._store.close()
             raise
@@ -159,13 +175,14 @@ class Agent:
         await self._connector.stop()
         await self._client.close()
         await self._store.close()
-        self._status.remove()
+        with contextlib.suppress(OSError):
+            self._status.remove()
 
-    async def _make_jobs(self, environ: Mapping[str, str], base: Mapping[str, str]) -> Jobs:
+    async def _make_jobs(self, environ: Mapping[str, str], base: Mapping[str, str], left: frozenset[str]) -> Jobs:
         cache = BlobStore(private_folder(self._folder / "blobs"), self._config.blob_quota)
         fetcher = BlobFetcher(self._reactor, self._client, cache, self.identity.machine, self._in_thread)
-        workspaces = Workspaces(self._folder / "work", self._user_home, fetcher, self._in_thread)
-        await self._in_thread(workspaces.remove_leftovers)
+        workspaces = self._workspaces = Workspaces(self._folder / "work", self._user_home, fetcher, self._in_thread)
+        await self._in_thread(workspaces.remove_leftovers, left)
 
         def environment(start: Start) -> dict[bytes, bytes]:
             return for_job(base, start.uuid, self.identity.machine, start.env)
@@ -173,7 +190,7 @@ class Agent:
         machinery = Machinery(
             self._reactor,
             self._in_thread,
-            choose(environ),
+            choose(environ, self._open_files),
             environment,
             workspaces,
             self._ender,
@@ -193,13 +210,21 @@ class Agent:
             end_leftovers=self._end_leftovers,
         )
 
-    async def _end_leftovers(self, job: StoredJob) -> bool:
-        """End what is left of *job*: by its mark in the environment, and by its session if that is still the same."""
+    async def _end_leftovers(self, job: StoredJob) -> float:
+        """End what is left of *job*: by its mark in the environment, and by its session if that is still the same.
+
+        Returns how long it ran, as far as that is known (seconds): until now, or until the last agent's last trace.
+        """
         tree = Tree(job.uuid, self.identity.machine)
         mark = job.mark
         if mark is not None and mark.boot_id == self._boot_id and created(mark.pid) == mark.created:
             tree = tree._replace(leader=mark.pid, created=mark.created)
-        return await self._ender.end(tree)
+            until = time.time()
+        else:
+            until = await self._store.last_trace(job.uuid)
+        await self._ender.end(tree)
+        await self._in_thread(self._workspaces.remove_leftover, job.uuid)
+        return 0.0 if job.record is None else max(0.0, until - job.record.begun)
 
     def _make_connector(self) -> Connector:
         address = self.identity.address
@@ -243,8 +268,11 @@ class Agent:
     def _write_status(self) -> None:
         try:
             self._status.write(self._problem, self._jobs.running)
+            self._status_problem = ""
         except OSError as error:
-            self._log.warn("can't write the status: {reason}", reason=error.strerror)
+            problem, self._status_problem = self._status_problem, explain(error)
+            if problem != self._status_problem:
+                self._log.warn("can't write the status: {reason}", reason=self._status_problem)
 
     def _in_thread(self, function: Any, *words: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *words)

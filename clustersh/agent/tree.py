@@ -7,6 +7,7 @@ A job's processes are the members of its session, whatever has its mark in the e
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from twisted.logger import Logger
 MARK_JOB = "CLUSTERSH_JOB"
 MARK_MACHINE = "CLUSTERSH_MACHINE"
 _LOOK_AGAIN_S = (0.01, 0.02, 0.05, 0.1)
+_LOOK_AFTER_FAILURE_S = 1.0
 _GIVE_UP_S = 10.0
 """Seconds after the first KILL; what then still lives is stuck in the kernel."""
 
@@ -58,13 +60,16 @@ def boot_id() -> str:
 
 
 def created(pid: int) -> float | None:
-    """Return when the process began, as `Found.created` says it; None once it is gone."""
-    found = _look_at(pid, environment=False)
+    """Return when the process began, as `Found.created` says it; None once it is gone, or can't be looked at."""
+    try:
+        found = _look_at(pid, environment=False)
+    except OSError:
+        return None
     return None if found is None else found.created
 
 
 def take_snapshot() -> Snapshot:
-    """Return every live process that may be seen; blocks."""
+    """Return every live process that may be seen; blocks. Raises OSError where it can't look, rather than miss one."""
     found = (_look_at(pid) for pid in psutil.pids())
     return {process.pid: process for process in found if process is not None}
 
@@ -147,7 +152,13 @@ class TreeEnder:
         self._looking = True
         while self._waiting:
             waiting, self._waiting = self._waiting, []
-            processes = await self._in_thread(take_snapshot)
+            try:
+                processes = await self._in_thread(take_snapshot)
+            except OSError as error:
+                self._log.error("can't look at the processes, trying again: {reason}", reason=error.strerror)
+                self._waiting += waiting
+                await deferLater(self._reactor, _LOOK_AFTER_FAILURE_S)
+                continue
             for one in waiting:
                 one.callback(processes)
         self._looking = False
@@ -179,12 +190,16 @@ def _with_ancestors(pid: int, processes: Snapshot) -> set[int]:
 
 
 if sys.platform == "linux":
+    _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    """What says nothing about the process."""
 
     def _look_at(pid: int, *, environment: bool = True) -> Found | None:
         """Read a process from /proc: one file where psutil reads several, and a start time no clock change moves."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                raise
             return None
         # The name, in parentheses, may hold anything.
         fields = stat[stat.rindex(b")") + 2 :].split()
@@ -196,7 +211,9 @@ if sys.platform == "linux":
     def _read_marks(pid: int) -> tuple[str, str]:
         try:
             content = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                raise
             return "", ""
         if MARK_JOB.encode() not in content:
             return "", ""

@@ -44,13 +44,21 @@ class Workspaces:
         """Return the workspace of a job; *wanted* says whether it may still start."""
         return Workspace(self, start, wanted)
 
-    def remove_leftovers(self, but: frozenset[str] = frozenset()) -> None:
-        """Remove what an agent that was killed left, but the jobs in *but* and what was asked to be kept. Blocks."""
+    def remove_leftovers(self, but: frozenset[str]) -> None:
+        """Remove what an agent that was killed left, but for the jobs in *but*. Blocks.
+
+        A job whose processes may live on would go on writing there: see `remove_leftover`.
+        """
         if not self.folder.is_dir():
             return
         for leftover in self.folder.iterdir():
-            if leftover.name not in but and not (leftover / _KEEP).exists():
-                _remove(leftover)
+            if leftover.name not in but:
+                self.remove_leftover(leftover.name)
+
+    def remove_leftover(self, uuid: str) -> None:
+        """Remove what is left of the job *uuid*, unless its files were to be kept. Blocks."""
+        if not (self.folder / uuid / _KEEP).exists():
+            _remove(self.folder / uuid)
 
 
 class Workspace:

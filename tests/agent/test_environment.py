@@ -9,10 +9,14 @@ from unittest import mock
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from clustersh.agent import environment
 from clustersh.agent.environment import for_job, read_environment, service_environment
 from clustersh.agent.tree import take_snapshot
+
+from .jobs_support import alive
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -100,3 +104,16 @@ def _command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+@ensure
+async def test_a_login_shell_is_ended_with_the_agent_that_waits_for_it(host, tmp_path):
+    told = tmp_path / "pid"
+    with shell(tmp_path, f"trap '' TERM; echo $$ > {told}.new; mv {told}.new {told}; sleep 60"):
+        reading = Deferred.fromCoroutine(read_environment(reactor, "login", dict(os.environ), host.ender))
+        while not told.exists():
+            await deferLater(reactor, 0.01)
+        reading.cancel()
+        with pytest.raises(CancelledError):
+            await reading
+    assert not alive(int(told.read_text()))

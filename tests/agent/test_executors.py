@@ -91,3 +91,10 @@ def test_powershell_takes_what_is_long_and_scripts_from_a_file(tmp_path):
 def test_a_machine_without_powershell(tmp_path):
     with pytest.raises(ExecutorError, match="no pwsh"):
         PowerShell.find({"PATH": str(tmp_path)})
+
+
+def test_commands_get_the_limit_on_open_files_back(tmp_path):
+    bash = Bash("/bin/bash", HERE, 1024)
+    assert bash.argv(task(tmp_path, "ls"))[2] == b"ulimit -S -n 1024; ls"
+    assert bash.argv(task(tmp_path, "ls", cwd="/"))[2] == b"ulimit -S -n 1024; cd -- / || exit 125; ls"
+    assert bash.argv(task(tmp_path, argv=("ls",)))[2] == b'ulimit -S -n 1024; exec -- "$@"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime
 
@@ -12,14 +13,15 @@ from autobahn.websocket.types import ConnectionDeny
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.task import deferLater
 
 from clustersh.agent import link as link_module
 from clustersh.agent.link import Room
-from clustersh.agent.service import Agent
+from clustersh.agent.service import Agent, AgentService
 from clustersh.agent.state import IDENTITY_FILE, STATUS_FILE, AgentIdentity, AgentStatus
 from clustersh.clocks import boot_clock
 from clustersh.config import AgentConfig, Duration
-from clustersh.home import read_json, write_json
+from clustersh.home import read_json, read_running, write_json
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority, server_credentials
 from clustersh.trust.credentials import Credentials
@@ -340,3 +342,26 @@ async def test_data_waits_for_room():
     assert not waiting.called
     room.resumeProducing()
     assert waiting.called
+
+
+@ensure
+async def test_an_agent_that_can_not_say_that_it_is_up_does_not_stay_up_unseen(world, monkeypatch):
+    def full(lock, address, version):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    world.enroll(await world.coordinator.listen())
+    told: list = []
+    monkeypatch.setattr("clustersh.home.ServiceLock.announce", full)
+    monkeypatch.setattr("clustersh.agent.service.stop_because", lambda reactor, problem: told.append(str(problem)))
+    monkeypatch.setattr("clustersh.agent.service.raise_open_files", lambda: None)
+    folder = world.folder / "agent"
+    service = AgentService(reactor, folder, AgentConfig(environment="service"), dict(os.environ))
+    service.startService()
+    while not told:
+        await deferLater(reactor, 0.01)
+    assert told == [f"can't use the folder {folder}: disk full on the machine"]
+    await service.stopService()
+    assert read_running(folder) is None
+    assert not (folder / STATUS_FILE).exists()
+    while world.coordinator.link is not None:
+        await deferLater(reactor, 0.01)

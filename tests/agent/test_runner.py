@@ -293,7 +293,7 @@ async def test_files_lie_in_the_working_directory_which_goes_away(host, kept):
     folder = host.workspaces.folder / job.uuid / "files"
     assert job.output.stdout.decode() == f"hello\n{folder}\n"
     assert folder.exists() is kept
-    host.workspaces.remove_leftovers()
+    host.workspaces.remove_leftovers(frozenset())
     assert folder.exists() is kept
 
 
@@ -314,7 +314,7 @@ def test_what_a_killed_agent_left_is_removed(host):
     left = host.workspaces.folder / "01992f3e-0000-7000-8000-000000000000" / "files"
     left.mkdir(parents=True)
     unpack(Manifest((Entry(b"x", EntryKind.FOLDER, 0o500),)), left, lambda _: left)
-    host.workspaces.remove_leftovers()
+    host.workspaces.remove_leftovers(frozenset())
     assert not any(host.workspaces.folder.iterdir())
 
 
@@ -412,3 +412,13 @@ async def test_back_pressure_stops_a_writer_and_lets_it_go_on(host):
     job.output.pressure(False)
     await job.done
     assert len(job.output.stdout) == 3_000_006
+
+
+def test_the_files_of_a_job_that_may_live_on_are_removed_after_it(host):
+    one, other = "01992f3e-0000-7000-8000-000000000000", "01992f3e-0000-7000-8000-000000000001"
+    for uuid in (one, other):
+        (host.workspaces.folder / uuid).mkdir(parents=True)
+    host.workspaces.remove_leftovers(frozenset([one]))
+    assert [path.name for path in host.workspaces.folder.iterdir()] == [one]
+    host.workspaces.remove_leftover(one)
+    assert not any(host.workspaces.folder.iterdir())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from clustersh.agent.tree import Found, Tree, TreeEnder, created, members, take_snapshot
@@ -106,3 +108,31 @@ async def test_a_leftover_of_a_killed_agent_is_found_by_its_mark(host):
     (left,) = [int(line) for line in job.output.stdout.split()]
     assert await host.ender.end(Tree(job.uuid, host.machinery.machine))
     await gone(left)
+
+
+@ensure
+async def test_a_look_that_fails_is_taken_again_and_nothing_counts_as_gone_meanwhile(monkeypatch):
+    clock = Clock()
+    stuck = found(2**22 + 1, job=JOB, machine=MACHINE)
+    looks = [OSError(errno.EMFILE, "Too many open files"), table(stuck), table()]
+
+    def look(function):
+        result = looks.pop(0)
+        return fail(result) if isinstance(result, OSError) else succeed(result)
+
+    ender = TreeEnder(clock, look, 5.0)
+    ended = Deferred.fromCoroutine(ender.end(Tree(JOB, MACHINE)))
+    assert not ended.called and len(looks) == 2
+    clock.pump([1.0, 0.5])
+    assert await ended is True
+    assert looks == []
+
+
+def test_a_shortage_of_descriptors_is_no_dead_process(monkeypatch):
+    def fail_to_read(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", fail_to_read)
+    with pytest.raises(OSError, match="Too many"):
+        take_snapshot()
+    assert created(os.getpid()) is None

@@ -43,12 +43,15 @@ class IExecutor(Interface):
         """Whether `argv` will write files."""
 
 
-def choose(environ: Mapping[str, str]) -> IExecutor:
-    """Return this platform's executor, found by the PATH in *environ*. Raises ExecutorError."""
+def choose(environ: Mapping[str, str], open_files: int | None = None) -> IExecutor:
+    """Return this platform's executor, found by the PATH in *environ*. Raises ExecutorError.
+
+    *open_files* is the soft limit on open files that commands get, where they shouldn't inherit the agent's.
+    """
     if sys.platform == "win32":
         from .powershell import PowerShell
 
         return PowerShell.find(environ)
     from .bash import Bash
 
-    return Bash.find(environ)
+    return Bash.find(environ, open_files)

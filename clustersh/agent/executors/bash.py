@@ -2,7 +2,8 @@
 
 The working directory is set by a shell prologue: giving it to the spawn call would force a slow fork. The prologue
 stands on the command's first line, so that error messages name the line the user wrote, and is left out where the
-agent itself is in that directory.
+agent itself is in that directory. It also gives the command the limit on open files back that the agent was started
+with: a program that closes, or selects on, all that it might have open must not meet the agent's own.
 """
 
 from __future__ import annotations
@@ -26,20 +27,24 @@ NO_DIRECTORY = 125
 
 @implementer(IExecutor)
 class Bash:
-    """Runs shell lines, argument vectors and scripts by the shell at *shell*, which inherits the directory *here*."""
+    """Runs shell lines, argument vectors and scripts by the shell at *shell*, which inherits the directory *here*.
 
-    def __init__(self, shell: str, here: Path | None = None) -> None:
+    *open_files* is the soft limit that commands get; None: the agent's own.
+    """
+
+    def __init__(self, shell: str, here: Path | None = None, open_files: int | None = None) -> None:
         self._shell = os.fsencode(shell)
         self._name = os.fsencode(Path(shell).name)
         self._here = here
+        self._limit = b"" if open_files is None else b"ulimit -S -n %d; " % open_files
 
     @classmethod
-    def find(cls, environ: Mapping[str, str]) -> Bash:
+    def find(cls, environ: Mapping[str, str], open_files: int | None = None) -> Bash:
         """Return the executor for this machine's bash or sh. Raises ExecutorError."""
         for name in ("bash", "sh"):
             found = shutil.which(name, path=environ.get("PATH")) or shutil.which(name, path=os.defpath)
             if found:
-                return cls(found, Path.cwd())
+                return cls(found, Path.cwd(), open_files)
         raise ExecutorError("there is no bash and no sh on this machine's PATH")
 
     def writes(self, task: Task) -> bool:
@@ -66,8 +71,8 @@ class Bash:
 
     def _prologue(self, task: Task) -> bytes:
         if task.cwd == self._here:
-            return b""
-        return b"cd -- %s || exit %d; " % (os.fsencode(shlex.quote(str(task.cwd))), NO_DIRECTORY)
+            return self._limit
+        return self._limit + b"cd -- %s || exit %d; " % (os.fsencode(shlex.quote(str(task.cwd))), NO_DIRECTORY)
 
 
 def _is_long(task: Task) -> bool:
