@@ -16,18 +16,20 @@ from ..wire.rest import JSON, PROBLEM_JSON
 from .api import Api
 from .callers import Caller
 from .http import Request
-from .routes import CLIENTS, OCTETS, Answer, Content, Pieces, Route
+from .routes import CLIENTS, OCTETS, Answer, Content, Header, Pieces, Route
 
 PATH = "/v1/openapi.json"
 
 _ANY = (Kind.BAD_REQUEST, Kind.ADDRESS_NOT_ALLOWED, Kind.INTERNAL)
 _CERTIFIED = (Kind.NO_CERTIFICATE, Kind.UNTRUSTED, Kind.WRONG_ROLE, Kind.PLAIN_HTTP)
 _PATH_PARTS = {
-    "machine": "A machine's name.",
-    "id": "The whole uuid, or 8 or more hex digits from its end; of a pairing, its id.",
-    "uuid": "The whole uuid.",
-    "sha256": "The SHA-256 of the content: 64 hex digits.",
+    "machine": ("A machine's name.", "^[A-Za-z0-9._-]{1,64}$"),
+    "id": ("A run's whole uuid, or 8 or more hex digits from its end.", "^[0-9A-Fa-f-]{8,36}$"),
+    "uuid": ("A run's whole uuid.", "^[0-9a-f-]{36}$"),
+    "sha256": ("The SHA-256 of the content: 64 hex digits.", "^[0-9a-f]{64}$"),
+    "pairing": ("The pairing's id, from its offer.", "^[!-~]+$"),
 }
+"""What the variables in paths are, and what they look like."""
 _MEANING = {
     101: "The connection is a WebSocket's from now on (subprotocol `clustersh.1`).",
     200: "Done.",
@@ -97,27 +99,9 @@ class _Types:
 def _operation(route: Route, types: _Types) -> dict[str, Any]:
     summary, _, more = (inspect.getdoc(route.handler) or "").partition("\n")
     parameters = [
-        *(
-            {
-                "name": part,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string"},
-                "description": _PATH_PARTS[part],
-            }
-            for part in re.findall(r"<(\w+)>", route.path)
-        ),
+        *map(_path_parameter, re.findall(r"<(\w+)>", route.path)),
         *types.parameters(route.query),
-        *(
-            {
-                "name": header.name,
-                "in": "header",
-                "required": header.required,
-                "schema": header.schema,
-                "description": header.description,
-            }
-            for header in route.headers
-        ),
+        *map(_header_parameter, route.headers),
     ]
     operation = {
         "operationId": route.handler.__name__,
@@ -129,6 +113,22 @@ def _operation(route: Route, types: _Types) -> dict[str, Any]:
         "security": [{"certificate": [role.value]} for role in sorted(route.roles or ())],
     }
     return {name: value for name, value in operation.items() if value or name == "security"}
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    description, pattern = _PATH_PARTS[name]
+    schema = {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
+
+
+def _header_parameter(header: Header) -> dict[str, Any]:
+    return {
+        "name": header.name,
+        "in": "header",
+        "required": header.required,
+        "schema": header.schema,
+        "description": header.description,
+    }
 
 
 def _request_body(route: Route, types: _Types) -> dict[str, Any] | None:

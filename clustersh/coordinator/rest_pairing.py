@@ -29,12 +29,12 @@ class PairingCalls:
         api.add_open("POST", "/pair", self.start_pairing, PairStart, problems=refused)
         api.add_open(
             "POST",
-            "/pair/<id>",
+            "/pair/<pairing>",
             self.reveal,
             PairReveal,
             problems=(*refused, Kind.UNKNOWN_PAIRING, Kind.UNAVAILABLE, Kind.STORAGE),
         )
-        api.add_open("GET", "/pair/<id>", self.pairing, headers=(WAIT,), problems=(Kind.UNKNOWN_PAIRING,))
+        api.add_open("GET", "/pair/<pairing>", self.pairing, headers=(WAIT,), problems=(Kind.UNKNOWN_PAIRING,))
 
     async def health(self, request: Request) -> Health:
         """Say that the coordinator runs, and its version."""
@@ -48,10 +48,10 @@ class PairingCalls:
         """Begin a login or an enrollment."""
         return self._pairings.start(body, request.peer)
 
-    async def reveal(self, request: Request, id: str, body: PairReveal) -> PairProgress:
+    async def reveal(self, request: Request, pairing: str, body: PairReveal) -> PairProgress:
         """Reveal the nonce that the commitment was made of; the code is fixed then."""
-        return await self._pairings.reveal(id, body)
+        return await self._pairings.reveal(pairing, body)
 
-    async def pairing(self, request: Request, id: str) -> PairProgress:
+    async def pairing(self, request: Request, pairing: str) -> PairProgress:
         """Tell how far a pairing is, after waiting for the approval as long as asked."""
-        return await request.unless_gone(self._pairings.progress(id, wait_seconds(request)))
+        return await request.unless_gone(self._pairings.progress(pairing, wait_seconds(request)))

@@ -1,0 +1,106 @@
+"""A live coordinator for REST's tests, and callers of each role over real mutual TLS."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from clustersh.trust.identity import SERVER_NAME
+
+from ..real.programs import Cluster, Home, eventually, log_in, make_cluster, make_home
+
+FOLDERS = {"frontend": "client", "agent": "agent", "admin": "coordinator/admin"}
+"""Where in its home each role's certificate is."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.real)
+
+
+class _InternalName(HTTPAdapter):
+    """Verifies the coordinator by its internal name, whatever address reaches it."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, server_hostname=SERVER_NAME, assert_hostname=SERVER_NAME)
+
+
+def session(folder: Path) -> requests.Session:
+    """Return what calls with the certificate in *folder*."""
+    made = requests.Session()
+    made.mount("https://", _InternalName())
+    made.verify = str(folder / "ca.pem")
+    made.cert = (str(folder / "cert.pem"), str(folder / "key.pem"))
+    made.trust_env = False
+    return made
+
+
+@dataclass
+class Recorder:
+    """A coordinator at *url*, whose one machine, ws1, runs nothing; *sessions* by role, "" without a certificate.
+
+    *throwaway*: whom the calls that end something may name.
+    """
+
+    url: str
+    sessions: dict[str, requests.Session]
+    record: Path
+    coordinator: Home
+    throwaway: dict[str, str]
+
+    def commands(self) -> list[dict[str, Any]]:
+        """Return the commands that reached the machine."""
+        return [json.loads(line) for line in self.record.read_bytes().splitlines()]
+
+    def start(self, key: str, **request: Any) -> dict[str, Any]:
+        """Return the run of a request, once it has ended."""
+        answer = self.sessions["frontend"].post(
+            f"{self.url}/v1/runs",
+            json={"target": "ws1", "command": {"shell": "true"}, **request},
+            headers={"Idempotency-Key": key, "Prefer": "wait=30"},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
+    folder = tmp_path_factory.mktemp("recorder")
+    names = ("coordinator", "agent", "client", "other", "spare")
+    coordinator, agent, client, other, spare = homes = [make_home(folder, name) for name in names]
+    coordinator.start("clusterd", "--listen", "127.0.0.1:0")
+    agent.environ["RECORD"] = str(folder / "record")
+    try:
+        address = coordinator.address()
+        for home, name in ((agent, "ws1"), (spare, "ws2")):
+            assert home.run("clusteragent", "enroll", f"http://{address}", "--name", name).status == 0
+        agent.start(sys.executable, str(Path(__file__).with_name("recording_agent.py")))
+        log_in(coordinator, client, address)
+        log_in(coordinator, other, address, "other@box")
+        eventually(lambda: b'"online"' in client.sh("machines", "--json").stdout, what=agent.log.read_text())
+        of_role = {"frontend": client, "agent": agent, "admin": coordinator}
+        sessions = {role: session(of_role[role].path / part) for role, part in FOLDERS.items()}
+        sessions[""] = session(client.path / "client")
+        sessions[""].cert = None
+        throwaway = {"POST /v1/admin/revoke": "other@box", "POST /v1/admin/forget": "ws2"}
+        yield Recorder(f"https://{address}", sessions, folder / "record", coordinator, throwaway)
+    finally:
+        for home in reversed(homes):
+            home.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = make_cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.stop()
