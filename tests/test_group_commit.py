@@ -158,3 +158,50 @@ async def test_functions_run_in_the_writing_thread_after_the_batch(disk: Disk, m
     count, thread = await seen
     assert count == 1
     assert {thread} == disk.threads
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_waits_for_goes_with_the_next_item_in_order(
+    disk: Disk, make: Callable[[Disk], Commit]
+) -> None:
+    commit = make(disk)
+    commit.start()
+    unhurried = [commit.submit_later(item) for item in (1, 2)]
+    assert await commit.submit(3) == 30
+    assert await gatherResults(unhurried) == [10, 20]
+    assert disk.batches == [[1, 2, 3]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_waits_for_is_written_without_a_next_item(
+    disk: Disk, make: Callable[[Disk], Commit]
+) -> None:
+    commit = make(disk)
+    commit.start()
+    assert await gatherResults([commit.submit_later(item) for item in (1, 2)]) == [10, 20]
+    assert disk.batches == [[1, 2]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_waits_for_is_written_before_the_stop(disk: Disk, make: Callable[[Disk], Commit]) -> None:
+    commit = make(disk)
+    commit.start()
+    told: list[int] = []
+    commit.submit_later(1).addCallback(told.append)
+    await commit.stop()
+    assert told == [10]
+    with pytest.raises(StoppedError):
+        await commit.submit_later(2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_function_that_fails_in_the_thread_fails_its_asker(disk: Disk, make: Callable[[Disk], Commit]) -> None:
+    commit = make(disk)
+    commit.start()
+
+    def fail_there() -> int:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        await commit.in_thread(fail_there)
+    assert await commit.submit(1) == 10

@@ -12,6 +12,7 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,9 @@ else:
                     raise OSError("the process did not get a session of its own")
 
 
+@cache
 def _ignored_signals() -> list[int]:
+    """Return what this process ignores, which never changes once the service runs."""
     return [number for number in range(1, signal.NSIG) if signal.getsignal(number) == signal.SIG_IGN]
 
 

@@ -88,8 +88,8 @@ class Index:
         return cast(T, answer)
 
     def follow(self, entry: Entry) -> None:
-        """Take in *entry*, which has just become durable."""
-        self._worker.submit(lambda connection: self._apply(connection, entry)).addErrback(self._late)
+        """Take in *entry*, which has just become durable: before the next question, and soon without one."""
+        self._worker.submit_later(lambda connection: self._apply(connection, entry)).addErrback(self._late)
 
     async def stop(self) -> None:
         """Finish what was asked and close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,6 +155,8 @@ async def test_a_failed_write_fails_its_waiters_and_leaves_nothing_behind(
     real_fsync, real_write = os.fsync, os.write
 
     def torn_write(descriptor: int, data: bytes) -> int:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return real_write(descriptor, data)  # the reactor's own
         real_write(descriptor, bytes(data[:7]))
         raise OSError(28, "No space left on device")
 
@@ -183,3 +186,16 @@ async def test_a_full_disk_stops_new_runs_but_not_revocations(open_ledger: Open)
         await ledger.append(RunRequested("u", "c", "i", "k", "d", "t", (), Command(shell="true")))
     assert caught.value.problem.kind is Kind.STORAGE
     assert (await ledger.append(Revoked("c", "i", "f"))).seq == 1
+    with pytest.raises(ProblemError):
+        await ledger.append(RunRequested("u", "c", "i", "k", "d", "t", (), Command(shell="true")))
+    await ledger.append(Revoked("c", "i", "f"))
+    assert len(ledger.files()) == 1, "a refusal is no failed append: no new file for it"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_record_that_comes_while_the_coordinator_stops_says_so(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    await ledger.stop()
+    with pytest.raises(ProblemError) as caught:
+        await ledger.append(Summary("late", 1))
+    assert caught.value.problem.kind is Kind.UNAVAILABLE
