@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180.0, help="how long faults are injected (180)")
     parser.add_argument("--seed", type=int, help="repeats the schedule and the commands of the run that printed it")
     parser.add_argument("--raw", type=int, default=6, help="clients that send raw requests (6)")
-    parser.add_argument("--programs", type=int, default=2, help="clients that start whole programs (2)")
+    parser.add_argument("--programs", type=int, default=4, help="clients that start whole programs (4)")
     parser.add_argument(
         "--restart", choices=("coordinator", "ws1"), help="only kill and restart this service, in a loop"
     )

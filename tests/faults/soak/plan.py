@@ -21,10 +21,13 @@ class Kind(StrEnum):
     SLOW = "slow"  # it takes its time between its first output and its last
     OVERDUE = "overdue"  # its time-out ends it, and the child that went into a session of its own
     CANCELLED = "cancelled"  # its client cancels it
-    FILES = "files"  # it prints a file that came with it
+    FILES = "files"  # it needs a file that came with it
+    STDIN = "stdin"  # it prints what its client feeds it
 
 
-_KINDS = {Kind.PLAIN: 78, Kind.SLOW: 12, Kind.OVERDUE: 3, Kind.CANCELLED: 3, Kind.FILES: 4}
+_KINDS = {Kind.PLAIN: 68, Kind.SLOW: 12, Kind.OVERDUE: 3, Kind.CANCELLED: 3, Kind.FILES: 7, Kind.STDIN: 7}
+_PROGRAMS_ONLY = (Kind.FILES, Kind.STDIN)
+_FORMS = (("--full", "--json"), ("--full",), ("--full", "--follow"))
 _SIZES = ((20, 0), (45, 1 << 10), (22, 64 << 10), (10, 256 << 10), (3, 1 << 20))
 """(weight, most bytes) of what a stream prints."""
 
@@ -49,6 +52,8 @@ class Work:
     pause_s: float
     last: tuple[Piece, ...]
     exit_code: int
+    form: tuple[str, ...]
+    fed: Piece | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -59,10 +64,15 @@ class Work:
         """Whether it takes longer than its output."""
         return self.kind in (Kind.SLOW, Kind.OVERDUE, Kind.CANCELLED)
 
+    def input(self, noise: bytes) -> bytes | None:
+        """Return what it is fed, if so."""
+        return None if self.fed is None else noise[self.fed.offset : self.fed.offset + self.fed.length]
+
     def expected(self, noise: bytes) -> tuple[bytes, bytes]:
         """Return what it prints on stdout and on stderr when it isn't ended before."""
         streams = [b"", b""]
-        for piece in (*self.first, *self.last):
+        fed = () if self.fed is None else (self.fed,)
+        for piece in (*self.first, *fed, *self.last):
             streams[piece.stream - 1] += noise[piece.offset : piece.offset + piece.length]
         return streams[0], streams[1]
 
@@ -77,6 +87,8 @@ class Work:
             lines += ["setsid sleep 300 &", "sleep 300"]
         elif self.kind is Kind.CANCELLED:
             lines.append("sleep 30")
+        elif self.kind is Kind.STDIN:
+            lines.append("cat")
         lines += [_print(noise, piece) for piece in self.last]
         if self.kind is Kind.FILES:
             lines.append("test -f sent || exit 99")
@@ -98,11 +110,11 @@ def make_noise(seed: int) -> bytes:
     return random.Random(f"{seed}/noise").randbytes(NOISE)
 
 
-def make_work(seed: int, number: int, machines: tuple[str, ...], *, files: bool) -> Work:
-    """Return the soak's command *number*; *files* where the client can send some."""
+def make_work(seed: int, number: int, machines: tuple[str, ...], *, program: bool) -> Work:
+    """Return the soak's command *number*; *program*: its client is a whole program."""
     dice = random.Random(f"{seed}/work/{number}")
     kind = dice.choices(list(_KINDS), list(_KINDS.values()))[0]
-    if kind is Kind.FILES and not files:
+    if kind in _PROGRAMS_ONLY and not program:
         kind = Kind.PLAIN
     sizes = [_size(dice), _size(dice)]
     first, last = [], []
@@ -119,7 +131,13 @@ def make_work(seed: int, number: int, machines: tuple[str, ...], *, files: bool)
         pause_s=dice.uniform(0.1, 3.0),
         last=tuple(piece for piece in last if piece.length),
         exit_code=dice.choice((0, 0, 0, 1, 7)),
+        form=dice.choice(_FORMS),
+        fed=_piece(dice, _size(dice)) if kind is Kind.STDIN else None,
     )
+
+
+def _piece(dice: random.Random, size: int) -> Piece:
+    return Piece(1, dice.randrange(NOISE - size), size)
 
 
 def _size(dice: random.Random) -> int:

@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
     seed: int
     seconds: float = 180.0
     raw: int = 6
-    programs: int = 2
+    programs: int = 4
     restart: str | None = None
     times: int = 200
 
@@ -97,20 +97,20 @@ class Soak:
 
     def _warm_up(self) -> dict[str, int]:
         """Let every part work once; return how many files each service has open then."""
-        works = iter([self._work(files=False) for _ in range(20)])
+        works = iter([self._work(program=False) for _ in range(20)])
         RawClient(self.cluster, self.memory, lambda: next(works, None)).run()
         time.sleep(1.0)
         return {service: len(descriptors(self.cluster.processes[service].pid)) for service in SERVICES}
 
     # -- clients
 
-    def _work(self, *, files: bool) -> Work:
+    def _work(self, *, program: bool) -> Work:
         with self._lock:
             number = next(self._numbers)
-        return make_work(self._wanted.seed, number, MACHINES, files=files)
+        return make_work(self._wanted.seed, number, MACHINES, program=program)
 
-    def _take(self, files: bool) -> Work | None:
-        return None if self._over.is_set() else self._work(files=files)
+    def _take(self, program: bool) -> Work | None:
+        return None if self._over.is_set() else self._work(program=program)
 
     def _start_clients(self) -> list[threading.Thread]:
         given = self.cluster, self.memory
@@ -195,6 +195,8 @@ class Soak:
             self.findings.lost.append(f"clusterd audit verify: {verified.out}{verified.err}")
 
     def _tell(self, check: Check) -> int:
+        compared = self.memory.compared.total()
+        print(f"clients compared the output of {compared} jobs: {dict(self.memory.compared)}")
         print("outcomes: " + ", ".join(f"{state} {count}" for state, count in sorted(check.outcomes().items())))
         for line in _first_lines(self.findings):
             print(line)

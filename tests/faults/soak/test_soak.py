@@ -86,8 +86,8 @@ def test_restarts_in_a_loop() -> None:
 def test_a_seed_repeats_the_schedule_and_the_work() -> None:
     assert make_faults(1, 60.0, SERVICES, LINKS) == make_faults(1, 60.0, SERVICES, LINKS)
     assert make_faults(1, 60.0, SERVICES, LINKS) != make_faults(2, 60.0, SERVICES, LINKS)
-    works = [make_work(1, number, MACHINES, files=True) for number in range(300)]
-    assert works == [make_work(1, number, MACHINES, files=True) for number in range(300)]
+    works = [make_work(1, number, MACHINES, program=True) for number in range(300)]
+    assert works == [make_work(1, number, MACHINES, program=True) for number in range(300)]
     assert {work.kind for work in works} == set(Kind)
 
 
@@ -103,9 +103,10 @@ def test_a_command_prints_what_is_expected_of_it(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(noise)
     (tmp_path / "ran").mkdir()
     for number in range(30):
-        work = make_work(1, number, MACHINES, files=False)
-        if work.kind is not Kind.PLAIN:
+        work = make_work(1, number, MACHINES, program=True)
+        if work.kind not in (Kind.PLAIN, Kind.STDIN):
             continue
-        done = subprocess.run(["bash", "-c", work.shell(tmp_path)], capture_output=True)
+        given = work.input(noise) or b""
+        done = subprocess.run(["bash", "-c", work.shell(tmp_path)], input=given, capture_output=True)
         assert (done.returncode, done.stdout, done.stderr) == (work.exit_code, *work.expected(noise))
         assert ran_file(tmp_path, work.machine).read_text().splitlines()[-1] == work.id
