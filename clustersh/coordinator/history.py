@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from ..wire.ids import is_run_uuid, uuid_ending
 from ..wire.jobs import State
 from ..wire.problems import Kind, Problem, ProblemError
+from ..wire.queries import MAX_PAGE
 from ..wire.rest import Job, JobPage
 from .open_runs import OpenJob, OpenRun
 from .records import MachineRef
-
-MAX_PAGE = 1000
 
 _JOB = (
     "SELECT jobs.*, runs.command, runs.cwd, runs.requested, runs.timeout_s FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
@@ -116,16 +115,26 @@ def machines_of(connection: sqlite3.Connection, uuid: str) -> set[str] | None:
 
 
 def jobs(connection: sqlite3.Connection, wanted: Filter) -> JobPage:
-    """Return a page of jobs, newest first."""
-    conditions, values = _conditions(wanted)
+    """Return a page of jobs, newest first. No run is torn: the last one's jobs are there beyond the limit, too."""
     limit = max(1, min(wanted.limit, MAX_PAGE))
+    rows = _select(connection, wanted, limit + 1)
+    if len(rows) <= limit:
+        return JobPage(tuple(map(to_job, rows)))
+    last = str(rows[limit - 1]["uuid"])
+    page = [*(row for row in rows[:limit] if row["uuid"] != last), *_select(connection, wanted, -1, only=last)]
+    more = rows[limit]["uuid"] != last or _select(connection, replace(wanted, before=last), 1)
+    return JobPage(tuple(map(to_job, page)), last if more else None)
+
+
+def _select(connection: sqlite3.Connection, wanted: Filter, limit: int, only: str = "") -> list[sqlite3.Row]:
+    """Return the rows of jobs that fit, newest first: at most *limit* (-1: all), of that run *only*."""
+    conditions, values = _conditions(wanted)
+    if only:
+        conditions, values = [*conditions, "jobs.uuid = ?"], [*values, only]
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = connection.execute(
-        f"{_JOB}{where} ORDER BY jobs.uuid DESC, jobs.machine LIMIT ?", (*values, limit + 1)
+    return connection.execute(
+        f"{_JOB}{where} ORDER BY jobs.uuid DESC, jobs.machine LIMIT ?", (*values, limit)
     ).fetchall()
-    page = rows[:limit]
-    more = page[-1]["uuid"] if len(rows) > limit else None
-    return JobPage(tuple(to_job(row) for row in page), more)
 
 
 def _conditions(wanted: Filter) -> tuple[list[str], list[str]]:

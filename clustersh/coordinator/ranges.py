@@ -23,26 +23,27 @@ class Span(NamedTuple):
         return f"{UNIT} {self.offset}-{self.offset + self.length - 1}/{'*' if size is None else size}"
 
 
-def asks_for_range(request: Request) -> bool:
-    """Whether *request* asks for one range that can be read. (Nothing here has a validator that ``If-Range`` meets.)"""
-    wanted = parse_range_header(request.getHeader("Range"))
-    return (
-        wanted is not None
-        and wanted.units == UNIT
-        and len(wanted.ranges) == 1
-        and request.getHeader("If-Range") is None
-    )
+def asked_range(request: Request) -> tuple[int, int | None] | None:
+    """Return the one range that *request* asks for: its first byte (negative: from the end) and the end after its last.
 
-
-def span_of(request: Request, size: int) -> Span:
-    """Return what the range of *request* means in a stream of *size* bytes.
-
-    Raises ProblemError where there is none of it, and says in the answer how much there is.
+    None where it asks for none, or for what may be answered whole. (Nothing here meets an ``If-Range``.)
     """
     wanted = parse_range_header(request.getHeader("Range"))
-    found = wanted.range_for_length(size) if wanted is not None else None
-    if found is None:
+    if wanted is None or wanted.units != UNIT or len(wanted.ranges) != 1 or request.getHeader("If-Range") is not None:
+        return None
+    first, end = wanted.ranges[0]
+    return first, end
+
+
+def span_of(request: Request, asked: tuple[int, int | None], size: int) -> Span:
+    """Return what the range *asked* for means in a stream of *size* bytes.
+
+    Raises ProblemError where there is none of it; the answer to *request* says how much there is.
+    """
+    first, end = asked
+    start = first if first >= 0 else max(0, size + first)
+    stop = size if end is None else min(end, size)
+    if start >= stop:
         request.setHeader("Content-Range", f"{UNIT} */{size}")
         raise ProblemError(Kind.RANGE_NOT_SATISFIABLE, f"the stream has {size} bytes, none in that range")
-    start, stop = found
     return Span(start, stop - start)

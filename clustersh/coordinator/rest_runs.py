@@ -35,7 +35,7 @@ from .http import Request, wait_seconds
 from .index import Index
 from .link_server import LinkFactory
 from .outputs import Outputs, Wanted
-from .ranges import UNIT, Span, asks_for_range, span_of
+from .ranges import UNIT, Span, asked_range, span_of
 from .records import MachineRef
 from .registry import Key, Registry
 from .requests import Requests
@@ -244,9 +244,10 @@ class RunCalls:
         uuid, reference = await self._job(machine, id)
         await self._views.check_has_output(uuid, reference)
         wanted = Wanted(reference.id, uuid, query.stream, query.offset, query.length, query.follow)
-        if query.stream is not Stream.BOTH and asks_for_range(request):
+        asked = asked_range(request)
+        if asked is not None and query.stream is not Stream.BOTH:
             _check_only_range(query)
-            return await self._range(request, wanted)
+            return await self._range(request, wanted, asked)
         first, chunks = await request.unless_gone(self._begin(wanted, query.tail))
         return _output(wanted, first, chunks)
 
@@ -257,10 +258,10 @@ class RunCalls:
         chunks = self._outputs.chunks(wanted)
         return await anext(chunks), chunks
 
-    async def _range(self, request: Request, wanted: Wanted) -> Answer:
+    async def _range(self, request: Request, wanted: Wanted, asked: tuple[int, int | None]) -> Answer:
         """Answer one byte range, of the stream as long as it is now."""
         there = await request.unless_gone(self._outputs.size(wanted))
-        span = span_of(request, there.size)
+        span = span_of(request, asked, there.size)
         wanted = replace(wanted, offset=span.offset, length=span.length)
         first, chunks = await request.unless_gone(self._begin(wanted))
         return _output(wanted, first, chunks, span)

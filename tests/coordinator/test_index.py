@@ -156,6 +156,32 @@ async def test_history_filters_and_pages(books: Callable[[], Books]) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_page_tears_no_run(books: Callable[[], Books]) -> None:
+    both = books()
+    older = await both.run()
+    wide = make_uuid()
+    machines = tuple(MachineRef(f"ws{n}", f"id-{n}") for n in range(5))
+    await both.ledger.append(
+        RunRequested(wide, "joshua@mba", "c-1", wide, "digest", "all", machines, Command(shell="true"))
+    )
+    newer = await both.run()
+    found: list[tuple[str, str]] = []
+    before, sizes = "", []
+    while True:
+        wanted = history.Filter(limit=2, before=before)
+        page = await both.index.ask(lambda c, wanted=wanted: history.jobs(c, wanted))
+        found += [(job.uuid, job.machine) for job in page.jobs]
+        sizes.append(len(page.jobs))
+        if page.next is None:
+            break
+        before = page.next
+    assert sizes == [6, 1]
+    assert found == [(newer, "ws1"), *((wide, f"ws{n}") for n in range(5)), (older, "ws1")]
+    last = await both.index.ask(lambda c: history.jobs(c, history.Filter(limit=2, before=newer, machine="ws3")))
+    assert [(job.machine, page.next) for job in last.jobs] == [("ws3", None)]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_was_refused_is_remembered_with_its_reason(books: Callable[[], Books]) -> None:
     both = books()
     problem = Problem(type="unknown-machine", detail="no machine is called 'wss1'")
