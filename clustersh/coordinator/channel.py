@@ -68,6 +68,13 @@ class Channel(HTTPChannel):
         if not self._refused:
             super().dataReceived(data)
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a header without an end; Twisted's own way would leave a TLS connection open until its time-out."""
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.refuse()
+        self.setTimeout(LINGER_S)
+        self.loseConnection()
+
     def rawDataReceived(self, data: bytes) -> None:
         if not self._refused:
             super().rawDataReceived(data)

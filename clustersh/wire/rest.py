@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 
-from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Sha256, ShortText, State
+from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, ShortText, State
 from .link import Facts
 from .units import MAX_DURATION_S
 
@@ -52,7 +52,7 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     stdin: bool = False
     files: BlobRef | None = None
     keep_files: bool = False
-    limit_bytes: int = HEAD_LIMIT
+    limit_bytes: Count = HEAD_LIMIT
 
     def __post_init__(self) -> None:
         for seconds in (self.timeout_s, self.idle_timeout_s):
@@ -60,8 +60,6 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 raise ValueError("a time-out is between 0 (none) and 366 days")
         if "\0" in self.cwd or len(self.cwd) > 4096:
             raise ValueError("that working directory can't exist")
-        if self.limit_bytes < 0:
-            raise ValueError("a limit is 0 bytes or more")
         for name, value in self.env.items():
             if not name or "=" in name or "\0" in name + value:
                 raise ValueError("an environment variable's name has no '=', and neither part a NUL")
