@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import re
+import shutil
 import tempfile
 import threading
 from collections import Counter, OrderedDict
@@ -46,6 +47,7 @@ class BlobWriter:
         """
         if self._written + len(chunk) > self._size:
             raise BlobError(Kind.TOO_LARGE, f"the file is longer than the {self._size} bytes that were announced")
+        self._store._check_space(len(chunk))
         try:
             view = memoryview(chunk)
             while view:
@@ -98,11 +100,12 @@ class BlobStore:
     """The blobs in *folder* (``<2 digits>/<sha256>``), at most *quota* bytes of them. Any thread may use it.
 
     What is being written counts against the quota from the start. A blob's modification time is when it was last used,
-    so that the order outlives a restart.
+    so that the order outlives a restart. *reserve* bytes of the disk are left free for what else is on it.
     """
 
-    def __init__(self, folder: Path, quota: int) -> None:
+    def __init__(self, folder: Path, quota: int, reserve: int = 0) -> None:
         self._folder = private_folder(folder)
+        self._reserve = reserve
         self._incoming = private_folder(folder / "incoming")
         self._quota = quota
         self._lock = threading.Lock()
@@ -135,6 +138,7 @@ class BlobStore:
             raise BlobError(Kind.BAD_REQUEST, "a blob is named by 64 lower-case hex digits")
         if size > self._quota:
             raise BlobError(Kind.TOO_LARGE, f"a file of {size} bytes is over the quota of {self._quota}")
+        self._check_space(size)
         with self._lock:
             self._make_room(size)
             self._reserved += size
@@ -182,6 +186,11 @@ class BlobStore:
             self._used += size - self._sizes.pop(sha256, 0)
             self._sizes[sha256] = size
         return path
+
+    def _check_space(self, size: int) -> None:
+        """Raise BlobError where *size* more bytes would not leave the reserve free."""
+        if self._reserve and shutil.disk_usage(self._folder).free < self._reserve + size:
+            raise BlobError(Kind.STORAGE, "too little space is left on the disk for the file")
 
     def _release(self, size: int) -> None:
         with self._lock:

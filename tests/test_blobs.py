@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 
 import pytest
 
@@ -160,4 +161,18 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(BlobError, match="the disk is full") as raised:
         put(store, b"content")
     assert raised.value.problem.kind is Kind.STORAGE
+    assert left_over(tmp_path / "blobs") == []
+
+
+def test_the_reserve_of_the_disk_is_left_alone(tmp_path, monkeypatch):
+    free = 1000
+    monkeypatch.setattr(blobs.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, free))
+    store = BlobStore(tmp_path / "blobs", 10_000, reserve=900)
+    with pytest.raises(BlobError) as caught:
+        store.writer(digest(b"x" * 200), 200)
+    assert caught.value.problem.kind is Kind.STORAGE
+    with store.writer(digest(b"x" * 100), 100) as writer:
+        free = 950
+        with pytest.raises(BlobError):
+            writer.write(b"x" * 100)
     assert left_over(tmp_path / "blobs") == []

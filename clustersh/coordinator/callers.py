@@ -25,8 +25,8 @@ class Caller(NamedTuple):
 class Trusted(Protocol):
     """The trusted list."""
 
-    def check(self, identity: Identity, fingerprint: str) -> None:
-        """Raise ProblemError UNTRUSTED unless that key is trusted as that identity now."""
+    def check(self, identity: Identity, fingerprint: str) -> Identity:
+        """Return whom that key stands for now. Raises ProblemError UNTRUSTED unless it is trusted."""
 
 
 class Connection(Protocol):
@@ -102,7 +102,7 @@ class Gate:
         if certified is None:
             raise ProblemError(Kind.NO_CERTIFICATE, "this call needs a client certificate", hint="run: clustersh login")
         identity, key = certified
-        self._trusted.check(identity, key)
+        identity = self._trusted.check(identity, key)
         if identity.role not in roles:
             wanted = " or ".join(sorted(roles))
             raise ProblemError(Kind.WRONG_ROLE, f"this call is for the role {wanted}; the caller is {identity.role}")

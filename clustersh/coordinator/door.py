@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from ..config import Listen
 from .addresses import is_near, plain_address
+from .crowd import Crowd
 
 FIRST_BYTE_S = 10.0
 """Seconds in which a connection must send its first byte."""
@@ -45,8 +46,15 @@ class DoorFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, site: IProtocolFactory, context_factory: IOpenSSLContextFactory) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        site: IProtocolFactory,
+        context_factory: IOpenSSLContextFactory,
+        crowd: Crowd | None = None,
+    ) -> None:
         self.reactor = reactor
+        self.crowd = crowd or Crowd()
         self._plain = site
         self._tls = TLSMemoryBIOFactory(context_factory, False, site, reactor)
         self._tls.noisy = False
@@ -84,6 +92,10 @@ class _FirstByte(Protocol):
         self._expiry: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if not self._door.crowd.enter(transport, transport.getPeer().host):
+            transport.abortConnection()
+            return
         self._expiry = self._door.reactor.callLater(FIRST_BYTE_S, self._expire)
 
     def dataReceived(self, data: bytes) -> None:

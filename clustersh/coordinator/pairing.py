@@ -208,8 +208,9 @@ class Pairings:
     def _limit(self, address: IpAddress) -> None:
         self._expire()
         source = source_of(address)
-        each = sum(source_of(pairing.address) == source for pairing in self._pairings.values())
-        if each >= MAX_PENDING_EACH or len(self._pairings) >= MAX_PENDING:
+        waiting = [pairing for pairing in self._pairings.values() if pairing.stage is not _Stage.APPROVED]
+        each = sum(source_of(pairing.address) == source for pairing in waiting)
+        if each >= MAX_PENDING_EACH or len(waiting) >= MAX_PENDING:
             reason, hint = (
                 "too many requests wait already",
                 "clusterd approve the right one, or ask again in 10 minutes",

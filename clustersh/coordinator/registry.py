@@ -72,8 +72,11 @@ class Registry:
 
     # -- asked at every request
 
-    def check(self, identity: Identity, fingerprint: str) -> None:
-        """Raise ProblemError (untrusted) unless that key is trusted as that identity now."""
+    def check(self, identity: Identity, fingerprint: str) -> Identity:
+        """Return whom that key stands for now: an older certificate of it may hold a name that is another's by now.
+
+        Raises ProblemError (untrusted) unless the key is trusted in that role.
+        """
         key = self._book.by_fingerprint.get(fingerprint)
         if key is None:
             raise ProblemError(Kind.UNTRUSTED, "this key was never let in here", hint=_join_again(identity.role))
@@ -82,6 +85,7 @@ class Registry:
             raise ProblemError(Kind.UNTRUSTED, f"the key of {key.name} was {verb}", hint=_join_again(key.role))
         if (key.role, key.id) != (identity.role, identity.id):
             raise ProblemError(Kind.UNTRUSTED, "this key was let in under another identity")
+        return Identity(key.role, key.name, key.id)
 
     # -- machines
 
@@ -162,6 +166,12 @@ class Registry:
         if key is None:
             raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
         self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
+
+    async def revoke_other_admins(self, fingerprint: str) -> None:
+        """Trust no admin's key but that one."""
+        for key in list(self._book.by_fingerprint.values()):
+            if key.role is Role.ADMIN and not key.ended and key.fingerprint != fingerprint:
+                self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
 
     async def forget(self, name: str) -> Key:
         """Trust the machine *name* no more and free its name. Raises ProblemError (unknown-machine)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from twisted.internet.threads import deferToThread
@@ -23,31 +24,37 @@ class HeldBlobs:
 
         Raises ProblemError where one is missing, or the manifest is not one.
         """
-        names = {name for name in (script, manifest) if name}
-        if manifest:
-            names |= await deferToThread(_named_in, self._path(manifest))
-        held: list[str] = []
+        named = [name for name in (script, manifest) if name]
+        return await deferToThread(self._hold, named, manifest) if named else frozenset()
+
+    def _hold(self, named: list[str], manifest: str) -> frozenset[str]:
+        """In a thread: there may be very many."""
+        held: set[str] = set()
         try:
-            for name in names:
-                self._path(name)
-                self._store.pin(name)
-                held.append(name)
-        except ProblemError:
+            self._pin(named, held)
+            if manifest:
+                self._pin(sorted(_named_in(self._store.path(manifest))), held)
+        except BaseException:
             self.let_go(frozenset(held))
             raise
-        return frozenset(names)
+        return frozenset(held)
+
+    def _pin(self, names: Iterable[str], held: set[str]) -> None:
+        """Pin each of *names* once; pinned first, none can be evicted between the look and the pin."""
+        for name in names:
+            if name in held:
+                continue
+            self._store.pin(name)
+            held.add(name)
+            if not self._store.has(name):
+                raise ProblemError(
+                    Kind.UNKNOWN_BLOB, f"the coordinator does not have the file {name[:12]}…", hint="send it again"
+                )
 
     def let_go(self, blobs: frozenset[str]) -> None:
         """Take the pins away."""
         for name in blobs:
             self._store.unpin(name)
-
-    def _path(self, name: str) -> Path:
-        if not self._store.has(name):
-            raise ProblemError(
-                Kind.UNKNOWN_BLOB, f"the coordinator does not have the file {name[:12]}…", hint="send it again"
-            )
-        return self._store.path(name)
 
 
 def _named_in(path: Path) -> set[str]:

@@ -41,6 +41,7 @@ from . import door
 from .api import Api
 from .audit import Audit
 from .callers import Gate
+from .crowd import Crowd, allow_many_files
 from .door import DoorError, DoorFactory
 from .fleet import Fleet
 from .http import Site
@@ -64,6 +65,7 @@ from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
 
@@ -129,8 +131,11 @@ class CoordinatorService(Service):
 class _Parts:
     """The parts of a running coordinator."""
 
+    _log = Logger()
+
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
+        self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
         self._ledger = Ledger(reactor, folder / "ledger", time.time, config.coordinator.reserve)
@@ -140,7 +145,9 @@ class _Parts:
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
         self._fleet.on_came = self._seen.came
-        self._blobs = BlobStore(private_folder(folder / "blobs"), config.coordinator.blob_quota)
+        self._blobs = BlobStore(
+            private_folder(folder / "blobs"), config.coordinator.blob_quota, config.coordinator.reserve
+        )
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
         outcomes = Outcomes(
@@ -180,13 +187,14 @@ class _Parts:
             strangers_from=[each.network for each in config.enrollment.allow],
         )
         self._site = Site(reactor, self._api(reactor, gate))
-        self.door = DoorFactory(reactor, self._site, server_context_factory(self._server))
+        crowd = Crowd(self._refusals.note, all_=allow_many_files())
+        self.door = DoorFactory(reactor, self._site, server_context_factory(self._server), crowd)
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet)
         views = RunViews(self._runs, self._index, outputs, self._fleet)
-        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of)
+        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         runs = RunCalls(
             self._runs,
             self._requests,
@@ -201,7 +209,8 @@ class _Parts:
         runs.add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
-        AdminCalls(self._pairings, self._registry, Audit(self._ledger)).add_to(api)
+        witnesses = WitnessCollector(self._fleet, self._registry)
+        AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
 
@@ -210,6 +219,7 @@ class _Parts:
         self._ledger.open()
         self._ledger.start()
         self._index.start()
+        self._started = True
         await self._registry.load()
         await self._seen.load()
         self._registry.watch_ended(self._cut)
@@ -223,16 +233,25 @@ class _Parts:
             self._seen_loop.stop()
         self._fleet.close()
         self._refusals.stop()
-        await self._seen.save()
+        if self._started:
+            await self._save_seen()
         await self._ledger.stop()
         await self._index.stop()
+
+    async def _save_seen(self) -> None:
+        try:
+            await self._seen.save()
+        except Exception as error:  # whatever the index has: it must not keep the ledger from being closed
+            self._log.warn("can't note who was seen: {reason}", reason=str(error))
 
     async def _let_admin_in(self) -> None:
         """Make the admin's certificate at the first start; only this user can read it."""
         folder = private_folder(self._folder / "admin")
         with contextlib.suppress(TrustError, ProblemError):
             held = Credentials.load(folder, datetime.now(UTC))
-            self._registry.check(Identity.from_certificate(held.certificate), fingerprint(held.certificate))
+            mark = fingerprint(held.certificate)
+            self._registry.check(Identity.from_certificate(held.certificate), mark)
+            await self._registry.revoke_other_admins(mark)
             return
         key = generate()
         mark = fingerprint(key.public_key())
@@ -240,6 +259,7 @@ class _Parts:
             Role.ADMIN, f"admin-{mark[:8]}", key.public_key(), mark, "", "first start"
         )
         Credentials(key, load_der_x509_certificate(certificate), self._authority.certificate).save(folder)
+        await self._registry.revoke_other_admins(mark)
 
     def _issue(self, identity: Identity, public_key: EllipticCurvePublicKey) -> bytes:
         certificate = self._authority.issue(identity, public_key, datetime.now(UTC))

@@ -39,9 +39,10 @@ class TrustedList:
     def __init__(self) -> None:
         self.revoked: set[str] = set()
 
-    def check(self, identity: Identity, fingerprint: str) -> None:
+    def check(self, identity: Identity, fingerprint: str) -> Identity:
         if identity.name in self.revoked:
             raise ProblemError(Kind.UNTRUSTED, f"the key of {identity.name} was revoked")
+        return identity
 
 
 @dataclass

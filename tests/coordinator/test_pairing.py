@@ -435,3 +435,13 @@ async def test_a_login_over_plain_http(open_front: Opener, authority: Authority)
     pem = await front.call("GET", "/ca.pem", plain=True)
     assert (pem.content, pem.headers["content-type"]) == (authority.certificate_pem, "application/x-pem-file")
     assert (await front.call("GET", "/health", plain=True)).json["service"] == "clusterd"
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_that_were_let_in_do_not_keep_their_neighbours_out(authority: Authority) -> None:
+    desk = Desk(authority.certificate_der, policy="open")
+    for number in range(MAX_PENDING_EACH + 5):
+        machine = Asker(f"ws{number}", Role.AGENT)
+        offer = desk.pairings.start(machine.start(), HERE)
+        assert (await desk.pairings.reveal(offer.id, machine.reveal)).status is PairStatus.APPROVED
+        desk.clock.advance(1)

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.registry import Key
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
@@ -129,3 +130,22 @@ async def test_a_key_that_is_revoked_while_it_joins_again_stays_revoked(world: W
     with pytest.raises(ProblemError):
         world.registry.check(identity, "mark")
     assert world.registry.machines() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_certificate_speaks_under_the_name_that_its_key_has_now(world: World) -> None:
+    before = await let_in(world, Role.FRONTEND, "ann@desk", "mark")
+    await world.registry.register(Role.FRONTEND, "bob@desk", PUBLIC, "mark", "192.0.2.1", "admin")
+    assert world.registry.check(before, "mark").name == "bob@desk", "ann@desk may be another's by now"
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_one_admin_key_stays_trusted(world: World) -> None:
+    for mark in ("one", "two"):
+        await world.registry.register(Role.ADMIN, f"admin-{mark}", PUBLIC, mark, "", "first start")
+    enrolled = [record for record in world.records(Enrolled) if isinstance(record, Enrolled)]
+    trusted = {record.fingerprint: Identity(Role.ADMIN, record.name, record.id) for record in enrolled}
+    await world.registry.revoke_other_admins("two")
+    assert world.registry.check(trusted["two"], "two") == trusted["two"]
+    with pytest.raises(ProblemError):
+        world.registry.check(trusted["one"], "one")
