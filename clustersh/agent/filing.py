@@ -1,4 +1,4 @@
-"""Ended jobs on their way to their ``job.json``, several in one turn of a thread."""
+"""Ended jobs on their way to their ``job.json``, those of a moment in one turn of a thread."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from .job_files import JobFiles
 from .open_jobs import OpenJob
 from .records import StoredJob
 
+FILE_AFTER_S = 0.1
+"""Seconds in which ended jobs come together."""
 _log = Logger()
 
 
@@ -19,8 +22,13 @@ class Filing:
     """Writes what it is given; *on_filed* gets each job then. What fails is tried again with the next one."""
 
     def __init__(
-        self, files: JobFiles, in_thread: Callable[..., Awaitable[Any]], on_filed: Callable[[OpenJob], None]
+        self,
+        reactor: Any,
+        files: JobFiles,
+        in_thread: Callable[..., Awaitable[Any]],
+        on_filed: Callable[[OpenJob], None],
     ) -> None:
+        self._reactor = reactor
         self._files = files
         self._in_thread = in_thread
         self._on_filed = on_filed
@@ -36,7 +44,7 @@ class Filing:
                 self._waiting[job.uuid] = job
 
     def add(self, job: OpenJob) -> None:
-        """Write the ended *job*; the journal has it until then."""
+        """Write the ended *job* in a moment; the journal has it until then."""
         self._waiting[job.uuid] = job
         if self._writing is None:
             self._writing = Deferred.fromCoroutine(self._write())
@@ -48,7 +56,9 @@ class Filing:
 
     async def _write(self) -> None:
         failed: set[str] = set()
-        while waiting := [job for job in self._waiting.values() if job.uuid not in failed]:
+        while self._waiting.keys() - failed:
+            await deferLater(self._reactor, FILE_AFTER_S)
+            waiting = [job for job in self._waiting.values() if job.uuid not in failed]
             failed |= await self._in_thread(_write_all, self._files.write, [job.stored() for job in waiting])
             for job in waiting:
                 if job.uuid not in failed:

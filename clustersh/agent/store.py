@@ -82,7 +82,7 @@ class JobStore:
         self._commits: GroupCommit[Item, None] = GroupCommit(reactor, "journal", self._journal.append)
         self._pool = ThreadPool(0, THREADS, name="job-store")
         self._jobs: dict[str, OpenJob] = {}
-        self._filing = Filing(self._files, self._in_thread, self._let_go)
+        self._filing = Filing(reactor, self._files, self._in_thread, self._let_go)
         self._settling: Deferred[None] | None = None
         self._opened = False
         self._store_id = ""

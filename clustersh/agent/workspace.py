@@ -90,12 +90,15 @@ class Workspace:
         finally:
             for blob in pins:
                 cache.unpin(blob.sha256)
-        cwd = await self._all.in_thread(self._working_directory)
+        # A directory that somebody names may be on a server that is gone; the home is where the agent itself lives.
+        named = bool(self._start.cwd) or self._start.files is not None
+        cwd = await self._all.in_thread(self._working_directory) if named else self._working_directory()
         return Task(self._start.command, cwd, self._folder, script_content)
 
     async def remove(self) -> None:
         """Remove the job's folders, unless it asked to keep its files."""
-        if not (self._start.keep_files and self._start.files is not None):
+        kept = self._start.keep_files and self._start.files is not None
+        if not kept and self._folder.exists():
             await self._all.in_thread(_remove, self._folder)
 
     def _working_directory(self) -> Path:

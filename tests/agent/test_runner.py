@@ -162,7 +162,7 @@ async def test_the_same_run_on_another_machine_of_this_host_is_left_alone(host, 
 
 @ensure
 async def test_a_cancel_before_the_process_exists_starts_nothing(host, tmp_path):
-    job = host.job(f"touch {tmp_path}/ran")
+    job = host.job(f"touch {tmp_path}/ran", cwd=str(tmp_path))
     job.runner.end(CANCELLED)
     assert (await job.done).outcome == CANCELLED
     assert not (tmp_path / "ran").exists()

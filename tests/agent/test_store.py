@@ -406,7 +406,8 @@ async def test_no_job_may_start_under_the_reserve(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_nothing_grows_in_memory_or_journal_with_jobs_that_are_done(tmp_path):
+async def test_nothing_grows_in_memory_or_journal_with_jobs_that_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr("clustersh.agent.filing.FILE_AFTER_S", 0.0)
     async with opened(tmp_path) as store:
         store._journal._rotate_at = store._journal._next_rotation = 4000
         jobs = [record() for _ in range(60)]
