@@ -26,12 +26,14 @@ from ..wire.link import (
     Read,
     StopRead,
     Welcome,
+    Witnesses,
     decode_from_coordinator,
     encode,
 )
 from .jobs import Jobs
 from .reads import Reads
 from .store import JobStore
+from .witnesses import WitnessReader
 
 PING_S, PONG_S = 10.0, 20.0
 HANDSHAKE_S = 30.0
@@ -124,6 +126,8 @@ class LinkProtocol(WebSocketClientProtocol):
             self._reads.read(message)
         elif isinstance(message, StopRead):
             self._reads.stop(message.request)
+        elif isinstance(message, Witnesses):
+            Deferred.fromCoroutine(self.factory.witnesses.answer(message)).addCallbacks(self.tell, self._failed)
         else:
             if isinstance(message, Welcome):
                 self._take_up(message)
@@ -150,6 +154,9 @@ class LinkProtocol(WebSocketClientProtocol):
         """Send *message* now; on a link that is closing it is dropped."""
         if self.state == self.STATE_OPEN:
             self.sendMessage(encode(message), isBinary=True)
+
+    def _failed(self, failure: Failure) -> None:
+        self._logger.failure("the witnesses can't be read", failure)
 
     def hang_up(self, reason: str, code: int = NORMAL) -> None:
         """Close the link, which then ended for *reason*."""
@@ -180,6 +187,7 @@ class LinkFactory(WebSocketClientFactory):
         *,
         jobs: Jobs,
         store: JobStore,
+        witnesses: WitnessReader,
         hello: Callable[[], Hello],
         clock: Callable[[], float],
         on_welcome: Callable[[Welcome], None],
@@ -189,6 +197,7 @@ class LinkFactory(WebSocketClientFactory):
         self.timer = reactor
         self.jobs = jobs
         self.store = store
+        self.witnesses = witnesses
         self.hello = hello
         self.clock = clock
         self.on_welcome = on_welcome

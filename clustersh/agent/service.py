@@ -45,6 +45,7 @@ from .runner import Machinery, Runner
 from .state import StatusFile, load_identity
 from .store import JobStore
 from .tree import Tree, TreeEnder, boot_id, created
+from .witnesses import WitnessReader
 from .workspace import Workspaces
 
 CONNECT_S = 20.0
@@ -233,6 +234,7 @@ class Agent:
             address.netloc,
             jobs=self._jobs,
             store=self._store,
+            witnesses=WitnessReader(self._folder, self._in_thread),
             hello=self._hello,
             clock=boot_clock,
             on_welcome=self._welcomed,

@@ -10,6 +10,7 @@ from twisted.internet.threads import deferToThread
 from ..wire.queries import MAX_PAGE
 from ..wire.rest import AuditPage, Verified
 from .ledger import Entry, Head, Ledger, LedgerBroken
+from .witnesses import Testimony
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,15 @@ class Audit:
         """Return the records that fit, oldest first. Raises LedgerBroken."""
         return await deferToThread(self._page, wanted)
 
-    async def verify(self) -> Verified:
-        """Walk the whole chain and say whether it holds, or where it first breaks."""
-        return await deferToThread(self._verify)
+    async def verify(self, testimony: Testimony) -> Verified:
+        """Walk the whole chain and say whether it holds and fits *testimony*, or where it first doesn't."""
+        found = await deferToThread(self._verify, testimony)
+        return msgspec.structs.replace(
+            found,
+            witnesses=testimony.count,
+            machines=tuple(testimony.machines),
+            unasked=tuple(testimony.unasked),
+        )
 
     def _page(self, wanted: AuditFilter) -> AuditPage:
         limit = max(1, min(wanted.limit, MAX_PAGE))
@@ -50,16 +57,26 @@ class Audit:
             last = entry.seq
         return AuditPage(tuple(found))
 
-    def _verify(self) -> Verified:
-        head, last = self._ledger.head, Head()
+    def _verify(self, testimony: Testimony) -> Verified:
+        head, last, agreed = self._ledger.head, Head(), 0
         try:
             for entry in self._ledger.read_until(head):
+                if machine := testimony.against(entry):
+                    which = f"record {entry.seq}" if agreed + 1 == entry.seq else f"one of {agreed + 1} to {entry.seq}"
+                    problem = f"{machine} was told of another record {entry.seq}: {which} was changed or left out"
+                    return Verified(last.seq, last.seq, last.hash, agreed + 1, problem)
+                if entry.seq in testimony.held:
+                    agreed = entry.seq
                 last = Head(entry.seq, entry.hash)
         except LedgerBroken as error:
             return Verified(last.seq, last.seq, last.hash, last.seq + 1, str(error))
         if (last.seq, last.hash) != (head.seq, head.hash):
             problem = f"the last record should be {head.seq}, of SHA-256 {head.hash}"
             return Verified(last.seq, last.seq, last.hash, min(last.seq + 1, head.seq), problem)
+        missing, machine = testimony.beyond(last)
+        if missing:
+            problem = f"{machine} was told of record {missing}, the ledger ends with {last.seq}: its end was cut off"
+            return Verified(last.seq, last.seq, last.hash, last.seq + 1, problem)
         return Verified(last.seq, last.seq, last.hash)
 
 

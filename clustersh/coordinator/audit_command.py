@@ -31,15 +31,19 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "clusterd audit --since 2h",
         "clusterd audit --client joshua@mba --machine joshua-ws1",
         "clusterd audit verify",
+        "clusterd audit verify --witness",
     )
     parser = Parser("clusterd audit", "Who ran what, where, when, and how it ended.", examples)
     parser.add_argument("action", nargs="?", choices=("verify",), help="check that no record was changed or removed")
     parser.add_argument("--client", metavar="NAME", default="", help="only what this user did")
     parser.add_argument("--machine", metavar="NAME", default="", help="only what is about this machine")
     parser.add_argument("--since", metavar="WHEN", default="", help="a time (2026-11-20T10:31:07Z) or an age (2h, 7d)")
+    parser.add_argument("--witness", action="store_true", help="verify: compare with what the machines hold of it")
     options = parser.read(invocation, arguments)
     if options.action == "verify":
-        return lambda reactor: verify(reactor, invocation)
+        return lambda reactor: verify(reactor, invocation, witness=options.witness)
+    if options.witness:
+        raise UsageError("--witness goes with verify: clusterd audit verify --witness")
     since = since_when(options.since, invocation.now()) if options.since else ""
     query = [("client", options.client), ("machine", options.machine), ("since", since)]
     given = [(name, value) for name, value in query if value]
@@ -92,12 +96,13 @@ def _row(line: bytes) -> tuple[str, ...]:
     return (str(envelope.seq), envelope.time, *words)
 
 
-async def verify(reactor: Any, invocation: Invocation) -> int:
-    """Print whether the ledger's chain holds; BROKEN where it doesn't."""
+async def verify(reactor: Any, invocation: Invocation, *, witness: bool) -> int:
+    """Print whether the ledger's chain holds, and fits what the machines hold; BROKEN where it doesn't."""
+    query = [("witness", "true")] if witness else []
     found = await ask(
         reactor,
         invocation,
-        lambda client: client.call("GET", "/v1/admin/verify", answer=Verified, timeout_s=600),
+        lambda client: client.call("GET", "/v1/admin/verify", query=query, answer=Verified, timeout_s=600),
     )
     if found.broken_seq is not None and not invocation.json:
         raise CliError(
@@ -106,5 +111,9 @@ async def verify(reactor: Any, invocation: Invocation) -> int:
             status=BROKEN,
         )
     text = f"the chain is whole: {found.records} records, the last is {found.head_seq}, {found.head_hash}\n"
+    if witness:
+        text += f"{found.witnesses} witnesses agree, from: {', '.join(found.machines) or 'no machine'}\n"
+    if found.unasked:
+        text += f"not asked, they are offline or don't answer: {', '.join(found.unasked)}\n"
     await invocation.console.out(msgspec.json.encode(found) + b"\n" if invocation.json else text)
     return 0 if found.broken_seq is None else BROKEN

@@ -31,6 +31,8 @@ from ..wire.link import (
     Stdin,
     StdinTaken,
     StopRead,
+    Witnesses,
+    WitnessList,
 )
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import format_duration
@@ -47,7 +49,8 @@ ANSWER_S = 60.0
 _CLOCK_SAMPLES = 12
 
 T = TypeVar("T")
-Answer: TypeAlias = Chunk | StdinTaken
+Question: TypeAlias = Read | Stdin | Witnesses
+Answer: TypeAlias = Chunk | StdinTaken | WitnessList
 
 
 class Bus(Protocol):
@@ -62,7 +65,7 @@ class Bus(Protocol):
     def send(self, machine_id: str, message: FromCoordinator) -> bool:
         """Send *message*; False where the machine has no link."""
 
-    def ask(self, machine_id: str, question: Callable[[int], Read | Stdin]) -> Deferred[Answer]:
+    def ask(self, machine_id: str, question: Callable[[int], Question]) -> Deferred[Answer]:
         """Send the question made for a request number; fires with its answer, fails with ProblemError."""
 
 
@@ -150,7 +153,7 @@ class Fleet:
         link.send(message)
         return True
 
-    def ask(self, machine_id: str, question: Callable[[int], Read | Stdin]) -> Deferred[Answer]:
+    def ask(self, machine_id: str, question: Callable[[int], Question]) -> Deferred[Answer]:
         link = self._links.get(machine_id)
         if link is None or not link.welcomed:
             raise ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine is offline; its output is kept there")
@@ -179,7 +182,8 @@ class Fleet:
         link.questions[request] = answer
         link.feeding += feeding
         # A process may take its time to read its stdin; output is there, or is not.
-        limit = self._timer.callLater(message.wait_s + ANSWER_S, expire) if isinstance(message, Read) else None
+        wait_s = message.wait_s if isinstance(message, Read) else 0.0
+        limit = None if feeding else self._timer.callLater(wait_s + ANSWER_S, expire)
         answer.addBoth(settled)
         link.send(message)
         return answer
@@ -241,13 +245,13 @@ class Fleet:
                 self.events.started(link.machine.id, message)
             case Ended():
                 return self.events.ended(link.machine.id, message)
-            case Chunk() | StdinTaken() | Failed():
+            case Chunk() | StdinTaken() | WitnessList() | Failed():
                 self._answered(link, message)
             case Hello():
                 raise ProblemError(Kind.BAD_REQUEST, "a link says hello once")
         return None
 
-    def _answered(self, link: Link, message: Chunk | StdinTaken | Failed) -> None:
+    def _answered(self, link: Link, message: Answer | Failed) -> None:
         waiter = link.questions.pop(message.request, None)
         if waiter is None:
             return

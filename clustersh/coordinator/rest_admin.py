@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ..wire import units
 from ..wire.problems import Kind
-from ..wire.queries import AuditQuery, seconds_since_1970
+from ..wire.queries import AuditQuery, VerifyQuery, seconds_since_1970
 from ..wire.rest import Approve, Approved, AuditPage, Client, Clients, NameOf, PendingList, Verified
 from .api import Api
 from .audit import Audit, AuditFilter
@@ -15,15 +15,17 @@ from .http import Request
 from .pairing import Pairings
 from .registry import Key, Registry
 from .routes import ADMINS
+from .witnesses import NO_WITNESSES, WitnessCollector
 
 
 class AdminCalls:
     """``/v1/admin``."""
 
-    def __init__(self, pairings: Pairings, registry: Registry, audit: Audit) -> None:
+    def __init__(self, pairings: Pairings, registry: Registry, audit: Audit, witnesses: WitnessCollector) -> None:
         self._pairings = pairings
         self._registry = registry
         self._audit = audit
+        self._witnesses = witnesses
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
@@ -40,7 +42,7 @@ class AdminCalls:
         api.add("POST", "/v1/admin/revoke", self.revoke, ADMINS, NameOf, problems=(Kind.UNKNOWN_CLIENT, Kind.STORAGE))
         api.add("POST", "/v1/admin/forget", self.forget, ADMINS, NameOf, problems=(Kind.UNKNOWN_MACHINE, Kind.STORAGE))
         api.add("GET", "/v1/admin/audit", self.audit, ADMINS, query=AuditQuery)
-        api.add("GET", "/v1/admin/verify", self.verify, ADMINS)
+        api.add("GET", "/v1/admin/verify", self.verify, ADMINS, query=VerifyQuery)
 
     async def pending(self, request: Request, caller: Caller) -> PendingList:
         """List who waits for an approval."""
@@ -73,9 +75,12 @@ class AdminCalls:
         )
         return await request.unless_gone(self._audit.page(wanted))
 
-    async def verify(self, request: Request, caller: Caller) -> Verified:
-        """Say whether the ledger's chain holds."""
-        return await request.unless_gone(self._audit.verify())
+    async def verify(self, request: Request, caller: Caller, query: VerifyQuery) -> Verified:
+        """Say whether the ledger's chain holds, and is the one that the machines were told of."""
+        return await request.unless_gone(self._verify(query.witness))
+
+    async def _verify(self, witness: bool) -> Verified:
+        return await self._audit.verify(await self._witnesses.collect() if witness else NO_WITNESSES)
 
 
 def _client(key: Key) -> Client:

@@ -122,8 +122,16 @@ class StdinTaken(_Message, frozen=True, tag="stdin-taken"):
     closed: bool = False
 
 
+class WitnessList(_Message, frozen=True, tag="witness-list"):
+    """Answer to a Witnesses: what some of the jobs were sent with; *next* is the *after* of the next page, "" none."""
+
+    request: Count
+    witnesses: tuple[Witness, ...]
+    next: ShortText = ""
+
+
 class Failed(_Message, frozen=True, tag="failed"):
-    """A Read or Stdin can't be answered; *type* is one of the problem types."""
+    """A Read, Stdin or Witnesses can't be answered; *type* is one of the problem types."""
 
     request: Count
     type: ShortText
@@ -198,6 +206,13 @@ class StopRead(_Message, frozen=True, tag="stop-read"):
     request: Count
 
 
+class Witnesses(_Message, frozen=True, tag="witnesses"):
+    """Ask which heads of the ledger the agent's jobs were sent with; *after* names the last job of the page before."""
+
+    request: Count
+    after: ShortText = ""
+
+
 class Stdin(_Message, frozen=True, tag="stdin"):
     """A piece of the job's stdin at *offset*; *end* closes it after the piece."""
 
@@ -208,8 +223,8 @@ class Stdin(_Message, frozen=True, tag="stdin"):
     end: bool = False
 
 
-FromAgent: TypeAlias = Hello | Pulse | Started | Ended | Chunk | StdinTaken | Failed
-FromCoordinator: TypeAlias = Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin
+FromAgent: TypeAlias = Hello | Pulse | Started | Ended | Chunk | StdinTaken | WitnessList | Failed
+FromCoordinator: TypeAlias = Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin | Witnesses
 
 _encoder = msgspec.msgpack.Encoder()
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -67,6 +67,14 @@ class StdinQuery(_Query, frozen=True):
     end: Annotated[bool, msgspec.Meta(description="No piece follows this one.")] = False
 
 
+class VerifyQuery(_Query, frozen=True):
+    """GET /v1/admin/verify."""
+
+    witness: Annotated[bool, msgspec.Meta(description="Compare with what the machines were told of the ledger.")] = (
+        False
+    )
+
+
 class AuditQuery(_Query, frozen=True):
     """GET /v1/admin/audit: empty parts don't restrict."""
 

@@ -239,13 +239,19 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """GET /v1/admin/verify: how many records hang together, and the first that doesn't."""
+    """GET /v1/admin/verify: how many records hang together, and the first that doesn't.
+
+    With witnesses: *witnesses* is how many heads of the ledger the *machines* hold; *unasked* could not be asked.
+    """
 
     records: int
     head_seq: int
     head_hash: str
     broken_seq: int | None = None
     problem: str = ""
+    witnesses: int = 0
+    machines: tuple[str, ...] = ()
+    unasked: tuple[str, ...] = ()
 
 
 class Health(msgspec.Struct, frozen=True):
