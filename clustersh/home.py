@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import TypeVar
 import msgspec
 
 T = TypeVar("T")
+KEY_ENDINGS = ("key.pem", ".key")
+"""How the names of private keys end."""
 
 
 class HomeError(Exception):
@@ -46,6 +49,29 @@ def private_folder(path: Path) -> Path:
     except OSError as error:
         raise HomeError(f"can't use the folder {path}: {error.strerror}") from error
     return path
+
+
+def make_private(folder: Path, *, depth: int = 2) -> None:
+    """Take from everything in *folder*, to *depth* levels, what its group and others may do; keys stay as they are.
+
+    A key that was open to others may be known to them, so that is told where it is read instead. Deeper levels are
+    behind these. Symlinks are not followed. Raises HomeError.
+    """
+    if os.name != "posix":
+        return
+    try:
+        for entry in os.scandir(folder):
+            if entry.is_symlink() or entry.name.endswith(KEY_ENDINGS):
+                continue
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if mode & 0o077 and stat.S_IFMT(mode) in (stat.S_IFREG, stat.S_IFDIR):
+                Path(entry.path).chmod(mode & 0o700)
+            if depth > 1 and stat.S_ISDIR(mode):
+                make_private(Path(entry.path), depth=depth - 1)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HomeError(f"can't make {folder} private: {error.strerror}") from error
 
 
 def write_private(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -125,6 +151,7 @@ class ServiceLock:
         from filelock import FileLock
 
         self._folder = private_folder(folder)
+        make_private(folder)
         self._lock = FileLock(folder / "lock", mode=0o600)
 
     def take(self) -> None:

@@ -31,9 +31,9 @@ from ..daemon import stop_because
 from ..home import HomeError, ServiceLock, private_folder, write_private
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
-from ..trust.errors import TrustError
+from ..trust.errors import ExposedKeyError, TrustError
 from ..trust.identity import Identity, Role, fingerprint
-from ..trust.keys import generate
+from ..trust.keys import generate, read_bounded
 from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
@@ -247,12 +247,16 @@ class _Parts:
     async def _let_admin_in(self) -> None:
         """Make the admin's certificate at the first start; only this user can read it."""
         folder = private_folder(self._folder / "admin")
-        with contextlib.suppress(TrustError, ProblemError):
+        try:
             held = Credentials.load(folder, datetime.now(UTC))
             mark = fingerprint(held.certificate)
             self._registry.check(Identity.from_certificate(held.certificate), mark)
             await self._registry.revoke_other_admins(mark)
             return
+        except ExposedKeyError:
+            raise
+        except (TrustError, ProblemError):
+            self._log.info("making a certificate for the admin")
         key = generate()
         mark = fingerprint(key.public_key())
         certificate = await self._registry.register(
@@ -300,7 +304,7 @@ def _digest_secret(folder: Path) -> bytes:
     path = folder / "digest.key"
     if not path.exists():
         write_private(path, secrets.token_bytes(32))
-    secret = path.read_bytes()
+    secret = read_bounded(path, private=True)
     if len(secret) != hashlib.sha256().digest_size:
         raise HomeError(f"{path} is damaged: restore it from a backup, or remove it")
     return secret

@@ -11,6 +11,10 @@ class MissingCredentialsError(TrustError):
     """There is no key or certificate yet: this program was never enrolled or logged in."""
 
 
+class ExposedKeyError(TrustError):
+    """Other users may read a private key; the message says how to close it."""
+
+
 class CertificateError(TrustError):
     """A certificate doesn't say who its holder is, or isn't usable now."""
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ..home import private_folder, write_private
-from .errors import MissingCredentialsError, TrustError
+from .errors import ExposedKeyError, MissingCredentialsError, TrustError
 
 _FILE_LIMIT = 64 * 1024
 """Bytes; a key or certificate has less than 4 KiB."""
@@ -53,7 +53,7 @@ def load(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def read_bounded(path: Path, *, private: bool = False) -> bytes:
-    """Read the small file *path*; with *private*, raise TrustError if its group or others may use it."""
+    """Read the small file *path*; with *private*, raise ExposedKeyError if its group or others may use it."""
     try:
         with path.open("rb") as file:
             # The open file is asked, not its name: it can't be swapped in between.
@@ -64,7 +64,7 @@ def read_bounded(path: Path, *, private: bool = False) -> bytes:
     except OSError as error:
         raise TrustError(f"can't read {path}: {error.strerror}") from error
     if private and os.name == "posix" and mode & 0o077:
-        raise TrustError(f"other users may read the private key {path}; run: chmod 600 {path}")
+        raise ExposedKeyError(f"other users may read the private key {path}; run: chmod 600 {path}")
     if len(content) > _FILE_LIMIT:
         raise TrustError(f"{path} is damaged: it is over {_FILE_LIMIT} bytes")
     return content
