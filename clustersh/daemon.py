@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.python.usage import Options
 from twisted.python.usage import UsageError as TwistedUsageError
 
@@ -56,7 +58,12 @@ def run_twistd(plugin: str, argv: Sequence[str], options: Options, *, rundir: Pa
 def stop_because(reactor: Any, problem: BaseException | None) -> None:
     """Stop the service that runs in this process: it can't start. `run_twistd` tells the *problem*."""
     _failures.append(problem or RuntimeError("it could not start"))
-    reactor.callWhenRunning(reactor.stop)
+    reactor.callWhenRunning(_stop, reactor)
+
+
+def _stop(reactor: Any) -> None:
+    with contextlib.suppress(ReactorNotRunning):  # a signal was faster
+        reactor.stop()
 
 
 def told(problem: BaseException) -> str:

@@ -271,7 +271,8 @@ class RunCalls:
     ) -> StdinProgress:
         """Take a numbered piece of stdin; answered when the process took it."""
         uuid, reference = await self._job(machine, id)
-        return await self._outputs.write_stdin(reference.id, uuid, query.offset, body, query.end)
+        writing = self._outputs.write_stdin(reference.id, uuid, query.offset, body, query.end)
+        return await request.unless_gone(writing)
 
     # -- the link
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -115,6 +116,32 @@ def test_a_revoked_client_and_a_forgotten_machine_are_cut_off(own_cluster: Clust
     assert own_cluster.sh("machines", "--json").json["machines"] == []
     assert own_cluster.sh("run", "ws1", "true").status == 125
     eventually(lambda: "enroll" in own_cluster.agent.log.read_text())
+    other.stop()
+
+
+def test_what_a_revoked_client_is_reading_ends_within_a_second(own_cluster: Cluster, tmp_path: Path) -> None:
+    other = make_home(tmp_path, "other")
+    log_in(own_cluster.coordinator, other, own_cluster.address, "ann@desk")
+    uuid = detach(own_cluster, "ws1", "while echo tick; do sleep 0.05; done")
+    credentials = other.path / "client"
+    reading = subprocess.Popen(
+        [
+            *("curl", "--silent", "--no-buffer", "--cacert", credentials / "ca.pem"),
+            *("--cert", credentials / "cert.pem", "--key", credentials / "key.pem"),
+            *("--connect-to", f"::{own_cluster.address}"),
+            f"https://coordinator.clustersh.internal/v1/jobs/ws1/{uuid}/output?stream=stdout&follow=true",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert reading.stdout is not None and reading.stdout.readline() == b"tick\n"
+    revoke = own_cluster.coordinator.open("clusterd", "revoke", "ann@desk")
+    assert revoke.wait(30) == 0
+    revoked = time.monotonic()
+    reading.stdout.read()
+    assert time.monotonic() - revoked < 1.0
+    assert reading.wait(5) != 0, "and says that the answer is not whole"
+    reading.stdout.close()
+    own_cluster.sh("cancel", uuid)
     other.stop()
 
 

@@ -1,0 +1,162 @@
+"""The WebSocket side of a link, over a real door: what agents may not send, and how links are cut."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from autobahn.twisted.resource import WebSocketResource
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+
+from clustersh.coordinator.callers import Caller
+from clustersh.coordinator.fleet import Fleet
+from clustersh.coordinator.http import Request
+from clustersh.coordinator.link_server import MAX_UNDER_WAY, LinkFactory
+from clustersh.coordinator.registry import Key
+from clustersh.coordinator.routes import AGENTS
+from clustersh.trust.identity import Role
+from clustersh.wire.jobs import Outcome
+from clustersh.wire.link import Acknowledge, Ended, Hello, Pulse, Welcome, Witness, encode
+
+from .conftest import Front, Wire
+
+KEY = Key("mark", Role.AGENT, "ws1", "id-agent", "192.0.2.1", "")
+WITNESS = Witness(0, "")
+
+
+class Events:
+    """Takes every machine in; reports are dealt with when the test says so."""
+
+    def __init__(self) -> None:
+        self.reports: list[Deferred[None]] = []
+
+    async def linking(self, machine: Key, hello: Hello, epoch: int) -> Welcome:
+        return Welcome(epoch, machine.name, (), WITNESS)
+
+    def started(self, machine_id: str, message: object) -> None:
+        pass
+
+    def ended(self, machine_id: str, message: Ended) -> Deferred[None]:
+        self.reports.append(Deferred())
+        return self.reports[-1]
+
+
+class Links:
+    """A fleet behind a real door."""
+
+    def __init__(self, front: Front) -> None:
+        self.front = front
+        self.events = Events()
+        self.fleet = Fleet(reactor, lambda: 1.0, lambda: 1.8e9)  # type: ignore[arg-type]
+        self.fleet.events = self.events  # type: ignore[assignment]
+        self.complaints: list[tuple[str, str]] = []
+        self.factory = LinkFactory(
+            reactor, self.fleet, lambda transport: KEY, lambda *words: self.complaints.append(words)
+        )
+
+        async def link(request: Request, caller: Caller) -> Any:
+            return WebSocketResource(self.factory)
+
+        front.api.add("GET", "/v1/link", link, AGENTS)
+
+    async def connect(self) -> Wire:
+        wire = await self.front.raw(Role.AGENT)
+        wire.send(
+            b"GET /v1/link HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Protocol: clustersh.1\r\n\r\n"
+        )
+        assert b" 101 " in await wire.until(b"\r\n\r\n")
+        return wire
+
+
+def frame(payload: bytes) -> bytes:
+    length = bytes([0x80 | len(payload)]) if len(payload) < 126 else struct.pack(">BH", 0xFE, len(payload))
+    return b"\x82" + length + bytes(4) + payload
+
+
+def hello() -> bytes:
+    return frame(encode(Hello(version="1", instance="i", store="s", clock=1.0)))
+
+
+@pytest.fixture
+def links(front: Front) -> Links:
+    return Links(front)
+
+
+@pytest.fixture
+def problems() -> Iterator[list[Any]]:
+    events: list[Any] = []
+
+    def observe(event: Any) -> None:
+        if event["log_level"].name in ("error", "critical", "warn"):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield events
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_sends_nonsense_is_told_and_named_once(links: Links, problems: list[Any]) -> None:
+    wire = await links.connect()
+    wire.send(hello())
+    await wire.until(b"welcome")
+    wire.send(frame(b"nonsense") * 50)
+    await wire.until(b"that message can't be")
+    wire.cut()
+    await wire.closed
+    assert links.complaints == [("ws1", "sends a message that can't be")]
+    assert problems == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_that_has_not_said_hello_yet_is_cut_too(links: Links) -> None:
+    wire = await links.connect()
+    links.factory.cut("another")
+    wire.send(hello())
+    await wire.until(b"welcome")
+    silent = await links.connect()
+    links.factory.cut(KEY.id)
+    await silent.closed
+    await wire.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_sent_to_a_closing_link_is_as_if_it_never_arrived(links: Links, problems: list[Any]) -> None:
+    wire = await links.connect()
+    wire.send(hello())
+    await wire.until(b"welcome")
+    [link] = links.factory.links
+    link.sendClose(1000, "over")
+    assert links.fleet.send(KEY.id, Acknowledge("uuid", WITNESS))
+    wire.cut()
+    await wire.closed
+    assert problems == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flood_of_reports_waits_in_the_network_not_in_memory(links: Links) -> None:
+    wire = await links.connect()
+    wire.send(hello())
+    await wire.until(b"welcome")
+    [link] = links.factory.links
+    paused: list[str] = []
+    socket = link.transport
+    real_pause, real_resume = socket.pauseProducing, socket.resumeProducing
+    socket.pauseProducing = lambda: (paused.append("paused"), real_pause())
+    socket.resumeProducing = lambda: (paused.append("resumed"), real_resume())
+    report = frame(encode(Ended("uuid", Outcome.exited(0))))
+    for _ in range(MAX_UNDER_WAY):
+        link.onMessage(encode(Ended("uuid", Outcome.exited(0))), True)
+    assert paused == ["paused"]
+    links.events.reports[0].callback(None)
+    assert paused == ["paused", "resumed"]
+    wire.send(report + frame(encode(Pulse(2.0))))
+    wire.cut()
+    await wire.closed
