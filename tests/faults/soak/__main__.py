@@ -6,6 +6,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ def main() -> int:
     folder = given.keep or Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp" if os.geteuid() == 0 else None))
     folder.mkdir(exist_ok=True)
     folder.chmod(0o711)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the services are ended
     try:
         return Soak(folder, wanted).run()
     finally:

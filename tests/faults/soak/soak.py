@@ -164,10 +164,10 @@ class Soak:
             self.cluster.end(service, signal.SIGKILL if dice.random() < 0.8 else signal.SIGTERM)
             self.cluster.start(service)
             self._injected += 1
-            if dice.random() < 0.7:
+            if dice.random() < 0.5:
                 watched = MACHINES if service == "coordinator" else (service,)
                 settle(partial(self._are_linked, watched), 30.0)
-            time.sleep(dice.uniform(0.0, 1.0))
+            time.sleep(dice.uniform(0.0, 0.6))
 
     def _are_linked(self, machines: tuple[str, ...]) -> bool:
         return all(self.cluster.is_linked(machine) for machine in machines)
@@ -190,7 +190,7 @@ class Soak:
         print(f"reconciled after {time.monotonic() - began:.1f}s" if settled else f"still open: {left}", flush=True)
 
     def _verify(self) -> None:
-        verified = self.cluster.homes["coordinator"].run("clusterd", "audit", "verify")
+        verified = self.cluster.homes["coordinator"].run("clusterd", "audit", "verify", "--witness")
         if verified.status:
             self.findings.lost.append(f"clusterd audit verify: {verified.out}{verified.err}")
 
