@@ -37,6 +37,16 @@ def default_home(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("HOME") or Path.home()) / ".config" / "clustersh"
 
 
+def user_name() -> str:
+    """Return the name of the user that this process runs as; "" where the user has none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
 def private_folder(path: Path) -> Path:
     """Make *path* (and its parents, as private) and see that only its owner may enter it."""
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 import socket
 import sys
 from pathlib import Path
 
+from ..home import user_name
 from ..wire.link import Facts
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -21,15 +21,8 @@ def gather(user_home: Path) -> Facts:
     return Facts(
         platform=f"{_SYSTEMS.get(sys.platform, sys.platform)}/{_ARCHITECTURES.get(machine, machine)}",
         hostname=socket.gethostname(),
-        user=_user(),
+        user=user_name(),
         # A path may be no Unicode, which a message can't hold.
         home=os.fsencode(user_home).decode(errors="backslashreplace"),
         python=platform.python_version(),
     )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

@@ -27,7 +27,7 @@ from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import Config, Listen
 from ..daemon import stop_because
-from ..home import HomeError, ServiceLock, private_folder, write_private
+from ..home import HomeError, ServiceLock, private_folder, user_name, write_private
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
 from ..trust.errors import ExposedKeyError, TrustError
@@ -47,6 +47,7 @@ from .http import Site
 from .index import Index
 from .ledger import Ledger, LedgerBroken
 from .link_server import LinkFactory
+from .neighbours import Neighbour, Neighbours
 from .open_runs import RunTable
 from .openapi import OpenApiCalls
 from .outcomes import Outcomes
@@ -143,7 +144,8 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
-        self._fleet.on_came = self._seen.came
+        self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
+        self._fleet.on_came = self._came
         self._blobs = BlobStore(
             private_folder(folder / "blobs"), config.coordinator.blob_quota, config.coordinator.reserve
         )
@@ -278,6 +280,10 @@ class _Parts:
         if machine is None:
             raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
         return machine
+
+    def _came(self, machine_id: str) -> None:
+        self._seen.came(machine_id)
+        self._neighbours.came(machine_id, self._fleet.seen[machine_id].facts)
 
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
