@@ -21,7 +21,7 @@ from clustersh.wire.link import PATH as LINK
 from .conftest import Recorder
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 15
+EXAMPLES = 30
 """Cases for each call of each kind: valid ones for what is there, valid ones for anything, invalid ones."""
 REFUSED = {
     "POST /v1/admin/approve": "it takes a code that a pairing made",
