@@ -1,35 +1,20 @@
-"""``clustersh``: the table of its commands."""
+"""``clustersh``: the console script. It makes Ctrl-C quiet before it imports anything: imports are most of a short run."""
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import NoReturn
 
-from ..cli.commands import Command, Start, prepare_command
-from ..cli.invocation import Invocation
-from ..cli.program import run_program
-
-ABOUT = "Run commands on other machines, through one coordinator that records every one."
-BARE = Command("clustersh.frontend.bare:prepare", "who I am, which machines are up, what to do next")
-COMMANDS = {
-    "run": Command("clustersh.frontend.run:prepare", "run a command on a machine, and get its output and exit status"),
-    "machines": Command("clustersh.frontend.machines:prepare", "list the machines and whether they are online"),
-    "cat": Command("clustersh.frontend.cat:prepare", "print a job's output, all of it"),
-    "history": Command("clustersh.frontend.history:prepare", "list what was run, newest first"),
-    "wait": Command("clustersh.frontend.wait:prepare", "wait for a run's end, and get what run would have printed"),
-    "cancel": Command("clustersh.frontend.cancel:prepare", "end a running command"),
-    "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
-    "logout": Command("clustersh.frontend.login:prepare_logout", "forget the coordinator and this user's key"),
-    "whoami": Command("clustersh.frontend.whoami:prepare", "who the coordinator takes this user for"),
-    "up": Command("clustersh.frontend.up:prepare_up", "start a coordinator and an agent here, to try it out"),
-    "down": Command("clustersh.frontend.up:prepare_down", "stop what up started"),
-}
-
-
-def choose(invocation: Invocation) -> Start:
-    """Return the start of the command that *invocation* names."""
-    return prepare_command(invocation, COMMANDS, BARE, ABOUT)
+INTERRUPTED = 130
 
 
 def main() -> NoReturn:
     """The console script."""
+    # Until the program handles signals itself, Python would answer with a traceback out of an import.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    from ..cli.program import run_program
+    from .commands import choose
+
     run_program("clustersh", choose)

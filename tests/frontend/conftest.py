@@ -13,7 +13,7 @@ from clustersh.cli.console import Console
 from clustersh.cli.invocation import Invocation, Signals, StdinReader
 from clustersh.cli.program import supervise
 from clustersh.frontend import client
-from clustersh.frontend.main import choose
+from clustersh.frontend.commands import choose
 
 from .coordinator_double import Double, serve
 

@@ -1,0 +1,27 @@
+"""``clustersh``: the table of its commands."""
+
+from __future__ import annotations
+
+from ..cli.commands import Command, Start, prepare_command
+from ..cli.invocation import Invocation
+
+ABOUT = "Run commands on other machines, through one coordinator that records every one."
+BARE = Command("clustersh.frontend.bare:prepare", "who I am, which machines are up, what to do next")
+COMMANDS = {
+    "run": Command("clustersh.frontend.run:prepare", "run a command on a machine, and get its output and exit status"),
+    "machines": Command("clustersh.frontend.machines:prepare", "list the machines and whether they are online"),
+    "cat": Command("clustersh.frontend.cat:prepare", "print a job's output, all of it"),
+    "history": Command("clustersh.frontend.history:prepare", "list what was run, newest first"),
+    "wait": Command("clustersh.frontend.wait:prepare", "wait for a run's end, and get what run would have printed"),
+    "cancel": Command("clustersh.frontend.cancel:prepare", "end a running command"),
+    "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
+    "logout": Command("clustersh.frontend.login:prepare_logout", "forget the coordinator and this user's key"),
+    "whoami": Command("clustersh.frontend.whoami:prepare", "who the coordinator takes this user for"),
+    "up": Command("clustersh.frontend.up:prepare_up", "start a coordinator and an agent here, to try it out"),
+    "down": Command("clustersh.frontend.up:prepare_down", "stop what up started"),
+}
+
+
+def choose(invocation: Invocation) -> Start:
+    """Return the start of the command that *invocation* names."""
+    return prepare_command(invocation, COMMANDS, BARE, ABOUT)
