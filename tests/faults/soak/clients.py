@@ -33,6 +33,7 @@ _OUTSTANDING = 8
 _AFTER_NOTHING_S = 0.3
 """A machine that is offline says so at once: this leaves time for what does run."""
 NOTHING_RAN = 125
+INTERRUPTED = 130
 _HINT = re.compile(rb"hint: still running, clustersh wait [0-9a-f-]{36}\n")
 
 
@@ -210,8 +211,10 @@ class ProgramClient:
         if b"Traceback" in err:
             self._memory.given_up.append(f"{work.id}: a traceback: {err[-500:]!r}")
         told.nothing_ran = process.returncode == NOTHING_RAN
+        if process.returncode == -signal.SIGINT:
+            return  # interrupted before the program was one
         if "--json" in work.form:
-            self._judge_document(told, process.returncode, json.loads(out))
+            self._judge_document(told, process.returncode, json.loads(out or b"{}"))
         elif process.returncode == work.exit_code:
             told.acknowledged = True
             self._memory.compare(work, out, _HINT.sub(b"", err), "clustersh's raw")
@@ -224,7 +227,9 @@ class ProgramClient:
             told.acknowledged = True
         if said.get("finished"):
             told.states.add(said["status"])
-        if status == said.get("exit_code") and not said["truncated"]:
+        if not said and status != INTERRUPTED:
+            self._memory.given_up.append(f"{work.id}: exit {status} without a document")
+        if said and status == said.get("exit_code") and not said["truncated"]:
             self._memory.compare(work, _bytes(said["stdout"]), _bytes(said["stderr"]), "clustersh's JSON")
 
 
