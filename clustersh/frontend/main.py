@@ -1,4 +1,4 @@
-"""``clustersh``: the console script. It makes Ctrl-C quiet before it imports anything: imports are most of a short run."""
+"""``clustersh``: the console script. Ctrl-C is quiet before anything is imported, which takes most of a short run."""
 
 from __future__ import annotations
 
