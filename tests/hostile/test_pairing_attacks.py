@@ -1,0 +1,266 @@
+"""Strangers who flood, guess codes, or sit between a login and its coordinator."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clustersh.trust import keys
+from clustersh.trust.authority import Authority
+from clustersh.trust.identity import Identity, Role
+from clustersh.trust.pairing import commitment, make_request
+from tests.hostile.attackers import Answer, call, log_lines, still_serves, watched
+from tests.real.programs import PATIENCE_S, Cluster, Home, Result, end, eventually, log_in, make_cluster, make_home
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Its rate limits are its own: a flood leaves them used up."""
+    made = make_cluster(tmp_path / "cluster")
+    yield made
+    made.stop()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def pair_start(name: str, nonce: bytes, role: Role = Role.FRONTEND) -> bytes:
+    request = make_request(keys.generate(), name, role)
+    return json.dumps({"role": role.value, "request": b64(request), "commitment": b64(commitment(nonce))}).encode()
+
+
+def post(cluster: Cluster, path: str, body: bytes) -> Answer:
+    return call(cluster, None, "POST", path, body, JSON, plain=True)
+
+
+def test_a_flood_of_logins_and_enrollments_is_limited_and_logged_once(own_cluster: Cluster) -> None:
+    bodies = [pair_start(f"flood{n}@box", os.urandom(32)) for n in range(20)]
+    bodies += [pair_start(f"flood{n}", os.urandom(32), Role.AGENT) for n in range(20)]
+    with watched(own_cluster, "600 requests to join") as seen:
+        answers = [post(own_cluster, "/pair", bodies[n % len(bodies)]) for n in range(600)]
+    statuses = {status: sum(answer.status == status for answer in answers) for status in (200, 429)}
+    assert statuses[200] + statuses[429] == 600
+    assert 5 <= statuses[200] <= 60, statuses
+    assert {answer.problem for answer in answers if answer.status == 429} == {"rate-limited"}
+    assert 1 <= len(log_lines(own_cluster, "too many requests")) <= 3
+    assert len(own_cluster.coordinator.run("clusterd", "pending", "--json").json["pending"]) <= 20
+    assert seen.grown_mib < 24
+    assert seen.slowest_s < 5
+    still_serves(own_cluster)
+
+
+def test_wrong_codes_are_counted_limited_and_logged(own_cluster: Cluster) -> None:
+    joining = make_home(own_cluster.client.path.parent.parent, "joining")
+    asked = joining.sh("login", f"http://{own_cluster.address}", "--name", "ann@box", "--no-wait")
+    code = asked.out.split("clusterd approve ")[1].split()[0]
+    admin = own_cluster.coordinator.path / "coordinator" / "admin"
+    wrong = [f"{n:08x}" for n in range(30) if f"{n:08x}" != code]
+    answers = [
+        call(own_cluster, admin, "POST", "/v1/admin/approve", json.dumps({"code": each}).encode(), JSON)
+        for each in wrong
+    ]
+    problems = [answer.problem for answer in answers]
+    assert problems[0] == "wrong-code" and problems[-1] == "rate-limited"
+    assert 10 <= problems.count("wrong-code") <= 15
+    refused = own_cluster.coordinator.run("clusterd", "approve", code)
+    assert refused.status != 0 and "too many wrong codes" in refused.err, refused
+    assert len(log_lines(own_cluster, "wrong code")) == 1
+    assert own_cluster.coordinator.run("clusterd", "audit", "--json").out.count("wrong code") == 1
+    assert joining.sh("whoami").status == 125
+    guessed = own_cluster.coordinator.run("clusterd", "approve", "1")
+    assert guessed.status != 0 and "Traceback" not in guessed.err
+
+
+def test_a_nonce_that_was_not_committed_to_ends_the_pairing(cluster: Cluster) -> None:
+    """Else a man in the middle could try nonces until the code fits."""
+    nonce = os.urandom(32)
+    offer = json.loads(post(cluster, "/pair", pair_start("ann@box", nonce)).content)
+    other = post(cluster, f"/pair/{offer['id']}", json.dumps({"nonce": b64(os.urandom(32))}).encode())
+    assert (other.status, other.problem) == (400, "bad-request")
+    late = post(cluster, f"/pair/{offer['id']}", json.dumps({"nonce": b64(nonce)}).encode())
+    assert (late.status, late.problem) == (404, "unknown-pairing")
+
+
+def test_a_request_to_join_that_cant_be_is_refused(cluster: Cluster) -> None:
+    good = json.loads(pair_start("ann@box", os.urandom(32)))
+    for change in (
+        {"role": "admin"},
+        {"role": "server"},
+        {"role": "agent"},
+        {"request": b64(os.urandom(400))},
+        {"request": b64(b"\x30" * 9000)},
+        {"request": "not base64"},
+        {"commitment": b64(b"short")},
+        {"extra": 1},
+    ):
+        answer = post(cluster, "/pair", json.dumps(good | change).encode())
+        assert answer.status in (400, 429), (change, answer)
+    assert "Traceback" not in cluster.coordinator.log.read_text()
+
+
+# -- a man in the middle
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Middle:
+    """An HTTP proxy that changes what passes: *asked* requests on their way to the coordinator, *told* its answers."""
+
+    def __init__(self, cluster: Cluster, asked: Change, told: Change) -> None:
+        middle = self
+        self.approved = False
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.path == "/pair":
+                    body = json.dumps(asked(json.loads(body))).encode()
+                headers = {name: self.headers[name] for name in ("Content-Type", "Prefer") if name in self.headers}
+                answer = call(cluster, None, self.command, self.path, body or None, headers, plain=True)
+                content = answer.content
+                if answer.status == 200:
+                    content = json.dumps(told(json.loads(content))).encode()
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(content)
+
+            do_GET = do_POST = forward
+
+            def log_message(self, *args: object) -> None:
+                middle.approved = middle.approved or False
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@contextlib.contextmanager
+def between(cluster: Cluster, asked: Change = dict, told: Change = dict) -> Iterator[Middle]:
+    middle = Middle(cluster, asked, told)
+    try:
+        yield middle
+    finally:
+        middle.close()
+
+
+def log_in_through(middle: Middle, victim: Home) -> tuple[subprocess.Popen[bytes], str]:
+    """Begin a login through *middle*; return it and the code that it shows."""
+    login = victim.open("clustersh", "login", f"http://{middle.address}", "--name", "victim@box")
+    assert login.stdout is not None
+    shown = login.stdout.readline().decode()
+    return login, shown.split("clusterd approve ")[1].split()[0]
+
+
+def assert_approval_fails(cluster: Cluster, code: str) -> Result:
+    done = cluster.coordinator.run("clusterd", "approve", code)
+    assert done.status != 0, done
+    assert "somebody sits in between" in done.err and "clustersh logout" in done.err, done.err
+    return done
+
+
+def test_an_honest_proxy_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    """The control: the same proxy, which changes nothing, lets a login through."""
+    victim = make_home(tmp_path, "victim")
+    with between(cluster) as middle:
+        login, code = log_in_through(middle, victim)
+        assert cluster.coordinator.run("clusterd", "approve", code).status == 0
+        eventually(lambda: (victim.path / "client" / "cert.pem").exists())
+        end(login)
+
+
+def _swap_key(asked: dict[str, Any]) -> dict[str, Any]:
+    return asked | {"request": b64(make_request(keys.generate(), "victim@box", Role.FRONTEND))}
+
+
+def _rename(asked: dict[str, Any]) -> dict[str, Any]:
+    """A man in the middle has no key of the client's: another name means another signed request."""
+    return asked | {"request": b64(make_request(keys.generate(), "root@everywhere", Role.FRONTEND))}
+
+
+@pytest.mark.parametrize("attack", [_swap_key, _rename])
+def test_a_key_or_name_that_is_swapped_on_the_way_is_not_approved(
+    cluster: Cluster, tmp_path: Path, attack: Change
+) -> None:
+    victim = make_home(tmp_path, "victim")
+    with between(cluster, asked=attack) as middle:
+        login, code = log_in_through(middle, victim)
+        assert_approval_fails(cluster, code)
+        assert login.poll() is None
+        assert not (victim.path / "client" / "cert.pem").exists()
+        end(login)
+    names = [each["name"] for each in cluster.coordinator.run("clusterd", "clients", "--json").json["clients"]]
+    assert "root@everywhere" not in names
+
+
+def test_a_nonce_that_is_swapped_on_the_way_is_not_approved(cluster: Cluster, tmp_path: Path) -> None:
+    with between(
+        cluster, told=lambda told: told | ({"nonce": b64(os.urandom(32))} if "nonce" in told else {})
+    ) as middle:
+        login, code = log_in_through(middle, make_home(tmp_path, "victim"))
+        assert_approval_fails(cluster, code)
+        end(login)
+
+
+def test_a_coordinator_with_a_ca_of_its_own_can_be_told_and_left(cluster: Cluster, tmp_path: Path) -> None:
+    """It can please the client, which it serves alone; but the code fails at the true one, which says what to do."""
+    victim = make_home(tmp_path, "victim")
+    other = Authority.create(tmp_path, datetime.now(UTC))
+    requests: list[bytes] = []
+
+    def asked(message: dict[str, Any]) -> dict[str, Any]:
+        requests.append(base64.b64decode(message["request"]))
+        return message
+
+    def told(message: dict[str, Any]) -> dict[str, Any]:
+        if "ca" in message:
+            return message | {"ca": b64(other.certificate_der)}
+        from clustersh.trust.pairing import read_request
+
+        identity = Identity(Role.FRONTEND, "victim@box", "stolen")
+        certificate = other.issue(identity, read_request(requests[0]).public_key, datetime.now(UTC))
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        der = certificate.public_bytes(Encoding.DER)
+        return message | {"status": "approved", "certificate": b64(der)}
+
+    with between(cluster, asked, told) as middle:
+        login = victim.open("clustersh", "login", f"http://{middle.address}", "--name", "victim@box")
+        out, err = login.communicate(timeout=PATIENCE_S)
+        shown = (out + err).decode()
+        if "clusterd approve " in shown:
+            assert_approval_fails(cluster, shown.split("clusterd approve ")[1].split()[0])
+        assert "Traceback" not in shown
+        pinned = make_home(tmp_path, "pinned")
+        pin = hashlib.sha256(Authority.load(cluster.coordinator.path / "coordinator").certificate_der).hexdigest()
+        refused = pinned.sh("login", f"http://{middle.address}", "--ca", pin, "--name", "pinned@box")
+        assert refused.status == 125 and "CA" in refused.err, refused
+    assert victim.sh("logout").status in (0, 125)
+    log_in(cluster.coordinator, victim, cluster.address, "victim2@box")
+    assert victim.sh("whoami").status == 0
