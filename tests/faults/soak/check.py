@@ -188,7 +188,9 @@ def check_idle(cluster: SoakCluster, usual: dict[str, int], uuids: set[str], fin
         if not settle(lambda pid=pid, most=most: len(descriptors(pid)) <= most, 20.0):  # type: ignore[misc]
             held = Counter(name.partition(":")[0] for name in descriptors(pid))
             findings.leaked.append(f"{service} has {held.total()} files open, at most {most} before: {dict(held)}")
-        if (size := resident(pid)) > MAX_RESIDENT[service]:
+        size = resident(pid)
+        print(f"{service}, idle: {len(descriptors(pid))} files open, {size >> 20} MiB resident", flush=True)
+        if size > MAX_RESIDENT[service]:
             findings.leaked.append(f"{service} holds {size >> 20} MiB")
         children = Path(f"/proc/{pid}/task/{pid}/children")
         with contextlib.suppress(OSError):
