@@ -63,7 +63,8 @@ class World:
         code = ""
         while not code and not running.called:
             await later(0.01)
-            found = re.findall(r"clusterd approve ([0-9a-f]{8})", self.shell.out.decode() + self.shell.err)
+            out, err = self.shell.out.decode()[self._seen[0] :], self.shell.err[self._seen[1] :]
+            found = re.findall(r"clusterd approve ([0-9a-f]{8})", out + err)
             code = found[-1] if found else ""
         if code and not running.called:
             await self.coordinator.approve(code)
