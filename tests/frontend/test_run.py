@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
 
 from clustersh.frontend import attend
 from clustersh.wire.jobs import Command, State
@@ -311,8 +312,15 @@ async def test_reminds_without_a_terminal(caller: Caller, double: Double, monkey
     monkeypatch.setattr(attend, "REMIND_AFTER_S", 0.2)
     double.job = _job(double, status=State.RUNNING, exit_code=None)
     double.answers["POST /v1/runs"] = lambda query: double.as_run()
-    task.deferLater(reactor, 0.5, double.end, status=State.COMPLETED, exit_code=0)  # type: ignore[arg-type]
+
+    async def end_when_reminded() -> None:
+        while not caller.err:
+            await task.deferLater(reactor, 0.01)
+        double.end(status=State.COMPLETED, exit_code=0)
+
+    ending = Deferred.fromCoroutine(end_when_reminded())
     assert await caller("run", "ws1", "x") == 0
+    await ending
     assert caller.err == f"hint: still running, clustersh wait {UUID}\n"
 
 
