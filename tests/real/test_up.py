@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .programs import Home, make_home
+from .programs import Home, eventually, make_home
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def test_up_runs_everything_and_down_ends_it(home: Home) -> None:
     assert [home.running(service)["pid"] for service in ("coordinator", "agent")] == pids
     down = home.sh("down")
     assert down.status == 0
-    assert not any(is_alive(pid) for pid in pids)
+    # A service lets go of its folder, which is what `down` waits for, a moment before its process is gone.
+    eventually(lambda: not any(is_alive(pid) for pid in pids), 5)
     assert home.sh("down").status == 0
     back = home.sh("up", "--port", port)
     assert back.status == 0, back
