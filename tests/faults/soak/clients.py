@@ -34,6 +34,8 @@ _AFTER_NOTHING_S = 0.3
 """A machine that is offline says so at once: this leaves time for what does run."""
 NOTHING_RAN = 125
 INTERRUPTED = 130
+_UNREAD = b"ERROR: the command's output can't be read now: "
+"""Said of a machine that went offline before its output was fetched; the command's own exit status is kept."""
 _HINT = re.compile(rb"hint: still running, clustersh wait [0-9a-f-]{36}\n")
 
 
@@ -215,7 +217,7 @@ class ProgramClient:
             return  # interrupted before the program was one
         if "--json" in work.form:
             self._judge_document(told, process.returncode, json.loads(out or b"{}"))
-        elif process.returncode == work.exit_code:
+        elif process.returncode == work.exit_code and _UNREAD not in err:
             told.acknowledged = True
             self._memory.compare(work, out, _HINT.sub(b"", err), "clustersh's raw")
 
