@@ -170,9 +170,11 @@ def _expected(invocation: Invocation, error: BaseException) -> CliError | None:
         )
     if _is(error, "clustersh.trust.errors", "TrustError"):
         return CliError(str(error), kind="no-certificate")
-    if _is(error, "clustersh.config", "ConfigError") or _is(error, "clustersh.home", "HomeError"):
-        hint = getattr(error, "hint", "")
-        return CliError(str(error), (hint,) if hint else ())
+    if _is(error, "clustersh.config", "ConfigError"):
+        return CliError(str(error), kind="bad-request")
+    if _is(error, "clustersh.home", "HomeError"):
+        hint: str = error.hint  # type: ignore[attr-defined]
+        return CliError(str(error), (hint,) if hint else (), kind="storage")
     return None
 
 

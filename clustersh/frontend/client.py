@@ -32,6 +32,7 @@ async def connect(reactor: Any, invocation: Invocation) -> RestClient:
     HomeError where what is stored can't be used.
     """
     folder = client_folder(invocation.home)
+    read_json(folder / LOGIN_FILE, Login)  # says it where the folder can't be read, which exists() would not
     if (folder / PENDING_FILE).exists():
         from .session import take_up_pending
 

@@ -190,3 +190,13 @@ def test_what_was_never_set_up_says_what_to_do(tmp_path: Path, program: str) -> 
     answer = home.run(program, *words[program])
     assert answer.status in (1, 125)
     assert answer.err.startswith("ERROR: ") and "hint: " in answer.err and "Traceback" not in answer.err
+
+
+def test_a_home_that_cannot_be_read_is_named(own_cluster: Cluster) -> None:
+    login = own_cluster.client.path / "client" / "login.json"
+    login.unlink()
+    login.mkdir()
+    for words in (["run", "--json", "ws1", "true"], ["machines", "--json"]):
+        answer = own_cluster.sh(*words)
+        assert (answer.status, answer.json["error"]["type"]) == (125, "storage")
+        assert str(login) in answer.err
