@@ -6,6 +6,7 @@
 #   make test-fast      without the tests that start real programs
 #   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
 #   make soak-restarts  200 restarts under load of an agent, then of the coordinator
+#   make fuzz           minutes of changed bytes through every decoder (hypothesis, and atheris on Linux)
 #   make lint           linter, formatter and type checker
 #   make bench-latency  `clustersh run` beside `ssh`, as whole processes (needs OpenSSH's sshd)
 #   make clean          stop, and remove .venv, .home and everything that was built
@@ -17,7 +18,7 @@ CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
 PORT ?=
 ARGS ?=
 
-.PHONY: help run stop test test-fast soak soak-restarts lint bench-latency venv clean
+.PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench-latency venv clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -98,6 +99,12 @@ soak: $(VENV)/.installed-dev
 soak-restarts: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults.soak --restart ws1 $(ARGS)
 	$(BIN)/python -m tests.faults.soak --restart coordinator $(ARGS)
+
+fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
+	CLUSTERSH_FUZZ=10000 $(BIN)/python -m pytest -q tests/hostile/test_fuzz.py
+	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.hostile.fuzz $(ARGS); \
+	else echo "atheris does not run here: hypothesis alone"; fi
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
