@@ -10,6 +10,7 @@ from .config import DEFAULT_PORT
 
 _SCHEMES = ("http", "https")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _AUTHORITY = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
 _EXPECTED = "expected a coordinator such as 'joshua-ws1', 'joshua-ws1:5672' or 'http://joshua-ws1:5672'"
 
@@ -65,9 +66,12 @@ def parse_address(text: str) -> Address:
 
 def _v6(text: str, host: str) -> str:
     try:
-        return str(ipaddress.IPv6Address(host))
+        found = ipaddress.IPv6Address(host)
     except ValueError:
         raise ValueError(f"{text!r}: {host!r} is no IPv6 address") from None
+    if found.scope_id is not None and not _ZONE.fullmatch(found.scope_id):
+        raise ValueError(f"{text!r}: {found.scope_id!r} is no network interface")
+    return str(found)
 
 
 def _name(text: str, host: str) -> str:
