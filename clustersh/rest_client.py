@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlencode
 
 import msgspec
-from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -23,6 +23,9 @@ from .unreachable import Cause, Unreachable, explain, not_a_coordinator
 from .wire.codec import WireError, decode_json, encode_json
 from .wire.problems import Problem, ProblemError
 from .wire.rest import JSON, PROBLEM_JSON
+
+if TYPE_CHECKING:
+    from treq.client import HTTPClient
 
 __all__ = ["ANSWER_LIMIT", "Cause", "Collector", "Query", "RestClient", "Unreachable"]
 
@@ -79,8 +82,14 @@ class RestClient:
         self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
         self._pool.cachedConnectionTimeout = _KEPT_S
         dial = _Dial(reactor, address, policy)
-        agent = Agent.usingEndpointFactory(reactor, dial, pool=self._pool)
-        self._http = HTTPClient(agent)
+        self._agent = Agent.usingEndpointFactory(reactor, dial, pool=self._pool)
+
+    @cached_property
+    def _http(self) -> HTTPClient:
+        # Imported at the first request: an agent whose jobs bring no files makes none, and it is 2 MiB.
+        from treq.client import HTTPClient
+
+        return HTTPClient(self._agent)
 
     @overload
     async def call(

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from autobahn.twisted.websocket import WebSocketClientFactory
 from OpenSSL.SSL import Error as TlsError
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,6 +18,7 @@ from twisted.logger import Logger
 
 from ..address import Address
 from ..unreachable import Cause, Unreachable, explain
+from ..websockets import WebSocketClientFactory
 from ..wire.link import REPLACED
 from .backoff import Backoff, Change
 from .link import LinkClosed, LinkProtocol

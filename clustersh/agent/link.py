@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..websockets import WebSocketClientFactory, WebSocketClientProtocol
 from ..wire.codec import WireError
 from ..wire.link import (
     MAX_MESSAGE,
@@ -208,4 +208,5 @@ class LinkFactory(WebSocketClientFactory):
             autoPingTimeout=PONG_S,
             openHandshakeTimeout=HANDSHAKE_S,
             failByDrop=False,
+            maskClientFrames=False,  # masks are for proxies that look into plain HTTP; TLS keeps those out
         )

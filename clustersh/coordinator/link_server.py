@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..websockets import ConnectionDeny, ConnectionRequest, WebSocketServerFactory, WebSocketServerProtocol
 from ..wire.codec import WireError
 from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, FromCoordinator, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
@@ -149,6 +148,7 @@ class LinkFactory(WebSocketServerFactory):
             autoPingTimeout=PONG_S,
             openHandshakeTimeout=HELLO_S,
             failByDrop=False,
+            requireMaskedClientFrames=False,  # the agents' are not, within TLS
             tcpNoDelay=True,
         )
 

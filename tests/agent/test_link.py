@@ -73,6 +73,7 @@ class TinyCoordinator:
         self.authority = Authority.create(folder / "coordinator", datetime.now(UTC))
         self.credentials = server_credentials(folder / "coordinator", self.authority, datetime.now(UTC))
         self.factory = WebSocketServerFactory(protocols=[SUBPROTOCOL])
+        self.factory.setProtocolOptions(requireMaskedClientFrames=False)
         self.factory.protocol = ServerProtocol
         self.factory.coordinator = self
         self.factory.deny = None
