@@ -93,3 +93,10 @@ def test_any_text_gives_an_address_or_one_error(text: str) -> None:
         assert str(error).isprintable()
     else:
         assert parse_address(address.netloc) == address
+
+
+@pytest.mark.parametrize("text", ["[fe80::1%\x1b[2J]:80", "[::%e th0]", "::%\udcff", "[fe80::1%]:80"])
+def test_a_network_interface_is_no_arbitrary_text(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no (IPv6 address|network interface|address|host name)"):
+        parse_address(text)
+    assert parse_address("[fe80::1%eth0.5]:80").host == "fe80::1%eth0.5"

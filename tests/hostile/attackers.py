@@ -68,9 +68,10 @@ def call(
     headers: dict[str, str] | None = None,
     *,
     plain: bool = False,
+    source: str = "127.0.0.1",
 ) -> Answer:
-    """Make one REST call."""
-    connection = http.client.HTTPConnection(*address_of(cluster), timeout=PATIENCE_S)
+    """Make one REST call; over plain HTTP from *source*."""
+    connection = http.client.HTTPConnection(*address_of(cluster), timeout=PATIENCE_S, source_address=(source, 0))
     if not plain:
         connection.sock = tls_socket(cluster, folder)
     try:

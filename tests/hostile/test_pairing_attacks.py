@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -45,7 +46,7 @@ def pair_start(name: str, nonce: bytes, role: Role = Role.FRONTEND) -> bytes:
 
 
 def post(cluster: Cluster, path: str, body: bytes) -> Answer:
-    return call(cluster, None, "POST", path, body, JSON, plain=True)
+    return call(cluster, None, "POST", path, body, JSON, plain=True, source="127.0.0.2")
 
 
 def test_a_flood_of_logins_and_enrollments_is_limited_and_logged_once(own_cluster: Cluster) -> None:
@@ -116,6 +117,8 @@ def test_a_request_to_join_that_cant_be_is_refused(cluster: Cluster) -> None:
 # -- a man in the middle
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
+_hosts = itertools.count(1)
+"""Each man in the middle has an address, and so a rate limit, of its own."""
 
 
 class Middle:
@@ -123,7 +126,7 @@ class Middle:
 
     def __init__(self, cluster: Cluster, asked: Change, told: Change) -> None:
         middle = self
-        self.approved = False
+        self.source = f"127.0.1.{next(_hosts)}"
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -133,7 +136,9 @@ class Middle:
                 if self.path == "/pair":
                     body = json.dumps(asked(json.loads(body))).encode()
                 headers = {name: self.headers[name] for name in ("Content-Type", "Prefer") if name in self.headers}
-                answer = call(cluster, None, self.command, self.path, body or None, headers, plain=True)
+                answer = call(
+                    cluster, None, self.command, self.path, body or None, headers, plain=True, source=middle.source
+                )
                 content = answer.content
                 if answer.status == 200:
                     content = json.dumps(told(json.loads(content))).encode()
@@ -147,7 +152,7 @@ class Middle:
             do_GET = do_POST = forward
 
             def log_message(self, *args: object) -> None:
-                middle.approved = middle.approved or False
+                """Say nothing: a test reads stderr."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -175,6 +180,7 @@ def log_in_through(middle: Middle, victim: Home) -> tuple[subprocess.Popen[bytes
     login = victim.open("clustersh", "login", f"http://{middle.address}", "--name", "victim@box")
     assert login.stdout is not None
     shown = login.stdout.readline().decode()
+    assert "clusterd approve " in shown, (shown, login.communicate(timeout=PATIENCE_S))
     return login, shown.split("clusterd approve ")[1].split()[0]
 
 

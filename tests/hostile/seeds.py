@@ -1,0 +1,81 @@
+"""What each decoder is meant to take: the fuzzers begin with these and change them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from clustersh.coordinator import records
+from clustersh.trust import keys
+from clustersh.trust.identity import Role
+from clustersh.trust.pairing import commitment, make_request
+from clustersh.wire import link, output, pairing, rest
+from clustersh.wire.codec import encode_json
+from clustersh.wire.files import Entry, EntryKind, Manifest, encode_manifest
+from clustersh.wire.jobs import BlobRef, Command, Outcome, OutputSummary, State
+from clustersh.wire.output import Stream
+from tests.hostile.decoders import DECODERS
+
+UUID = "01a1fc23-f467-710e-b895-7e151ad2d257"
+SHA256 = "a1" * 32
+_WITNESS = link.Witness(7, SHA256)
+_OUTPUT = OutputSummary(3, 2, SHA256, SHA256)
+_RUNS = output.encode_runs([(Stream.STDOUT, 3), (Stream.STDERR, 2)])
+_REQUEST = make_request(keys.generate(), "ann@box", Role.FRONTEND)
+_ASKED = rest.RunRequest("ws1", Command(shell="true"), env={"A": "b"}, files=BlobRef(SHA256, 1))
+_ENDED = records.JobEnded(UUID, "ws1", "id", Outcome.exited(0), _OUTPUT, 1.5, "2026-11-21T03:00:00.000Z")
+
+SEEDS: dict[str, list[bytes]] = {
+    "wire.link from an agent": [
+        link.encode(message)
+        for message in (
+            link.Hello("1", "i", "s", 5.0, link.Facts("linux/amd64")),
+            link.Pulse(6.0),
+            link.Started(UUID),
+            link.Ended(UUID, Outcome(State.FAILED, signal=9), _OUTPUT, 1.0, b"abcde", _RUNS),
+            link.Chunk(1, 0, b"abcde", 5, True, _RUNS),
+            link.StdinTaken(1, 5, True),
+            link.Failed(1, "internal", "no"),
+        )
+    ],
+    "wire.link from a coordinator": [
+        link.encode(message)
+        for message in (
+            link.Welcome(1, "ws1", (UUID,), _WITNESS),
+            link.Start(1, 15.0, UUID, "ann@box", Command(argv=("a", "b")), _WITNESS, env={"A": "b"}),
+            link.Cancel(UUID),
+            link.Acknowledge(UUID, _WITNESS),
+            link.Read(1, UUID, Stream.BOTH, 0, 5, 1.0),
+            link.Stdin(1, UUID, 0, b"abc", True),
+        )
+    ],
+    "body RunRequest": [encode_json(_ASKED)],
+    "body BlobNames": [encode_json(rest.BlobNames((SHA256,)))],
+    "body PairStart": [encode_json(pairing.PairStart("frontend", _REQUEST, commitment(b"n" * 32)))],
+    "wire.jobs command": [encode_json(_ASKED.command), b'{"argv":["a","b c"]}'],
+    "wire.files manifest": [
+        encode_manifest(
+            Manifest(
+                (
+                    Entry(b"a", EntryKind.FOLDER, 0o700),
+                    Entry(b"a/b", EntryKind.FILE, 0o644, SHA256, 3),
+                    Entry(b"a/c", EntryKind.SYMLINK, target=b"b"),
+                )
+            )
+        )
+    ],
+    "wire.output runs": [b"\0\5" + _RUNS],
+    "trust.pairing request": [_REQUEST],
+    "frontend frames": [b"\x01\0\0\0\x03abc\x02\0\0\0\x02de"],
+    "coordinator ledger line": [records.to_line(records.Envelope(1, "2026-11-21T03:00:00.000Z", SHA256), _ENDED)],
+    "http Prefer": [b"wait=5", b'respond-async, wait="10"; x=y'],
+    "http query": [b"limit=5&machine=ws1&status=failed&status=lost", b"machine=%C3%BC"],
+    "http path": [b"/v1/jobs/ws1/%C3%BC"],
+    "address": [b"[fe80::1%eth0]:80", b"http://joshua-ws1:5672/", b"[::1]:80", b"10.0.0.5"],
+    "door first byte": [b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"],
+    "home state file": [msgspec.json.encode({"name": "a", "number": 5})],
+    "wire.ids uuid": [UUID.encode(), b"\xe2\x80\xa61ad2d257"],
+    "wire.units duration": [b"1h30m"],
+    "wire.units size": [b"1.5GB", b"128KiB"],
+    "wire.units timestamp": [b"2026-11-20T10:31:07Z"],
+}
+assert SEEDS.keys() <= DECODERS.keys()
