@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from ..faultpoints import reached
 from ..wire.jobs import HEAD_LIMIT, Outcome, OutputSummary, State
-from ..wire.link import Acknowledge, Ended
+from ..wire.link import NEVER_SEEN, Acknowledge, Ended
 from ..wire.output import check_runs
 from ..wire.problems import ProblemError
 from . import history
@@ -83,6 +83,10 @@ class Outcomes:
         found = self._table.job(message.uuid, machine_id)
         if found is None or found[1].end is not None:
             return self._spawn(self._reported_before(machine_id, message.uuid, message.outcome))
+        if found[1].started and message.outcome == NEVER_SEEN:
+            # It ran: the agent is a copy, or was restored from a backup.
+            self.end(*found, lost("the machine's agent knows nothing of it any more"))
+            return None
         end = JobEnd(message.outcome, message.output, message.duration_s, message.head, message.head_runs)
         self.end(*found, end)
         return None

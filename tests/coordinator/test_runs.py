@@ -28,6 +28,7 @@ from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import HEAD_LIMIT, MAX_COMMAND, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import (
+    NEVER_SEEN,
     Acknowledge,
     Cancel,
     Ended,
@@ -286,6 +287,19 @@ async def test_a_machine_whose_store_is_gone_has_lost_its_jobs(world: World) -> 
     first.go()
     second = Agent(world, "ws1", store="store-2")
     assert (await second.come()).open == ()
+    assert (await world.over(uuid)).state is State.LOST
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_ran_is_never_said_not_to_have_started(world: World) -> None:
+    await world.join("ws1")
+    first = await world.agent()
+    uuid = await world.requests.take(JOSHUA, "key", TRUE)
+    first.started(uuid)
+    first.go()
+    copy = Agent(world, "ws1")
+    assert (await copy.come()).open == (uuid,)
+    copy.ended(uuid, NEVER_SEEN)
     assert (await world.over(uuid)).state is State.LOST
 
 
