@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from ..group_commit import GroupCommit
 from ..wire.jobs import State
+from ..wire.problems import Kind, ProblemError
 from .ledger import Entry, Head, Ledger
 from .records import (
     CancelRequested,
@@ -81,8 +82,19 @@ class Index:
         self._worker.start()
 
     async def ask(self, question: Question[T]) -> T:
-        """Return *question*'s answer, as of everything that the ledger held when it was asked."""
-        answer = await self._worker.submit(question)
+        """Return *question*'s answer, as of everything that the ledger held when it was asked.
+
+        Raises what the question does, and ProblemError (storage) where the index can't be used now.
+        """
+        try:
+            answer = await self._worker.submit(question)
+        except sqlite3.Error as error:
+            self._log.error("the index can't be used: {reason}", reason=str(error))
+            raise ProblemError(
+                Kind.STORAGE,
+                f"the coordinator can't use its index: {error}",
+                hint="free some space on the coordinator's disk, then ask again",
+            ) from error
         if isinstance(answer, Exception):
             raise answer
         return cast(T, answer)

@@ -200,3 +200,17 @@ async def test_open_runs_are_those_without_an_outcome(books: Callable[[], Books]
     [loaded] = await both.index.ask(history.open_runs)
     assert loaded.open.uuid == waiting
     assert loaded.open.jobs["id-2"].epoch == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_fails_is_told_and_then_worked_with_again(books: Callable[[], Books]) -> None:
+    both = books()
+    uuid = await both.run()
+
+    def full(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(ProblemError) as caught:
+        await both.index.ask(full)
+    assert caught.value.problem.kind is Kind.STORAGE
+    assert [found for found, _ in await listed(both)] == [uuid]
