@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ...real.programs import PATIENCE_S, Home, end, eventually, log_in, make_home
+from ...real.programs import PATIENCE_S, Home, end, log_in, make_home
 from ..users import as_user, give
 from .plan import Fault
 
@@ -120,9 +120,9 @@ class SoakCluster:
 
     def until_online(self) -> None:
         """Wait for every machine."""
-        eventually(
-            lambda: all(self.status_of(machine) == "online" for machine in MACHINES), 2 * PATIENCE_S, "all online"
-        )
+        if not settle(lambda: all(self.status_of(machine) == "online" for machine in MACHINES), 2 * PATIENCE_S):
+            ends = (f"{name}: ...{self.homes[name].log.read_text()[-1000:]}" for name in SERVICES)
+            raise AssertionError("\n".join(("not every machine came back", *ends)))
 
     def status_of(self, machine: str) -> str:
         answer = self.homes[CLIENTS].sh("machines", "--json")
