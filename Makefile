@@ -8,7 +8,8 @@
 #   make soak-restarts  200 restarts under load of an agent, then of the coordinator
 #   make fuzz           minutes of changed bytes through every decoder (hypothesis, and atheris on Linux)
 #   make lint           linter, formatter and type checker
-#   make bench-latency  `clustersh run` beside `ssh`, as whole processes (needs OpenSSH's sshd)
+#   make bench          all benchmarks (some ten minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
+#   make bench-NAME     one: latency, throughput, bulk, intake, history, memory (ARGS=... is handed to it)
 #   make clean          stop, and remove .venv, .home and everything that was built
 
 VENV := .venv
@@ -18,7 +19,7 @@ CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
 PORT ?=
 ARGS ?=
 
-.PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench-latency venv clean
+.PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench venv clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -111,8 +112,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench-latency: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/latency.py $(ARGS)
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks
+
+bench-%: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean:
 	@if [ -x $(BIN)/clustersh ] && [ -d "$(STATE)" ]; then $(CLUSTERSH) down; fi

@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from .tables import Unable
+
 START_WITHIN_S = 15.0
 
 SSHD_CONFIG = """\
@@ -59,10 +61,6 @@ Host kept
     ControlPath {folder}/kept
     ControlPersist yes
 """
-
-
-class Unable(Exception):
-    """The benchmark can't run here; the message says what is missing."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -127,6 +125,19 @@ def started_clustersh(home: Path) -> Iterator[Callable[[], None]]:
 @contextlib.contextmanager
 def started_sshd(folder: Path) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """Start an OpenSSH server; yield what runs `true` through it, over a new and over a kept connection."""
+    with started_ssh_config(folder) as ssh:
+        try:
+            yield (
+                lambda: _ignore(run([*ssh, "here", "true"], os.environ)),
+                lambda: _ignore(run([*ssh, "kept", "true"], os.environ)),
+            )
+        finally:
+            subprocess.run([*ssh, "-O", "exit", "kept"], stderr=subprocess.DEVNULL, check=False)
+
+
+@contextlib.contextmanager
+def started_ssh_config(folder: Path) -> Iterator[list[str]]:
+    """Start an OpenSSH server; yield the words of an ssh command that knows it as ``here``, and ``kept``."""
     sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if sshd is None or shutil.which("ssh") is None:
         raise Unable("no OpenSSH here; on Debian: apt-get install openssh-server openssh-client")
@@ -146,12 +157,8 @@ def started_sshd(folder: Path) -> Iterator[tuple[Callable[[], None], Callable[[]
     try:
         wait_for(port, server, folder / "sshd.log")
         run([*ssh, "here", "true"], os.environ)
-        yield (
-            lambda: _ignore(run([*ssh, "here", "true"], os.environ)),
-            lambda: _ignore(run([*ssh, "kept", "true"], os.environ)),
-        )
+        yield ssh
     finally:
-        subprocess.run([*ssh, "-O", "exit", "kept"], stderr=subprocess.DEVNULL, check=False)
         server.terminate()
         server.wait()
 

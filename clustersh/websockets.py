@@ -11,7 +11,6 @@ _SWITCH = "AUTOBAHN_USE_NVX"
 _given = os.environ.get(_SWITCH)
 os.environ[_SWITCH] = "0"
 try:
-    from autobahn.twisted.resource import WebSocketResource
     from autobahn.twisted.websocket import (
         WebSocketClientFactory,
         WebSocketClientProtocol,
@@ -31,7 +30,6 @@ __all__ = [
     "ConnectionRequest",
     "WebSocketClientFactory",
     "WebSocketClientProtocol",
-    "WebSocketResource",
     "WebSocketServerFactory",
     "WebSocketServerProtocol",
 ]

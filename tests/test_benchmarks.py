@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import bulk, intake, latency, memory, tables, throughput
 
 from .conftest import ROOT
 
@@ -39,7 +39,7 @@ def test_runs_are_interleaved_and_the_warm_up_is_not_counted() -> None:
 @pytest.mark.skipif(SSHD is None, reason="OpenSSH's sshd is not installed")
 def test_latency_is_measured_against_a_real_sshd() -> None:
     ran = subprocess.run(
-        [sys.executable, "benchmarks/latency.py", "--runs", "2", "--warm-up", "1"],
+        [sys.executable, "-m", "benchmarks.latency", "--runs", "2", "--warm-up", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -47,3 +47,56 @@ def test_latency_is_measured_against_a_real_sshd() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert re.fullmatch(r"ratio to ssh \(new connection\): \d+\.\d\d", ran.stdout.splitlines()[-1])
+
+
+def test_a_table_has_columns_and_an_aim_says_whether_it_was_met() -> None:
+    assert tables.table(["what", "ms"], [("one", "1.0"), ("another", "22.5")]).splitlines() == [
+        "what       ms",
+        "one       1.0",
+        "another  22.5",
+    ]
+    assert tables.aim("under 3", met=True) == "aim: under 3: met\n"
+    assert tables.aim("under 3", met=False) == "aim: under 3: MISSED\n"
+
+
+def test_each_report_holds_its_figures_against_the_aims() -> None:
+    figures = {f"clustersh, {how}": [throughput.Figures(100.0, 2.5, (2.0, 2.0))] for how in _WAYS}
+    figures |= {f"bare spawnProcess, {flying} in flight": [throughput.Figures(600.0, 0.5)] for flying in (1, 50)}
+    shown = throughput.report(figures, {})
+    assert "beyond the bare process (here 2.00): met" in shown
+    assert "2 syncs a job on the coordinator, 2 on the agent (here 2.0, 2.0): met" in shown
+
+    read = bulk.Reading([60.0], (1.0, 33.0), [10.0], [21.0])
+    shown = bulk.report(read, [100.0], {"clustersh, agent 25 ms away": 19.0})
+    assert re.findall(r": (met|MISSED)$", shown, re.MULTILINE) == ["met", "MISSED", "MISSED", "MISSED"]
+
+    each = {"unique": 30.0, "resident": 50.0}
+    shown = memory.report(each, each, {"unique": 60.0, "resident": 80.0}, 500)
+    assert re.findall(r": (met|MISSED)$", shown, re.MULTILINE) == ["met", "met", "met"]
+
+    assert re.search(r"^clustersh +134 +1$", intake.report(256, [2.0], [1.0], 8.0), re.MULTILINE)
+
+
+_WAYS = ("one at a time", "50 in flight", "50 connections")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "--few", "3", "--many", "9", "--records", "30", "--turns", "1"),
+        ("intake", "--size", "1"),
+        ("memory", "--agents", "2"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_benchmark_measures_the_real_programs(words: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+from autobahn.twisted.resource import WebSocketResource
+
 from .. import __version__
-from ..websockets import WebSocketResource
 from ..wire import ids, units
 from ..wire.link import PATH, Chunk
 from ..wire.output import Stream, pieces
