@@ -145,3 +145,5 @@ def test_every_example_gives_what_it_shows(cluster: Cluster, tmp_path: Path) -> 
     described = json.loads(terminal.run("curl -K frontend.curl https://coordinator.clustersh.internal/v1/openapi.json"))
     calls = {f"{method.upper()} {path}" for path, methods in described["paths"].items() for method in methods}
     assert {example.call for example in EXAMPLES} == calls
+    names = [operation["operationId"] for methods in described["paths"].values() for operation in methods.values()]
+    assert len(names) == len(set(names)) == len(calls)
