@@ -33,6 +33,15 @@ NONCE_BYTES = 32
 _LABEL = b"clustersh pairing 1"
 # No role is called "request", so this can never be read as an identity.
 _REQUEST_URI = "urn:clustersh:request:"
+# Not all of them are ValueErrors.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _PAIRED_ROLES = frozenset({Role.FRONTEND, Role.AGENT})
 
 
@@ -82,7 +91,7 @@ def read_request(der: bytes) -> PairingRequest:
         request = x509.load_der_x509_csr(der)
         public_key = request.public_key()
         uris = clustersh_uris(request.extensions)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise PairingError("the certificate request can't be read") from error
     if not keys.is_p256(public_key):
         raise PairingError("the certificate request has another kind of key; P-256 is needed")
