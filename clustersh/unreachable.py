@@ -11,7 +11,6 @@ from service_identity import VerificationError
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError, TimeoutError
 from twisted.python.failure import Failure
-from twisted.web.client import RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed
 
 from .address import Address
 
@@ -50,6 +49,9 @@ def explain(error: BaseException, address: Address, timed_out_s: float | None) -
     caller's own code raised come back as they are.
     """
     reasons = list(_reasons(error))
+    # Imported only here: an agent that stays connected needs none of it, and it is 4 MiB.
+    from twisted.web.client import RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed
+
     connected = isinstance(error, ResponseFailed | RequestTransmissionFailed | RequestGenerationFailed)
     if timed_out_s is not None:
         return _timed_out(address, connected, timed_out_s)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 
 from ..blobs import BlobStore, BlobWriter
-from ..rest_client import RestClient, Unreachable
+from ..unreachable import Unreachable
 from ..wire.jobs import BlobRef
+
+if TYPE_CHECKING:
+    from ..rest_client import RestClient
 
 _ATTEMPTS = 3
 _PAUSE_S = 1.0
@@ -25,9 +28,14 @@ class Abandoned(Exception):
 
 
 class BlobFetcher:
-    """Gets what *cache* lacks for a job of *machine*; two jobs that need the same blob fetch it once."""
+    """Gets what *cache* lacks for a job of *machine*; two jobs that need the same blob fetch it once.
 
-    def __init__(self, reactor: Any, client: RestClient, cache: BlobStore, machine: str, in_thread: InThread) -> None:
+    *client* is called for each fetch: an agent whose jobs bring no files never has one.
+    """
+
+    def __init__(
+        self, reactor: Any, client: Callable[[], RestClient], cache: BlobStore, machine: str, in_thread: InThread
+    ) -> None:
         self._reactor = reactor
         self._client = client
         self._machine = machine
@@ -73,7 +81,7 @@ class BlobFetcher:
         try:
             if not wanted():
                 raise Abandoned
-            await self._client.stream("GET", path, keep)
+            await self._client().stream("GET", path, keep)
             await self._in_thread(writer.commit)
         finally:
             await self._in_thread(writer.abort)

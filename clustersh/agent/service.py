@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,7 +25,6 @@ from ..config import AgentConfig
 from ..daemon import stop_because
 from ..home import HomeError, ServiceLock, private_folder, remove_temporaries
 from ..open_files import raise_open_files
-from ..rest_client import RestClient
 from ..trust.errors import TrustError
 from ..trust.tls import load_client_policy
 from ..wire.link import Hello, Start, Welcome
@@ -47,6 +46,9 @@ from .store import JobStore
 from .tree import Tree, TreeEnder, boot_id, created
 from .witnesses import WitnessReader
 from .workspace import Workspaces
+
+if TYPE_CHECKING:
+    from ..rest_client import RestClient
 
 CONNECT_S = 20.0
 STATUS_S = 1.0
@@ -137,7 +139,7 @@ class Agent:
         self._open_files = open_files
         self.identity = load_identity(folder)
         self._policy = load_client_policy(folder, datetime.now(UTC))
-        self._client = RestClient(reactor, self.identity.address, self._policy)
+        self._client: RestClient | None = None
         self._store = JobStore(reactor, folder, reserve=config.reserve, now=time.time)
         self._ender = TreeEnder(reactor, self._in_thread, config.grace)
         self._boot_id = boot_id()
@@ -174,14 +176,23 @@ class Agent:
         self._status_writer.stop()
         await self._jobs.stop()
         await self._connector.stop()
-        await self._client.close()
+        if self._client is not None:
+            await self._client.close()
         await self._store.close()
         with contextlib.suppress(OSError):
             self._status.remove()
 
+    def _rest(self) -> RestClient:
+        """Return the REST client, made when the first job brings files: what it imports is 4 MiB."""
+        from ..rest_client import RestClient
+
+        if self._client is None:
+            self._client = RestClient(self._reactor, self.identity.address, self._policy)
+        return self._client
+
     async def _make_jobs(self, environ: Mapping[str, str], base: Mapping[str, str], left: frozenset[str]) -> Jobs:
         cache = BlobStore(private_folder(self._folder / "blobs"), self._config.blob_quota)
-        fetcher = BlobFetcher(self._reactor, self._client, cache, self.identity.machine, self._in_thread)
+        fetcher = BlobFetcher(self._reactor, self._rest, cache, self.identity.machine, self._in_thread)
         workspaces = self._workspaces = Workspaces(self._folder / "work", self._user_home, fetcher, self._in_thread)
         await self._in_thread(workspaces.remove_leftovers, left)
 

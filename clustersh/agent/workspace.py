@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from ..blobs import BlobStore
 from ..home import private_folder
-from ..rest_client import Unreachable
+from ..unreachable import Unreachable
 from ..wire.codec import WireError
 from ..wire.files import MAX_MANIFEST, EntryKind, Manifest, decode_manifest
 from ..wire.jobs import MAX_SCRIPT, BlobRef

@@ -35,7 +35,7 @@ class Setting:
         policy = ClientPolicy(client_connection_creator(own.ca, own.key, own.certificate))
         self.client = RestClient(reactor, self.coordinator.address, policy)
         self.cache = BlobStore(folder / "blobs", 1 << 30)
-        self.fetcher = BlobFetcher(reactor, self.client, self.cache, "ws1", deferToThread)
+        self.fetcher = BlobFetcher(reactor, lambda: self.client, self.cache, "ws1", deferToThread)
 
     def fetch(self, blob=BLOB, wanted=lambda: True) -> Deferred:
         return Deferred.fromCoroutine(self.fetcher.fetch(UUID, blob, wanted))
