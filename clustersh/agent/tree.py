@@ -109,7 +109,7 @@ class TreeEnder:
         self._reactor = reactor
         self._in_thread = in_thread
         self._grace = grace
-        self._waiting: list[Deferred[Snapshot]] = []
+        self._waiting: list[Deferred[Snapshot | None]] = []
         self._looking = False
 
     async def end(self, tree: Tree) -> bool:
@@ -123,8 +123,13 @@ class TreeEnder:
         asked: set[tuple[int, float]] = set()
         pauses = iter(_LOOK_AGAIN_S)
         while True:
-            left = members(tree, await self._look())
+            processes = await self._look()
             waited = self._reactor.seconds() - began
+            if processes is None:
+                _signal_group(tree, signal.SIGKILL if waited >= self._grace else signal.SIGTERM)
+                await deferLater(self._reactor, _LOOK_AFTER_FAILURE_S)
+                continue
+            left = members(tree, processes)
             if not left:
                 return True
             if waited > self._grace + _GIVE_UP_S:
@@ -140,9 +145,9 @@ class TreeEnder:
                 asked.update((process.pid, process.created) for process in fresh)
             await deferLater(self._reactor, next(pauses, _LOOK_AGAIN_S[-1]))
 
-    async def _look(self) -> Snapshot:
-        """Take a snapshot that begins after this call, one for all who wait."""
-        mine: Deferred[Snapshot] = Deferred()
+    async def _look(self) -> Snapshot | None:
+        """Take a snapshot that begins after this call, one for all who wait; None where that can't be done now."""
+        mine: Deferred[Snapshot | None] = Deferred()
         self._waiting.append(mine)
         if not self._looking:
             Deferred.fromCoroutine(self._look_for_all())
@@ -152,13 +157,12 @@ class TreeEnder:
         self._looking = True
         while self._waiting:
             waiting, self._waiting = self._waiting, []
+            processes: Snapshot | None
             try:
                 processes = await self._in_thread(take_snapshot)
             except OSError as error:
                 self._log.error("can't look at the processes, trying again: {reason}", reason=error.strerror)
-                self._waiting += waiting
-                await deferLater(self._reactor, _LOOK_AFTER_FAILURE_S)
-                continue
+                processes = None
             for one in waiting:
                 one.callback(processes)
         self._looking = False
@@ -179,6 +183,14 @@ def _signal(processes: Iterable[Found], number: int) -> None:
         if created(process.pid) == process.created:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process.pid, number)
+
+
+def _signal_group(tree: Tree, number: int) -> None:
+    """Signal what can be without a look: where descriptors are short, ending the first process gives some back."""
+    if tree.leader is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(tree.leader) == tree.leader:
+                os.killpg(tree.leader, number)
 
 
 def _with_ancestors(pid: int, processes: Snapshot) -> set[int]:

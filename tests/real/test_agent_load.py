@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -79,6 +80,27 @@ def test_two_hundred_jobs_at_once_need_no_configuration_and_leave_nothing(own_cl
     assert agent.children(recursive=True) == []
     assert processes_of(cluster.agent) == []
     assert files_in(cluster.agent.path / "agent") <= files | {"work", "blobs/incoming"}
+
+
+def test_an_agent_without_descriptors_refuses_jobs_and_still_ends_those_it_has(own_cluster: Cluster) -> None:
+    cluster = own_cluster
+    end(cluster.agent_process)
+    cluster.agent.before = ("prlimit", "--nofile=40:40")
+    cluster.restart_agent()
+    agent = psutil.Process(cluster.agent_process.pid)
+    before = agent.num_fds()
+    request_runs(cluster, ["head -c 100000 /dev/zero; sleep 300 & sleep 301"] * 15)
+    refused = eventually(lambda: ended(cluster), what=cluster.logs())
+    assert {job["reason"] for job in refused} == {f"can't run {shutil.which('bash')}: Too many open files"}
+    for job in cluster.sh("history", "--json").json["jobs"]:
+        if job["status"] == "running":
+            cluster.sh("cancel", job["uuid"])
+    eventually(lambda: len(ended(cluster)) == 15, what=cluster.logs())
+    assert {job["status"] for job in ended(cluster)} == {"not-started", "cancelled"}
+    assert processes_of(cluster.agent) == []
+    eventually(lambda: agent.num_fds() <= before)
+    assert cluster.sh("run", "ws1", "echo alive").out == "alive\n"
+    assert "Traceback" not in cluster.logs()
 
 
 def test_an_agent_that_is_killed_again_and_again_leaves_nothing(own_cluster: Cluster, tmp_path: Path) -> None:
