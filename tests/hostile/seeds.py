@@ -64,7 +64,7 @@ SEEDS: dict[str, list[bytes]] = {
         )
     ],
     "wire.output runs": [b"\0\5" + _RUNS],
-    "trust.pairing request": [_REQUEST],
+    "trust.pairing request": [_REQUEST, _REQUEST.replace(b"\x02\x01\x00", b"\x02\x01\x31", 1)],
     "frontend frames": [b"\x01\0\0\0\x03abc\x02\0\0\0\x02de"],
     "coordinator ledger line": [records.to_line(records.Envelope(1, "2026-11-21T03:00:00.000Z", SHA256), _ENDED)],
     "http Prefer": [b"wait=5", b'respond-async, wait="10"; x=y'],

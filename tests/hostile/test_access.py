@@ -149,7 +149,7 @@ def test_an_expired_certificate_is_refused_and_counted(cluster: Cluster, authori
     for _ in range(5):
         with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
             call(cluster, folder, "GET", "/v1/whoami")
-    assert len(until_logged(cluster, "certificate")) == 1
+    assert len(until_logged(cluster, "certificate verify failed")) == 1
     still_serves(cluster)
 
 

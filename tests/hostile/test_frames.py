@@ -193,9 +193,9 @@ def test_outcomes_of_runs_that_never_were_are_limited(cluster: Cluster, mallory:
         return sum(file.stat().st_size for file in files.iterdir())
 
     before = size()
-    with watched(cluster, "20,000 outcomes of unknown runs") as seen, mallory.linked() as linked:
+    with watched(cluster, "4,000 outcomes of unknown runs") as seen, mallory.linked() as linked:
         reason = "x" * 4096
-        for _ in range(20_000):
+        for _ in range(4_000):
             linked.send(link.Ended(new_uuid(), Outcome(State.NOT_STARTED, reason=reason)))
         job = start_job(cluster, linked)
         linked.send(link.Ended(job.uuid, Outcome.exited(0)))
@@ -207,8 +207,8 @@ def test_outcomes_of_runs_that_never_were_are_limited(cluster: Cluster, mallory:
 
 
 def test_answers_to_questions_that_nobody_asked_are_dropped(cluster: Cluster, mallory: Mallory) -> None:
-    with watched(cluster, "2,000 unasked answers of 64 KiB") as seen, mallory.linked() as linked:
-        for number in range(2_000):
+    with watched(cluster, "300 unasked answers of 64 KiB") as seen, mallory.linked() as linked:
+        for number in range(300):
             linked.send(link.Chunk(number, 0, b"x" * (64 << 10), 1 << 40, False))
         linked.send(link.StdinTaken(1, 5))
         linked.send(link.Failed(2, "internal", "?"))
