@@ -126,14 +126,14 @@ async def test_calls_share_one_connection(site: Site) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_problem_document_is_raised(site: Site) -> None:
     def refuse(asked: Asked) -> object:
-        raise ProblemError(Kind.OFFLINE, "ws1 is offline", hint="later", uuid="u", started=None)
+        raise ProblemError(Kind.NOT_RUNNING, "ws1 is offline", hint="later", uuid="u", started=None)
 
     client = site.client(site.coordinator(refuse).address)
     with pytest.raises(ProblemError) as caught:
         await client.call("GET", "/v1/machines", answer=Health)
     problem = caught.value.problem
     assert (problem.kind, problem.detail, problem.hint, problem.uuid, problem.started) == (
-        Kind.OFFLINE,
+        Kind.NOT_RUNNING,
         "ws1 is offline",
         "later",
         "u",

@@ -19,7 +19,6 @@ class Kind(enum.StrEnum):
     AMBIGUOUS_ID = "ambiguous-id"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
-    OFFLINE = "offline"
     UNCONFIRMED = "unconfirmed"
     NOT_RUNNING = "not-running"
     KEY_CONFLICT = "key-conflict"
@@ -50,7 +49,6 @@ STATUS: dict[Kind, int] = {
     Kind.NOT_FOUND: 404,
     Kind.METHOD_NOT_ALLOWED: 405,
     Kind.AMBIGUOUS_ID: 409,
-    Kind.OFFLINE: 409,
     Kind.UNCONFIRMED: 409,
     Kind.NOT_RUNNING: 409,
     Kind.KEY_CONFLICT: 409,

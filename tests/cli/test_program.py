@@ -75,7 +75,7 @@ def test_json_errors(start: Start) -> None:
     program = start("raise CliError('no', ('do',), kind='offline', uuid='u', started=None)", "--json")
     out, err = program.communicate(timeout=60)
     assert json.loads(out) == {
-        "error": {"type": "offline", "message": "no", "hint": "do", "uuid": "u", "started": None}
+        "error": {"type": "not-running", "message": "no", "hint": "do", "uuid": "u", "started": None}
     }
     assert err == b"ERROR: no\nhint: do\n"
 

@@ -148,7 +148,7 @@ async def test_a_body_is_checked_json(calls: Front) -> None:
 @pytest_twisted.ensureDeferred
 async def test_problems_and_bugs_become_documents(front: Front, caplog: pytest.LogCaptureFixture) -> None:
     async def refuse(request: Request, caller: Caller) -> None:
-        raise ProblemError(Kind.OFFLINE, "ws1 is offline", hint="wait", uuid="u", started=False)
+        raise ProblemError(Kind.NOT_RUNNING, "ws1 is offline", hint="wait", uuid="u", started=False)
 
     async def fail(request: Request, caller: Caller) -> None:
         raise RuntimeError("the secret detail")
@@ -160,7 +160,7 @@ async def test_problems_and_bugs_become_documents(front: Front, caplog: pytest.L
     front.api.add("POST", "/v1/fail", fail, CLIENTS)
     front.api.add("GET", "/v1/surrogate", lone_surrogate, CLIENTS)
     refused = await front.call("GET", "/v1/refuse", Role.FRONTEND)
-    assert (refused.status, refused.problem) == (409, "offline")
+    assert (refused.status, refused.problem) == (409, "not-running")
     assert (refused.json["detail"], refused.json["hint"], refused.json["uuid"]) == ("ws1 is offline", "wait", "u")
     failed = await front.call("POST", "/v1/fail", Role.FRONTEND)
     assert (failed.status, failed.problem, failed.json["started"]) == (500, "internal", None)

@@ -134,7 +134,7 @@ async def test_other_ends(caller: Caller, double: Double) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_problems(caller: Caller, double: Double) -> None:
-    double.refuse = ProblemError(Kind.OFFLINE, "ws1 is offline", hint="last seen 2h ago", uuid=UUID)
+    double.refuse = ProblemError(Kind.NOT_RUNNING, "ws1 is offline", hint="last seen 2h ago", uuid=UUID)
     assert await caller("run", "ws1", "x") == 125
     assert caller.err == "ERROR: ws1 is offline\nhint: last seen 2h ago\n"
     double.refuse = ProblemError(Kind.POLICY, "not here")
@@ -153,16 +153,16 @@ async def test_json_of_a_job_and_of_a_problem(caller: Caller, double: Double) ->
     contract = "uuid machine client command cwd started finished exit_code signal status output_bytes duration_s"
     assert set(contract.split()) <= set(document)
     before = len(caller.out)
-    double.refuse = ProblemError(Kind.OFFLINE, "ws1 is offline", uuid=UUID)
+    double.refuse = ProblemError(Kind.NOT_RUNNING, "ws1 is offline", uuid=UUID)
     assert await caller("run", "--json", "ws1", "x") == 125
     assert json.loads(caller.out[before:]) == {
-        "error": {"type": "offline", "message": "ws1 is offline", "hint": None, "uuid": UUID, "started": False}
+        "error": {"type": "not-running", "message": "ws1 is offline", "hint": None, "uuid": UUID, "started": False}
     }
 
 
 @pytest_twisted.ensureDeferred
 async def test_json_after_the_first_word_is_the_commands(caller: Caller, double: Double) -> None:
-    double.refuse = ProblemError(Kind.OFFLINE, "off")
+    double.refuse = ProblemError(Kind.NOT_RUNNING, "off")
     assert await caller("run", "ws1", "x", "--json") == 125
     assert caller.out == b""
 
