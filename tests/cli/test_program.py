@@ -72,7 +72,7 @@ def test_a_debugger_gets_the_traceback(start: Start) -> None:
 
 
 def test_json_errors(start: Start) -> None:
-    program = start("raise CliError('no', ('do',), kind='offline', uuid='u', started=None)", "--json")
+    program = start("raise CliError('no', ('do',), kind='not-running', uuid='u', started=None)", "--json")
     out, err = program.communicate(timeout=60)
     assert json.loads(out) == {
         "error": {"type": "not-running", "message": "no", "hint": "do", "uuid": "u", "started": None}
