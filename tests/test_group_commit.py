@@ -173,9 +173,7 @@ async def test_what_nobody_waits_for_goes_with_the_next_item_in_order(
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_nobody_waits_for_is_written_without_a_next_item(
-    disk: Disk, make: Callable[[Disk], Commit]
-) -> None:
+async def test_what_nobody_waits_for_is_written_without_a_next_item(disk: Disk, make: Callable[[Disk], Commit]) -> None:
     commit = make(disk)
     commit.start()
     assert await gatherResults([commit.submit_later(item) for item in (1, 2)]) == [10, 20]
