@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -28,6 +30,21 @@ def allowed_skips(page: str, platform: str) -> set[str]:
 def unlisted(skipped: set[str], allowed: set[str]) -> list[str]:
     """Return those of *skipped* that neither stand in *allowed* themselves nor have their file there."""
     return sorted(test for test in skipped if not {test, test.split("[")[0], test.split("::")[0]} & allowed)
+
+
+def pytest_configure() -> None:
+    """Take hang-ups as usual, under nohup too: programs that tests start inherit what is ignored."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def same_umask() -> Iterator[None]:
+    """Leave the umask as it was: services set theirs, in tests within this process too."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -47,6 +47,7 @@ def stop(cluster: FaultyCluster) -> None:
 @pytest.fixture
 def healed(cluster: FaultyCluster) -> Iterator[list[bytes]]:
     """Put the ledger back after the test, and see that it is whole."""
+    cluster.until_status("ws1", "online")
     assert cluster.sh("run", "ws1", "echo before").status == 0
     assert cluster.sh("run", "ws1", "echo last").status == 0
     kept = lines_of(cluster)
@@ -73,6 +74,8 @@ def test_a_torn_tail_is_cut_kept_and_told(cluster: FaultyCluster, tail: bytes) -
 
 def test_a_missing_or_damaged_index_is_made_anew(cluster: FaultyCluster) -> None:
     for damage in (Path.unlink, lambda path: path.write_bytes(b"no database" * 1000)):
+        # Who was seen last is the index's alone to know: without it nobody is expected back.
+        cluster.until_status("ws1", "online")
         assert cluster.sh("run", "ws1", "echo kept; exit 3").status == 3
         uuid = cluster.newest_run()
         stop(cluster)
@@ -114,7 +117,10 @@ def test_a_chain_computed_anew_is_found_by_the_witnesses(cluster: FaultyCluster,
     assert verify(cluster).status == 0
     found = verify(cluster, "--witness")
     assert found.status == 1
-    assert re.search(rf"ws1 was told of another record {where}: record {where} was changed or left out", found.err)
+    # A machine is told of the ledger's head now and then, so what it knows may only bound where the change is.
+    told = re.search(r"ws1 was told of another record (\d+): (?:record|one of) (\d+)", found.err)
+    assert told is not None, found.err
+    assert int(told[2]) <= where <= int(told[1])
 
 
 def test_a_cut_tail_is_found_by_the_witnesses(cluster: FaultyCluster, healed: list[bytes]) -> None:
