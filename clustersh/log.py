@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    LogLevel,
-    LogLevelFilterPredicate,
-    formatEvent,
-)
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
@@ -33,6 +26,7 @@ KEPT_FILES = 5
 
 Format: TypeAlias = Callable[[LogEvent], str]
 _OWN_ROOM = "clustersh."
+_WRITTEN = frozenset({LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical})
 # What Twisted's older logging puts into every event, and the names of our own fields.
 _NOT_FIELDS = frozenset(
     {"isError", "system", "format", "why", "failure", "time", "level", "logger", "message", "traceback"}
@@ -82,14 +76,14 @@ class _LineObserver:
         self._format = format_event
 
     def __call__(self, event: LogEvent) -> None:
-        self._write(self._format(event))
+        # Twisted's own filter comes to the same in five calls, and each job has lines of its own.
+        if event.get("log_level") in _WRITTEN:
+            self._write(self._format(event))
 
 
 def _observer(format_event: Format) -> ILogObserver:
     path = logfile_of(sys.argv[1:])
-    lines = _LineObserver(_stderr_writer() if path is None else _file_writer(path), format_event)
-    filtered = FilteringLogObserver(cast(ILogObserver, lines), [LogLevelFilterPredicate(LogLevel.info)])
-    return cast(ILogObserver, filtered)
+    return cast(ILogObserver, _LineObserver(_stderr_writer() if path is None else _file_writer(path), format_event))
 
 
 def logfile_of(arguments: Sequence[str]) -> Path | None:

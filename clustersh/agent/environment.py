@@ -66,9 +66,14 @@ async def read_environment(
         return own
 
 
-def for_job(base: Mapping[str, str], uuid: str, machine: str, extra: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return the environment of one job: *base*, its marks, and what was asked for with it."""
-    whole = {os.fsencode(name): os.fsencode(value) for name, value in base.items()}
+def as_bytes(environ: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return *environ* as a process gets it."""
+    return {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
+
+
+def for_job(base: Mapping[bytes, bytes], uuid: str, machine: str, extra: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return the environment of one job: *base* (see `as_bytes`), its marks, and what was asked for with it."""
+    whole = dict(base)
     whole.update((name.encode(), value.encode()) for name, value in extra.items())
     whole[MARK_JOB.encode()] = uuid.encode()
     whole[MARK_MACHINE.encode()] = machine.encode()
@@ -128,7 +133,7 @@ class _LoginShell(ProcessListener):
         )
         words = [sys.executable, "-I", "-S", "-c", program, self._marker[:half], self._marker[half:]]
         argv = [shell, "-l", "-i", "-c", shlex.join(words)]
-        environment = for_job(environ, _LOGIN, self._token, {})
+        environment = for_job(as_bytes(environ), _LOGIN, self._token, {})
         timer = self._reactor.callLater(LOGIN_LIMIT_S, self._fail, f"it took over {LOGIN_LIMIT_S:.0f} s")
         try:
             spawn(self._reactor, self, [os.fsencode(word) for word in argv], environment, stdin=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -28,12 +29,7 @@ class JobFiles:
 
     def of(self, uuid: str) -> Path:
         """Return the job's folder, made or not. Raises StoreError where *uuid* is no UUIDv7."""
-        try:
-            if is_run_uuid(uuid):
-                return self.folder / uuid_time(uuid).strftime("%Y-%m-%d") / uuid
-        except (ValueError, OverflowError, OSError):
-            pass
-        raise StoreError(Kind.BAD_REQUEST, "a job is named by a UUIDv7")
+        return self.folder / _inside(uuid)
 
     def has(self, uuid: str) -> bool:
         """Whether the job has its ``job.json``."""
@@ -57,12 +53,8 @@ class JobFiles:
         folder = self.of(job.uuid)
         new = folder / "job.json.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-        try:
-            descriptor = os.open(new, flags, 0o600)
-        except FileNotFoundError:
-            make_job_folder(folder)
-            descriptor = os.open(new, flags, 0o600)
-        with io.FileIO(descriptor, "w") as file:
+        make_job_folder(folder)
+        with io.FileIO(os.open(new, flags, 0o600), "w") as file:
             self._disk.write(file, msgspec.json.encode(job) + b"\n")
         new.replace(folder / "job.json")
 
@@ -96,3 +88,14 @@ class JobFiles:
         for path in (*{folder.parent for folder in folders}, self.folder):
             with contextlib.suppress(FileNotFoundError):
                 sync_folder(path)
+
+
+@lru_cache(1024)
+def _inside(uuid: str) -> str:
+    """Return where the job's folder is in that of all jobs: asked for several times in a job's short life."""
+    try:
+        if is_run_uuid(uuid):
+            return f"{uuid_time(uuid):%Y-%m-%d}/{uuid}"
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise StoreError(Kind.BAD_REQUEST, "a job is named by a UUIDv7")

@@ -143,8 +143,12 @@ class GrowingOutput:
 
 def make_job_folder(folder: Path) -> None:
     """Make the private *folder* of a job, its day's, and that of all jobs if somebody took it away."""
-    for path in (folder.parent.parent, folder.parent, folder):
-        path.mkdir(exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        try:
+            folder.mkdir(0o700)  # what is missing is nearly always this one alone
+        except FileNotFoundError:
+            for path in (folder.parent.parent, folder.parent, folder):
+                path.mkdir(exist_ok=True, mode=0o700)
 
 
 def create_private(path: Path) -> io.FileIO:

@@ -33,7 +33,7 @@ from . import facts
 from .backoff import Backoff, Change, local_addresses
 from .connector import Connector
 from .disk import explain
-from .environment import for_job, read_environment
+from .environment import as_bytes, for_job, read_environment
 from .executors import ExecutorError, choose
 from .fetch import BlobFetcher
 from .jobs import Jobs
@@ -196,8 +196,10 @@ class Agent:
         workspaces = self._workspaces = Workspaces(self._folder / "work", self._user_home, fetcher, self._in_thread)
         await self._in_thread(workspaces.remove_leftovers, left)
 
+        inherited = as_bytes(base)
+
         def environment(start: Start) -> dict[bytes, bytes]:
-            return for_job(base, start.uuid, self.identity.machine, start.env)
+            return for_job(inherited, start.uuid, self.identity.machine, start.env)
 
         machinery = Machinery(
             self._reactor,

@@ -7,6 +7,7 @@ that early ends the connection.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import cache
 from io import BytesIO
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -107,7 +108,7 @@ class Request(server.Request):
             found = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
         except ValueError as error:
             raise ProblemError(Kind.BAD_REQUEST, "the query can't be read") from error
-        repeatable = {field.name for field in msgspec.structs.fields(kind) if isinstance(field.default, tuple)}
+        repeatable = _repeatable(kind)
         given = {name: values if name in repeatable else values[-1] for name, values in found.items()}
         try:
             return msgspec.convert(given, kind, strict=False)
@@ -243,6 +244,12 @@ def path_text(path: bytes) -> str:
         return unquote_to_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise ProblemError(Kind.BAD_REQUEST, "the path is not UTF-8") from error
+
+
+@cache
+def _repeatable(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """Return which of a query's parameters may be given more than once."""
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if isinstance(field.default, tuple))
 
 
 def too_large(limit: int) -> ProblemError:

@@ -101,7 +101,7 @@ class Host:
             reactor,
             deferToThread,
             Bash.find(os.environ),
-            lambda message: for_job(os.environ, message.uuid, machine, message.env),
+            lambda message: for_job(os.environb, message.uuid, machine, message.env),
             self.workspaces,
             self.ender,
             machine,

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from clustersh.agent import environment
-from clustersh.agent.environment import for_job, read_environment, service_environment
+from clustersh.agent.environment import as_bytes, for_job, read_environment, service_environment
 from clustersh.agent.tree import take_snapshot
 
 from .jobs_support import alive
@@ -44,7 +44,7 @@ def test_what_is_only_the_services_is_left_out():
 
 
 def test_a_jobs_environment_has_its_marks_last():
-    found = for_job({"A": "1", "B": "\udcff"}, "uuid", "ws1", {"A": "ü"})
+    found = for_job(as_bytes({"A": "1", "B": "\udcff"}), "uuid", "ws1", {"A": "ü"})
     assert found == {b"A": "ü".encode(), b"B": b"\xff", b"CLUSTERSH_JOB": b"uuid", b"CLUSTERSH_MACHINE": b"ws1"}
 
 
