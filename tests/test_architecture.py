@@ -30,7 +30,7 @@ NO_IO = {
 }
 NO_SOCKETS = {
     *("asyncio", "http", "select", "selectors", "socket", "socketserver", "subprocess", "urllib.request"),
-    *("autobahn", "klein", "treq", "twisted.internet.protocol", "twisted.internet.tcp", "twisted.internet.endpoints"),
+    *("autobahn", "treq", "twisted.internet.protocol", "twisted.internet.tcp", "twisted.internet.endpoints"),
     *("twisted.internet.reactor", "twisted.web.client", "twisted.web.server"),
 }
 

@@ -14,13 +14,10 @@ from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, Unpack
 
 import msgspec
-from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import Rule
 
 from ..trust.identity import Role
 from ..wire.codec import WireError, decode_json, encode_json
@@ -32,6 +29,7 @@ from .callers import Gate, plain_http
 from .http import Request, path_text, too_large
 from .pieces import send_pieces
 from .refusals import Refusals
+from .router import Place, Router
 from .routes import Answer, Body, Bytes, Handler, Pieces, Route, Told
 
 
@@ -41,10 +39,8 @@ class Api:
     def __init__(self, gate: Gate) -> None:
         self._log = Logger()
         self._gate = gate
-        self._app = Klein()
-        errors: Any = self._no_route
-        self._app.handle_errors(HTTPException)(errors)
-        self._routes: dict[str, Route] = {}
+        self._router = Router()
+        self._routes: list[Route] = []
 
     @property
     def refusals(self) -> Refusals:
@@ -54,7 +50,7 @@ class Api:
     @property
     def routes(self) -> Collection[Route]:
         """All calls added so far."""
-        return self._routes.values()
+        return self._routes
 
     def add(
         self,
@@ -72,10 +68,15 @@ class Api:
         """Have *handler* answer strangers from near addresses, over plain HTTP too."""
         self._add(Route(method, path, handler, None, body, **told))
 
-    def resource(self) -> IResource:
-        """Return the resource that serves all calls added so far and later."""
-        resource: IResource = self._app.resource()
-        return resource
+    def serve(self, request: Request) -> None:
+        """Answer *request*, whose body is in. Nothing is cut off in the middle when the client goes."""
+        try:
+            route, parts = self._match(request)
+        except ProblemError as error:
+            request.send_problem(error.problem)
+            request.finish()
+            return
+        Deferred.fromCoroutine(self._serve(request, route, parts)).addErrback(request.processingFailed)
 
     def expect_body(self, request: Request, size: int | None) -> None:
         """See that the caller may send a body of *size* bytes (None: chunked), and set where it goes."""
@@ -93,42 +94,45 @@ class Api:
         request.limit = route.limit
 
     def _add(self, route: Route) -> None:
-        name = f"{route.method} {route.path}"
-        self._routes[name] = route
+        self._router.add(route)
+        self._routes.append(route)
 
-        def entry(request: Request, **parts: str) -> Any:
-            return _uncancelled(Deferred.fromCoroutine(self._serve(request, route, parts)))
-
-        self._app.route(route.path, methods=[route.method], endpoint=name, merge_slashes=False)(entry)
-
-    def _match(self, request: Request) -> tuple[Route, dict[str, Any]]:
-        found = self._app.url_map.bind("coordinator")
-        try:
-            rule, parts = found.match(path_text(request.path), request.method.decode(), return_rule=True)
-        except HTTPException as error:
-            raise self._unroutable(request, error) from error
-        assert isinstance(rule, Rule)
-        return self._routes[rule.endpoint], dict(parts)
+    def _match(self, request: Request) -> tuple[Route, Mapping[str, str]]:
+        """Return the request's route and the variables in its path: looked up once, also where its body comes later."""
+        if request.matched is None:
+            place = self._router.find(path_text(request.path))
+            route = None if place is None else place.route(request.method.decode("latin-1"))
+            if place is None or route is None:
+                raise self._unroutable(request, place)
+            request.matched = route, place.parts
+        return request.matched
 
     # -- one request
 
-    async def _serve(self, request: Request, route: Route, parts: Mapping[str, Any]) -> object:
+    async def _serve(self, request: Request, route: Route, parts: Mapping[str, Any]) -> None:
+        answer = await self._answer(request, route, parts)
+        if isinstance(answer, Answer):
+            await _send(request, answer)
+        elif answer is not None:
+            request.render(answer)
+            return
+        if not request.gone and not request.finished:
+            request.finish()
+
+    async def _answer(self, request: Request, route: Route, parts: Mapping[str, Any]) -> Answer | IResource | None:
+        """Return what to send; None where that was done, or nobody is left to send it to."""
         try:
             self._admit(request, route)
             parts = dict(parts, **_query(request, route))
             if isinstance(route.body, Pieces) and request.answer is None:
                 self._take_pieces(request, route, parts, 0)
             work = request.answer or self._call(request, route, dict(parts, **self._body(request, route)))
-            answer = _encoded(await work)
+            return _encoded(await work)
         except (ClientGone, CancelledError):
             return None
         except Exception as error:
             request.send_problem(self._as_problem(request, error).problem)
             return None
-        if not isinstance(answer, Answer):
-            return answer
-        await _send(request, answer)
-        return None
 
     def _admit(self, request: Request, route: Route) -> None:
         if route.roles is None:
@@ -195,17 +199,12 @@ class Api:
             started=None if request.method == b"POST" else False,
         )
 
-    def _no_route(self, request: Request, failure: Failure) -> None:
-        error = failure.value
-        assert isinstance(error, HTTPException)
-        request.send_problem(self._unroutable(request, error).problem)
-
-    def _unroutable(self, request: Request, error: HTTPException) -> ProblemError:
+    def _unroutable(self, request: Request, place: Place | None) -> ProblemError:
         if not request.secure:
             self._gate.refusals.note(str(request.peer), "plain http")
             return plain_http()
-        if isinstance(error, MethodNotAllowed):
-            allowed = ", ".join(sorted(error.valid_methods or ()))
+        if place is not None:
+            allowed = ", ".join(place.methods)
             request.setHeader("Allow", allowed)
             return ProblemError(Kind.METHOD_NOT_ALLOWED, f"this path takes {allowed}")
         return ProblemError(Kind.NOT_FOUND, "there is no such call", hint="docs/rest.md lists them")
@@ -224,13 +223,6 @@ def _check_json(request: Request) -> None:
     kind = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
     if kind != JSON:
         raise ProblemError(Kind.BAD_REQUEST, f"the body must be {JSON} (Content-Type)")
-
-
-def _uncancelled(work: Deferred[object]) -> Deferred[object]:
-    """Return what fires as *work* does; Klein cancels it when the client goes, and *work* goes on."""
-    result: Deferred[object] = Deferred()
-    work.addBoth(result.callback)
-    return result
 
 
 def _drop_rest(returned: object, stream: BodyStream) -> object:

@@ -6,7 +6,7 @@ that early ends the connection.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from functools import cache
 from io import BytesIO
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,8 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.resource import IResource
+from twisted.web.http import datetimeToString
+from twisted.web.resource import Resource
 
 from ..trust.identity import Identity
 from ..wire.codec import encode_json
@@ -28,6 +29,7 @@ from .bodies import BodyStream, ClientGone
 from .callers import Caller
 from .channel import REQUEST_S, Channel
 from .refusals import Refusals
+from .routes import Route
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -54,8 +56,8 @@ class Calls(Protocol):
     def refusals(self) -> Refusals:
         """Where refused connections are counted."""
 
-    def resource(self) -> IResource:
-        """Return the root of all calls."""
+    def serve(self, request: Request) -> None:
+        """Answer *request*, whose body is in."""
 
 
 class Request(server.Request):
@@ -66,6 +68,7 @@ class Request(server.Request):
     transport: Any
     content: BytesIO
 
+    matched: tuple[Route, Mapping[str, str]] | None = None
     caller: Caller | None = None
     limit = 0
     stream: BodyStream | None = None
@@ -96,10 +99,6 @@ class Request(server.Request):
     def certified(self) -> tuple[Identity, str] | None:
         """Whom the peer's certificate names. Raises CertificateError."""
         return self.channel.certified
-
-    def getRequestHostname(self) -> bytes:
-        """Return a name that routing may work with; the ``Host:`` header is anyone's text."""
-        return b"coordinator"
 
     def query(self, kind: type[Q]) -> Q:
         """Return the query parameters as *kind*; of one that is given twice the last counts. Raises ProblemError."""
@@ -185,13 +184,8 @@ class Request(server.Request):
         self.finish()
 
     def process(self) -> None:
-        try:
-            path_text(self.path)
-        except ProblemError as error:
-            self.send_problem(error.problem)
-            self.finish()
-        else:
-            super().process()
+        self.site = self.channel.site
+        self.channel.site.calls.serve(self)
 
     def send_problem(self, problem: Problem) -> None:
         """Send *problem* as the whole answer."""
@@ -207,6 +201,7 @@ class Request(server.Request):
     def begin_answer(self, status: int, content_type: str) -> None:
         """Set what every answer has."""
         self.setResponseCode(status)
+        self.setHeader(b"Date", datetimeToString())
         for name, value in _HEADERS.items():
             self.setHeader(name, value)
         if content_type:
@@ -221,7 +216,7 @@ class Site(server.Site):
     noisy = False
 
     def __init__(self, reactor: Any, calls: Calls) -> None:
-        super().__init__(calls.resource(), reactor=reactor, timeout=REQUEST_S, parsePOSTFormSubmission=False)
+        super().__init__(Resource(), reactor=reactor, timeout=REQUEST_S, parsePOSTFormSubmission=False)
         self.calls = calls
         self.connections: WeakKeyDictionary[Channel, str] = WeakKeyDictionary()
 
