@@ -72,7 +72,12 @@ class GroupCommit(Generic[Item, Result]):
         return done
 
     async def in_thread(self, function: Callable[[], Result]) -> Any:
-        """Run *function* in the same thread, after the batch that is being written."""
+        """Run *function* in the same thread, after the batch that is being written; what waits goes on waiting.
+
+        After `stop` raises StoppedError.
+        """
+        if self._stopped:
+            raise StoppedError("nothing is written any more")
         done: Deferred[Result] = Deferred()
         self._hand_over(function, lambda result: _tell(result, done))
         return await done

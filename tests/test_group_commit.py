@@ -203,3 +203,16 @@ async def test_a_function_that_fails_in_the_thread_fails_its_asker(disk: Disk, m
     with pytest.raises(OSError, match="Input/output error"):
         await commit.in_thread(fail_there)
     assert await commit.submit(1) == 10
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_function_in_the_thread_leaves_waiting_what_waits(disk: Disk, make: Callable[[Disk], Commit]) -> None:
+    commit = make(disk)
+    commit.start()
+    later = commit.submit_later(1)
+    assert await commit.in_thread(lambda: len(disk.batches)) == 0
+    assert not later.called
+    await commit.stop()
+    assert disk.batches == [[1]]
+    with pytest.raises(StoppedError):
+        await commit.in_thread(lambda: 0)

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..outbox import Message, Outbox
 from ..websockets import WebSocketClientFactory, WebSocketClientProtocol
 from ..wire.codec import WireError
 from ..wire.link import (
@@ -94,6 +95,7 @@ class LinkProtocol(WebSocketClientProtocol):
         self._welcomed = False
         self._own_reason = ""
         self._lost: BaseException | None = None
+        self._outbox: Outbox | None = None
         self._room = Room()
         self._reads: Reads | None = None
         self._welcome_limit: Any = None
@@ -102,6 +104,7 @@ class LinkProtocol(WebSocketClientProtocol):
     def onOpen(self) -> None:
         context: LinkFactory = self.factory
         self._pulse.clock = context.timer
+        self._outbox = Outbox(context.timer, self._transmit)
         transport: Any = self.transport
         # Autobahn's own option comes too early to work in a client: a result would wait 40 ms behind its start.
         transport.setTcpNoDelay(True)
@@ -138,6 +141,8 @@ class LinkProtocol(WebSocketClientProtocol):
             self._welcome_limit.cancel()
         if self._pulse.running:
             self._pulse.stop()
+        if self._outbox is not None:
+            self._outbox.close()
         self.factory.jobs.link_down(self.tell)
         if self._reads is not None:
             self._reads.stop_all()
@@ -151,7 +156,11 @@ class LinkProtocol(WebSocketClientProtocol):
         super().connectionLost(reason)
 
     def tell(self, message: FromAgent) -> None:
-        """Send *message* now; on a link that is closing it is dropped."""
+        """Send *message*, now or in a moment (see Outbox); on a link that is closing it is dropped."""
+        if self._outbox is not None and self.state == self.STATE_OPEN:
+            self._outbox.put(message)
+
+    def _transmit(self, message: Message) -> None:
         if self.state == self.STATE_OPEN:
             self.sendMessage(encode(message), isBinary=True)
 
@@ -161,6 +170,8 @@ class LinkProtocol(WebSocketClientProtocol):
     def hang_up(self, reason: str, code: int = NORMAL) -> None:
         """Close the link, which then ended for *reason*."""
         self._own_reason = reason
+        if self._outbox is not None:
+            self._outbox.flush()
         self.sendClose(code, reason)
 
     def _take_up(self, message: Welcome) -> None:

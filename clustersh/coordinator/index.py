@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -75,6 +75,7 @@ class Index:
         self._path = path
         self._ledger = ledger
         self._connection: sqlite3.Connection | None = None
+        self._fresh_keys: set[tuple[str, str]] = set()
         self._worker: GroupCommit[Question[Any], Any] = GroupCommit(reactor, "index", self._answer_batch)
 
     def start(self) -> None:
@@ -86,8 +87,22 @@ class Index:
 
         Raises what the question does, and ProblemError (storage) where the index can't be used now.
         """
+        return cast(T, await self._answered(self._worker.submit(question)))
+
+    async def ask_of_key(self, client_id: str, key: str, question: Question[T]) -> T:
+        """Return the answer to a *question* that is about that idempotency key alone, and only reads.
+
+        Every run begins with it, so it doesn't wait until the runs of the last moment are taken in, unless that key is
+        theirs: else each would take a transaction of its own. Raises as `ask`.
+        """
+        if (client_id, key) in self._fresh_keys:
+            return await self.ask(question)
+        looking = self._worker.in_thread(lambda: _answer(self._open(), question))
+        return cast(T, await self._answered(looking))
+
+    async def _answered(self, work: Awaitable[Any]) -> Any:
         try:
-            answer = await self._worker.submit(question)
+            answer = await work
         except sqlite3.Error as error:
             self._log.error("the index can't be used: {reason}", reason=str(error))
             raise ProblemError(
@@ -97,11 +112,22 @@ class Index:
             ) from error
         if isinstance(answer, Exception):
             raise answer
-        return cast(T, answer)
+        return answer
 
     def follow(self, entry: Entry) -> None:
         """Take in *entry*, which has just become durable: before the next question, and soon without one."""
-        self._worker.submit_later(lambda connection: self._apply(connection, entry)).addErrback(self._late)
+        applied = self._worker.submit_later(lambda connection: self._apply(connection, entry))
+        record = entry.record
+        if isinstance(record, RunRequested | RunRefused):
+            key = record.client_id, record.key
+            self._fresh_keys.add(key)
+            applied.addBoth(self._taken_in, key)
+        applied.addErrback(self._late)
+
+    def _taken_in(self, result: Any, key: tuple[str, str]) -> Any:
+        """The index has it; or it failed, and has it before the next question."""
+        self._fresh_keys.discard(key)
+        return result
 
     async def stop(self) -> None:
         """Finish what was asked and close."""

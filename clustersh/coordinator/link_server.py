@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..outbox import Message, Outbox
 from ..websockets import ConnectionDeny, ConnectionRequest, WebSocketServerFactory, WebSocketServerProtocol
 from ..wire.codec import WireError
-from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, FromCoordinator, Hello, decode_from_agent, encode
+from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
 from .addresses import plain_address
 from .fleet import Fleet, Link
@@ -33,6 +34,7 @@ class LinkProtocol(WebSocketServerProtocol):
 
     _logger = Logger()
     _link: Link | None = None
+    _outbox: Outbox
     _hello_limit: Any = None
     _under_way = 0
 
@@ -44,7 +46,8 @@ class LinkProtocol(WebSocketServerProtocol):
             key = self.factory.authorise(transport)
         except ProblemError as error:
             raise ConnectionDeny(error.problem.status, error.problem.detail) from error
-        self._link = Link(key, str(plain_address(transport.getPeer().host)), self._tell, self._hang_up)
+        self._outbox = Outbox(self.factory.timer, self._transmit)
+        self._link = Link(key, str(plain_address(transport.getPeer().host)), self._outbox.put, self._hang_up)
         return SUBPROTOCOL
 
     def onOpen(self) -> None:
@@ -99,6 +102,8 @@ class LinkProtocol(WebSocketServerProtocol):
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:
         self._stop_waiting_for_hello()
         self.factory.links.discard(self)
+        if self._link is not None:
+            self._outbox.close()
         if self._link is not None and self._link.hello is not None:
             self.factory.fleet.closed(self._link)
 
@@ -111,11 +116,13 @@ class LinkProtocol(WebSocketServerProtocol):
         if self._link is not None and self._link.machine.id == machine_id:
             self.dropConnection(abort=True)
 
-    def _tell(self, message: FromCoordinator) -> None:
+    def _transmit(self, message: Message) -> None:
         if self.state == self.STATE_OPEN:  # on a link that is closing, it is as if it never arrived
             self.sendMessage(encode(message), isBinary=True)
 
     def _hang_up(self, reason: str) -> None:
+        if self._link is not None:
+            self._outbox.flush()
         replaced = self._link is not None and self._link.replaced
         self.sendClose(REPLACED if replaced else GOING_AWAY, reason)
 

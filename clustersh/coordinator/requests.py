@@ -103,7 +103,9 @@ class Requests:
                     waiter.errback(ProblemError.received(problem.problem)) if problem else waiter.callback(uuid)
 
     async def _find_or_make(self, caller: Identity, key: str, digest: str, asked: RunRequest) -> str:
-        known = await self._index.ask(lambda connection: history.run_of_key(connection, caller.id, key))
+        known = await self._index.ask_of_key(
+            caller.id, key, lambda connection: history.run_of_key(connection, caller.id, key)
+        )
         if known is not None:
             _check_digest(known.digest, digest)
             if known.problem is not None:

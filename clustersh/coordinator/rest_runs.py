@@ -283,6 +283,8 @@ class RunCalls:
     # -- names
 
     async def _uuid(self, text: str) -> str:
+        if self._runs.find(text) is not None:
+            return text
         return await self._index.ask(lambda connection: history.find_uuid(connection, text))
 
     async def _job(self, machine: str, text: str) -> tuple[str, MachineRef]:

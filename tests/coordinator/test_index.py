@@ -214,3 +214,40 @@ async def test_a_disk_that_fails_is_told_and_then_worked_with_again(books: Calla
         await both.index.ask(full)
     assert caught.value.problem.kind is Kind.STORAGE
     assert [found for found, _ in await listed(both)] == [uuid]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_is_looked_up_without_taking_in_what_others_recorded(books: Callable[[], Books]) -> None:
+    """Else every run would take a transaction of its own: each begins with that question."""
+    first = books()
+    await first.index.ask(lambda connection: None)
+
+    def seq(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("SELECT seq FROM place").fetchone()["seq"])
+
+    uuid = await first.run("mine")
+    assert await first.index.ask_of_key("c-1", "other", seq) == first.ledger.head.seq - 1
+    assert await first.index.ask_of_key("c-2", "mine", seq) == first.ledger.head.seq - 1
+    known = await first.index.ask_of_key(
+        "c-1", "mine", lambda connection: history.run_of_key(connection, "c-1", "mine")
+    )
+    assert known is not None
+    assert known.uuid == uuid
+    assert await first.index.ask_of_key("c-1", "other", seq) == first.ledger.head.seq
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_is_found_although_taking_it_in_failed(books: Callable[[], Books]) -> None:
+    first = books()
+
+    def full(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    uuid = await first.run("mine")
+    with pytest.raises(ProblemError):
+        await first.index.ask(full)
+    known = await first.index.ask_of_key(
+        "c-1", "mine", lambda connection: history.run_of_key(connection, "c-1", "mine")
+    )
+    assert known is not None
+    assert known.uuid == uuid
