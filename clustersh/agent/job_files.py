@@ -33,7 +33,8 @@ class JobFiles:
 
     def has(self, uuid: str) -> bool:
         """Whether the job has its ``job.json``."""
-        return (self.of(uuid) / "job.json").exists()
+        path = f"{self.folder}/{_inside(uuid)}/job.json"
+        return os.path.exists(path)  # noqa: PTH110 - asked twice of every job, in a third of Path's time
 
     def load(self, uuid: str) -> StoredJob:
         """Return what is kept of the job. Raises StoreError: UNKNOWN_RUN, or STORAGE where it is damaged."""

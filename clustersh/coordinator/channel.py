@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from ..trust.identity import Identity
-from .addresses import plain_address
+from .addresses import IpAddress, plain_address
 from .callers import read_certificate
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Channel(HTTPChannel):
         if found is not None:
             self.site.connections[self] = found[1]
         return found
+
+    @cached_property
+    def peer(self) -> IpAddress:
+        """The other end's address."""
+        return plain_address(self.getPeer().host)
 
     def refuse(self) -> None:
         """Take no more from this connection; it ends once the peer has had time to read the answer."""
@@ -109,7 +114,7 @@ class Channel(HTTPChannel):
         self.site.connections.pop(self, None)
         if isinstance(reason.value, TlsError) and not self._heard:
             why = _tls_problem(reason.value)
-            self.site.calls.refusals.note(str(plain_address(self.getPeer().host)), f"TLS handshake: {why}")
+            self.site.calls.refusals.note(str(self.peer), f"TLS handshake: {why}")
         super().connectionLost(reason)
 
 

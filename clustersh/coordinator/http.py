@@ -88,7 +88,7 @@ class Request(server.Request):
     @property
     def peer(self) -> IpAddress:
         """The other end's address."""
-        return plain_address(self.client.host)
+        return self.channel.peer
 
     @property
     def local(self) -> IpAddress:
