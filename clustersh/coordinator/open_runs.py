@@ -64,7 +64,8 @@ class OpenJob:
 class OpenRun:
     """A run and its jobs by machine id. *command* is as people read it; *weight* is what the run costs its client.
 
-    *request* is kept until it was dispatched: it holds the environment.
+    *request* is kept until it was dispatched: it holds the environment. *changed* tells of ends and of missing
+    confirmations.
     """
 
     uuid: str

@@ -145,14 +145,13 @@ class Runs:
         found = self._table.job(message.uuid, machine_id)
         if found is None or found[1].ending:
             return
-        run, job = found
+        _, job = found
         job.stop_clock()
         if not job.started:
             job.started = units.timestamp(self._now())
         job.unconfirmed = False
         if job.cancelled:
             self._bus.send(machine_id, Cancel(job.uuid))
-        run.changed.fire()
 
     def ended(self, machine_id: str, message: Ended) -> Deferred[None] | None:
         """The agent reports an outcome, perhaps again."""
