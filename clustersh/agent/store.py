@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -28,7 +28,7 @@ from .job_files import JobFiles
 from .journal import Item, Journal
 from .open_jobs import OpenJob, replay
 from .output_file import GrowingOutput
-from .output_read import InlineOutput, Output, Part, read_head, tail_window
+from .output_read import InlineOutput, Output, OutputPart, Part, read_head, tail_window
 from .output_recovery import recover
 from .output_writer import OutputWriter
 from .records import (
@@ -49,21 +49,9 @@ from .store_folder import open_folder
 
 THREADS = 4
 
+Readable: TypeAlias = tuple[Output, bool]
+"""An output, and whether it grows no more."""
 _log = Logger()
-
-
-class OutputPart(msgspec.Struct, frozen=True):
-    """Output from *offset* of the stream that was asked for; *runs* only for both.
-
-    *size* is the stream's length so far; *ended* says that it grows no more. *data* may be shorter than asked for,
-    and is empty only where *offset* is at or past *size*.
-    """
-
-    offset: int
-    data: bytes
-    runs: bytes
-    size: int
-    ended: bool
 
 
 class JobStore:
@@ -235,9 +223,9 @@ class JobStore:
         """
         if offset < 0 or length < 0:
             raise StoreError(Kind.BAD_REQUEST, "an offset or length is not negative", started=None)
-        output, ended = await self._output_of(uuid)
-        part = await self._in_thread(output.read, stream, offset, min(length, MAX_CHUNK))
-        return OutputPart(offset, part.data, part.runs, output.sizes.of(stream), ended)
+        known, length = self._known_output(uuid), min(length, MAX_CHUNK)
+        part: OutputPart = await self._in_thread(self._read, uuid, known, stream, offset, length)
+        return part
 
     def wait_for_more(self, uuid: str, offset: int, stream: Stream) -> Deferred[None]:
         """Fire when the stream goes past *offset* or has ended; may be cancelled."""
@@ -246,7 +234,7 @@ class JobStore:
 
     async def tail_offset(self, uuid: str, stream: Stream, lines: int) -> int:
         """Return where the stream's last *lines* lines begin; an unfinished last line counts. Raises StoreError."""
-        output, _ = await self._output_of(uuid)
+        output, _ = self._known_output(uuid) or (await self._in_thread(self._files.ended_output, uuid), True)
         size = position = output.sizes.of(stream)
         if lines <= 0:
             return size
@@ -335,16 +323,22 @@ class JobStore:
 
     # -- reading
 
-    async def _output_of(self, uuid: str) -> tuple[Output, bool]:
-        """Return the job's output so far, and whether it grows no more."""
+    def _known_output(self, uuid: str) -> Readable | None:
+        """Return the output of a job that is in memory; None where only its files know it."""
         job = self._jobs.get(uuid)
-        if job is not None and job.end is None:
-            if job.writer is not None:
-                return job.writer.output, job.writer.finished
-            return InlineOutput(b"", b""), False
-        end = (await self.get(uuid)).end
-        assert end is not None
-        return self._files.output(uuid, end), True
+        if job is None:
+            return None
+        if job.end is not None:
+            return self._files.output(uuid, job.end), True
+        if job.writer is not None:
+            return job.writer.output, job.writer.finished
+        return InlineOutput(b"", b""), False
+
+    def _read(self, uuid: str, known: Readable | None, stream: Stream, offset: int, length: int) -> OutputPart:
+        """Read in a thread, in one turn there for each piece."""
+        output, ended = known or (self._files.ended_output(uuid), True)
+        part = output.read(stream, offset, length)
+        return OutputPart(offset, part.data, part.runs, output.sizes.of(stream), ended)
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, function, *args)

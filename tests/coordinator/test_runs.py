@@ -12,13 +12,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from clustersh.coordinator import open_runs
-from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, MAX_READS, Answer
+from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, Answer
 from clustersh.coordinator.limits import RateLimit
 from clustersh.coordinator.open_runs import OpenRun
 from clustersh.coordinator.records import CancelRequested, JobEnded, Orphan, RunRequested, StoreSeen
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import HEAD_LIMIT, MAX_COMMAND, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import (
+    MAX_READS,
     NEVER_SEEN,
     Acknowledge,
     Cancel,
