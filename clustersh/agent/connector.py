@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from ..address import Address
+from ..trust.errors import TrustError
 from ..unreachable import Cause, Unreachable, explain
 from ..websockets import WebSocketClientFactory
 from ..wire.link import REPLACED
@@ -39,7 +40,8 @@ class _Failed(NamedTuple):
 class Connector:
     """One link at a time through *endpoint*; *on_state* is told of each change: "" connected, else why not.
 
-    *folder* is the agent's, to be named in messages.
+    *folder* is the agent's, to be named in messages; *check_own* raises TrustError where its certificate can't be used
+    now, by this machine's clock.
     """
 
     _log = Logger()
@@ -53,6 +55,7 @@ class Connector:
         folder: Path,
         backoff: Backoff,
         change: Change,
+        check_own: Callable[[], object],
         on_state: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
@@ -62,6 +65,7 @@ class Connector:
         self._folder = folder
         self._backoff = backoff
         self._change = change
+        self._check_own = check_own
         self._on_state = on_state
         self._running: Deferred[None] | None = None
         self._link: LinkProtocol | None = None
@@ -115,12 +119,17 @@ class Connector:
             self._link = None
         return _Failed(self._explain_closed(ended), ended.code == REPLACED)
 
-    def _explain(self, error: BaseException) -> str:
-        told = explain(error, self._address, None)
+    def _explain(self, failure: BaseException) -> str:
+        told = explain(failure, self._address, None)
         if not isinstance(told, Unreachable):
-            return f"the connection to {self._address.netloc} failed: {error}"
-        again = told.cause in (Cause.IMPOSTOR, Cause.NOT_ACCEPTED)
-        return f"{told.message}; {ENROLL_AGAIN}" if again else told.message
+            return f"the connection to {self._address.netloc} failed: {failure}"
+        if told.cause not in (Cause.IMPOSTOR, Cause.NOT_ACCEPTED):
+            return told.message
+        try:
+            self._check_own()
+        except TrustError as error:
+            return str(error)
+        return f"{told.message}; if a clock is wrong, here or there, set it; else {ENROLL_AGAIN}"
 
     def _explain_closed(self, ended: LinkClosed) -> str:
         # A certificate that isn't accepted ends the connection after our side of the handshake.

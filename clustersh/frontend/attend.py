@@ -21,7 +21,8 @@ from .show import Form, print_document, print_end, printer_for
 from .stdin import StdinSender
 from .watch import Left, Watch, Why
 
-LOOK_S = 30.0
+LOOK_S, ANSWER_S = 15.0, 15.0
+"""Seconds that a look waits for the end, and in which its answer must come after that: silence is noticed in 30."""
 REMIND_AFTER_S = 30.0
 LEARN_WITHIN_S = 5.0
 _NOT_YET = (Kind.NOT_RUNNING, Kind.OUTPUT_UNAVAILABLE)
@@ -227,11 +228,12 @@ class Attendant:
 
     def _lost(self, gave_up: GaveUp) -> CliError:
         uuid = self._invocation.uuid
-        hint = f"it may still run: clustersh wait {uuid}" if uuid else self._otherwise
+        why = gave_up.failure.hint if isinstance(gave_up.failure, Unreachable) else ""
+        go_on = f"it may still run: clustersh wait {uuid}" if uuid else self._otherwise
         waited = f" for {format_timeout(gave_up.for_s)}" if gave_up.for_s else ""
         return CliError(
             f"no answer from the coordinator{waited}: {gave_up.failure}",
-            (hint,) if hint else (),
+            tuple(hint for hint in (why, go_on) if hint),
             status=UNCERTAIN,
             kind=Kind.UNAVAILABLE,
             uuid=uuid,
@@ -279,7 +281,9 @@ class Attendant:
 async def look_at(client: RestClient, uuid: str, wait_s: float, form: Form) -> Run:
     """Return the run *uuid* (or its last digits) with as much output as *form* shows, after up to *wait_s* seconds."""
     query = [] if form.limit is None else [("limit", str(form.limit))]
-    return await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=query, wait_s=wait_s)
+    return await client.call(
+        "GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=query, wait_s=wait_s, timeout_s=ANSWER_S
+    )
 
 
 def _still_running(uuid: str) -> str:
