@@ -42,7 +42,7 @@ class Manner(NamedTuple):
 class Attendant:
     """Stays with one run. *begin* asks for it (and may be called again: it is the same run), waiting some seconds.
 
-    *otherwise* is the hint for when not even the uuid came back.
+    *otherwise* is the hint for when not even the uuid came back. *known*: the run, where it was asked for already.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Attendant:
         begin: Callable[[float], Awaitable[Run]],
         manner: Manner,
         otherwise: str = "",
+        known: Run | None = None,
     ) -> None:
         self._reactor = reactor
         self._invocation = invocation
@@ -64,6 +65,7 @@ class Attendant:
         self._otherwise = otherwise
         self._printers = {"": printer_for(invocation, manner.form)}
         self._watch = Watch(reactor, invocation.signals, wait_s=manner.wait_s, interrupted=self._interrupted)
+        self._known = known
         self._run: Run | None = None
         self._cancelling = False
         self._cancelled = False
@@ -94,7 +96,7 @@ class Attendant:
     async def _until_end(self) -> Run:
         # A command that takes its time is followed by its uuid, which the caller should have soon.
         at_once = self._manner.live or self._manner.feed
-        run = self._know(await self._begin(0.0 if at_once else 2.0))
+        run = self._know(self._known or await self._begin(0.0 if at_once else 2.0))
         if self._manner.feed and not run.ended:
             job = run.jobs[0]
             sender = StdinSender(self._client, self._retry, self._invocation.stdin, job.machine, job.uuid)
