@@ -6,6 +6,7 @@ back-off, says what to do, and asks again: it gets the machine back once the oth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ from .link import LinkClosed, LinkProtocol
 LOOK_S = 5.0
 """Seconds between looks at what may have changed, while waiting."""
 ENROLL_AGAIN = "run: clusteragent enroll --again"
-_REFUSED_MARKS = ("401", "403")
+_REFUSED = re.compile(r'upgrade failed \[40[13]\]: ([^"]*)')
+"""What the WebSocket says of an answer that isn't its upgrade, and in that the coordinator's words."""
 
 
 class _Failed(NamedTuple):
@@ -141,8 +143,8 @@ class Connector:
                 f"remove {self._folder} and run: clusteragent enroll {self._address.netloc} --name ANOTHER-NAME"
             )
         reason = ended.reason or "it was cut off"
-        if not ended.welcomed and any(mark in reason for mark in _REFUSED_MARKS):
-            return f"the coordinator at {self._address.netloc} refuses this machine: {reason}; {ENROLL_AGAIN}"
+        if refused := _REFUSED.search(reason):
+            return f"the coordinator at {self._address.netloc} refuses this machine: {refused[1]}; {ENROLL_AGAIN}"
         return f"the link to {self._address.netloc} ended: {reason}"
 
     async def _wait(self, seconds: float) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from ..real.programs import end, eventually
 from .services import FaultyCluster
 from .soak.cluster import descriptors
+from .steps import times_run
 
 BEFORE_IT_MAY_START = ["run-asked", "run-recorded", "run-dispatched"]
 COORDINATOR_POINTS = [
@@ -132,7 +132,3 @@ def test_a_client_gives_up_after_its_time_and_says_what_to_do(cluster: FaultyClu
     assert err.endswith(b"hint: it may still run: clustersh wait %s\n" % uuid.encode()), err
     waited = cluster.sh("wait", uuid)
     assert (waited.status, waited.out, cluster.outcomes(uuid)) == (0, "done\n", ["completed"])
-
-
-def times_run(counter: Path) -> int:
-    return len(counter.read_text().split()) if counter.exists() else 0

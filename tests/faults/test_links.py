@@ -7,14 +7,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from ..real.programs import Home, eventually, log_in
 from .proxy import Proxy, free_port
 from .services import AGENT_CONFIG, FaultyCluster, faulty_cluster, user_home, workplace
-from .test_killed_services import times_run
+from .steps import Steps, times_run
 
 AGENT, CLIENT = "agent", "client"
 SILENT = {"up": "stall-up", "down": "stall-down", "both": "stall", "lost": "lose"}
@@ -69,31 +68,6 @@ def well_again(linked: Linked) -> Iterator[None]:
     for front in (AGENT, CLIENT):
         linked.proxy.tell("well", front)
     linked.cluster.until_status("ws1", "online")
-
-
-@dataclass
-class Steps:
-    """A command that counts how often it runs, and goes on from one step to the next when it is let."""
-
-    folder: Path
-
-    def shell(self, *between: str) -> str:
-        """Return the command line; it waits before each part but the first."""
-        waits = [
-            f"touch {self.folder}/at{step}; until [ -e {self.folder}/go{step} ]; do sleep 0.02; done; {part}"
-            for step, part in enumerate(between[1:], 1)
-        ]
-        return "; ".join([f"echo once >> {self.folder}/counter", between[0], *waits])
-
-    def until(self, step: int) -> None:
-        eventually((self.folder / f"at{step}").exists)
-
-    def go(self, step: int) -> None:
-        (self.folder / f"go{step}").touch()
-
-    def check_ran_once(self, cluster: FaultyCluster, state: str = "completed") -> None:
-        eventually(lambda: cluster.outcomes(cluster.newest_run()), what=cluster.logs())
-        assert (times_run(self.folder / "counter"), cluster.outcomes(cluster.newest_run())) == (1, [state])
 
 
 @pytest.fixture
