@@ -202,7 +202,14 @@ def read_running(folder: Path) -> RunningService | None:
         running = read_json(folder / "run.json", RunningService)
     except HomeError:
         return None
-    return running if running is not None and _is_locked(folder) else None
+    # What starts at this moment may hold the lock, and what is there be of one that was killed.
+    return running if running is not None and _is_locked(folder) and _is_alive(running.pid) else None
+
+
+def _is_alive(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid)
 
 
 def _is_locked(folder: Path) -> bool:

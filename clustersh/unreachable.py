@@ -140,14 +140,15 @@ def _tls(error: BaseException, address: Address) -> Unreachable:
         return Unreachable(
             f"{address.netloc} is not the coordinator that this program was paired with (its certificate is another's)",
             sent=False,
-            hint="if the coordinator was set up anew, pair with it again; if not, something stands in between",
+            hint="if a clock is wrong, set it; if the coordinator was set up anew, pair with it again; "
+            "if neither, something stands in between",
             cause=Cause.IMPOSTOR,
         )
     if "alert" in words and any(alert in words for alert in _CERTIFICATE_ALERTS):
         return Unreachable(
             f"the coordinator at {address.netloc} does not accept this program's certificate",
             sent=False,
-            hint="if the coordinator was set up anew, pair with it again",
+            hint="if a clock is wrong, here or there, set it; if the coordinator was set up anew, pair with it again",
             cause=Cause.NOT_ACCEPTED,
         )
     if "wrong version number" in words or "packet length too long" in words:

@@ -170,3 +170,15 @@ def test_what_a_killed_service_had_half_written_is_removed(tmp_path: Path) -> No
     home.remove_temporaries(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".agent.json.x", "run.json", ".run.json"}
     home.remove_temporaries(tmp_path / "not there")
+
+
+def test_what_a_killed_service_left_is_not_believed_while_another_starts(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    lock = ServiceLock(tmp_path)
+    lock.take()
+    home.write_json(tmp_path / "run.json", RunningService(dead.pid))
+    assert home.read_running(tmp_path) is None
+    lock.announce("there:1", "1")
+    assert home.read_running(tmp_path) == RunningService(os.getpid(), "there:1", "1")
+    lock.release()

@@ -6,6 +6,7 @@ back-off, says what to do, and asks again: it gets the machine back once the oth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from ..address import Address
+from ..trust.errors import TrustError
 from ..unreachable import Cause, Unreachable, explain
 from ..websockets import WebSocketClientFactory
 from ..wire.link import REPLACED
@@ -26,7 +28,8 @@ from .link import LinkClosed, LinkProtocol
 LOOK_S = 5.0
 """Seconds between looks at what may have changed, while waiting."""
 ENROLL_AGAIN = "run: clusteragent enroll --again"
-_REFUSED_MARKS = ("401", "403")
+_REFUSED = re.compile(r'upgrade failed \[40[13]\]: ([^"]*)')
+"""What the WebSocket says of an answer that isn't its upgrade, and in that the coordinator's words."""
 
 
 class _Failed(NamedTuple):
@@ -39,7 +42,8 @@ class _Failed(NamedTuple):
 class Connector:
     """One link at a time through *endpoint*; *on_state* is told of each change: "" connected, else why not.
 
-    *folder* is the agent's, to be named in messages.
+    *folder* is the agent's, to be named in messages; *check_own* raises TrustError where its certificate can't be used
+    now, by this machine's clock.
     """
 
     _log = Logger()
@@ -53,6 +57,7 @@ class Connector:
         folder: Path,
         backoff: Backoff,
         change: Change,
+        check_own: Callable[[], object],
         on_state: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
@@ -62,6 +67,7 @@ class Connector:
         self._folder = folder
         self._backoff = backoff
         self._change = change
+        self._check_own = check_own
         self._on_state = on_state
         self._running: Deferred[None] | None = None
         self._link: LinkProtocol | None = None
@@ -115,12 +121,17 @@ class Connector:
             self._link = None
         return _Failed(self._explain_closed(ended), ended.code == REPLACED)
 
-    def _explain(self, error: BaseException) -> str:
-        told = explain(error, self._address, None)
+    def _explain(self, failure: BaseException) -> str:
+        told = explain(failure, self._address, None)
         if not isinstance(told, Unreachable):
-            return f"the connection to {self._address.netloc} failed: {error}"
-        again = told.cause in (Cause.IMPOSTOR, Cause.NOT_ACCEPTED)
-        return f"{told.message}; {ENROLL_AGAIN}" if again else told.message
+            return f"the connection to {self._address.netloc} failed: {failure}"
+        if told.cause not in (Cause.IMPOSTOR, Cause.NOT_ACCEPTED):
+            return told.message
+        try:
+            self._check_own()
+        except TrustError as error:
+            return str(error)
+        return f"{told.message}; if a clock is wrong, here or there, set it; else {ENROLL_AGAIN}"
 
     def _explain_closed(self, ended: LinkClosed) -> str:
         # A certificate that isn't accepted ends the connection after our side of the handshake.
@@ -132,8 +143,8 @@ class Connector:
                 f"remove {self._folder} and run: clusteragent enroll {self._address.netloc} --name ANOTHER-NAME"
             )
         reason = ended.reason or "it was cut off"
-        if not ended.welcomed and any(mark in reason for mark in _REFUSED_MARKS):
-            return f"the coordinator at {self._address.netloc} refuses this machine: {reason}; {ENROLL_AGAIN}"
+        if refused := _REFUSED.search(reason):
+            return f"the coordinator at {self._address.netloc} refuses this machine: {refused[1]}; {ENROLL_AGAIN}"
         return f"the link to {self._address.netloc} ended: {reason}"
 
     async def _wait(self, seconds: float) -> None:

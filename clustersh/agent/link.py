@@ -36,7 +36,7 @@ from .reads import Reads
 from .store import JobStore
 from .witnesses import WitnessReader
 
-PING_S, PONG_S = 10.0, 20.0
+PING_S, PONG_S = 10.0, 15.0
 HANDSHAKE_S = 30.0
 WELCOME_S = 30.0
 NORMAL = 1000

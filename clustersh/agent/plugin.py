@@ -33,6 +33,7 @@ def makeService(options: Options) -> AgentService:
     """Return the service. Ends the program with one line where it can't start: not enrolled, running already."""
     from twisted.internet import reactor
 
+    from ..clocks import use_boot_clock
     from ..daemon import told
     from .service import AgentService
     from .state import load_identity
@@ -46,4 +47,5 @@ def makeService(options: Options) -> AgentService:
         raise SystemExit(told(error)) from error
     if running is not None:
         raise SystemExit(f"ERROR: an agent runs already in {folder} (process {running.pid})")
+    use_boot_clock(reactor)
     return AgentService(reactor, folder, config.agent, dict(os.environ))

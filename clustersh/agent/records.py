@@ -66,7 +66,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ProcessMark(msgspec.Struct, frozen=True):
-    """Which process a job is: a pid alone may be another's by now. *created* is in seconds since 1970."""
+    """Which process a job is: a pid alone may be another's by now. *created* is as `tree.created` says it."""
 
     pid: int
     created: float

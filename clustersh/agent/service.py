@@ -44,7 +44,7 @@ from .records import StoredJob
 from .runner import Machinery, Runner
 from .state import StatusFile, load_identity
 from .store import JobStore
-from .tree import Tree, TreeEnder, boot_id, created
+from .tree import Tree, TreeEnder, age, boot_id, created
 from .witnesses import WitnessReader
 from .workspace import Workspaces
 
@@ -232,15 +232,15 @@ class Agent:
         Returns how long it ran, as far as that is known (seconds): until now, or until the last agent's last trace.
         """
         tree = Tree(job.uuid, self.identity.machine)
-        mark = job.mark
+        mark, lasted = job.mark, 0.0
         if mark is not None and mark.boot_id == self._boot_id and created(mark.pid) == mark.created:
             tree = tree._replace(leader=mark.pid, created=mark.created)
-            until = time.time()
-        else:
-            until = await self._store.last_trace(job.uuid)
+            lasted = age(mark.created)
+        elif job.record is not None:
+            lasted = max(0.0, await self._store.last_trace(job.uuid) - job.record.begun)
         await self._ender.end(tree)
         await self._in_thread(self._workspaces.remove_leftover, job.uuid)
-        return 0.0 if job.record is None else max(0.0, until - job.record.begun)
+        return lasted
 
     def _make_connector(self) -> Connector:
         address = self.identity.address
@@ -263,6 +263,7 @@ class Agent:
             self._folder,
             Backoff(self._config.reconnect_max),
             Change(boot_clock, time.monotonic, local_addresses),
+            lambda: load_client_policy(self._folder),
             self._say,
         )
 

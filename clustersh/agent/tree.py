@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ import psutil
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+
+from ..clocks import boot_clock
 
 MARK_JOB = "CLUSTERSH_JOB"
 MARK_MACHINE = "CLUSTERSH_MACHINE"
@@ -66,6 +69,11 @@ def created(pid: int) -> float | None:
     except OSError:
         return None
     return None if found is None else found.created
+
+
+def age(created: float) -> float:
+    """Return how long ago (seconds) a process began of which `created` says that."""
+    return max(0.0, _clock_of_processes() - created)
 
 
 def take_snapshot() -> Snapshot:
@@ -204,6 +212,7 @@ def _with_ancestors(pid: int, processes: Snapshot) -> set[int]:
 if sys.platform == "linux":
     _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     """What says nothing about the process."""
+    _clock_of_processes = boot_clock
 
     def _look_at(pid: int, *, environment: bool = True) -> Found | None:
         """Read a process from /proc: one file where psutil reads several, and a start time no clock change moves."""
@@ -237,6 +246,7 @@ if sys.platform == "linux":
         return os.sysconf("SC_CLK_TCK")
 
 else:
+    _clock_of_processes = time.time
 
     def _look_at(pid: int, *, environment: bool = True) -> Found | None:
         try:

@@ -80,6 +80,10 @@ async def supervise(invocation: Invocation, start: Start, reactor: Any) -> int:
 def _run_reactor(reactor: Any, invocation: Invocation, start: Start) -> NoReturn:
     from twisted.internet.defer import Deferred
 
+    from ..clocks import use_boot_clock
+
+    use_boot_clock(reactor)
+
     def begin() -> None:
         _install_signals(reactor, invocation.signals)
         done = Deferred.fromCoroutine(supervise(invocation, start, reactor))

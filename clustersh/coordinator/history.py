@@ -102,6 +102,12 @@ def machine_of(connection: sqlite3.Connection, uuid: str, machine: str) -> Machi
     return MachineRef(row["machine"], row["machine_id"])
 
 
+def last_uuid(connection: sqlite3.Connection) -> str:
+    """Return the greatest uuid of a run; "" where there is none."""
+    (uuid,) = connection.execute("SELECT max(uuid) FROM runs").fetchone()
+    return uuid or ""
+
+
 def was_machine(connection: sqlite3.Connection, name: str) -> bool:
     """Whether a job was ever for a machine called *name*."""
     return connection.execute("SELECT 1 FROM jobs WHERE machine = ? LIMIT 1", (name,)).fetchone() is not None

@@ -20,6 +20,7 @@ from twisted.web import server
 from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 
+from ..cli.text import printable
 from ..trust.identity import Identity
 from ..wire.codec import encode_json
 from ..wire.problems import Kind, Problem, ProblemError
@@ -190,18 +191,20 @@ class Request(server.Request):
 
     def send_problem(self, problem: Problem) -> None:
         """Send *problem* as the whole answer."""
-        self.send(encode_json(problem), problem.status, PROBLEM_JSON)
+        # A refused agent sees only the first line of it: its WebSocket reads no bodies.
+        phrase = printable(problem.detail).encode("ascii", "replace")[:200] if problem.status in (401, 403) else None
+        self.send(encode_json(problem), problem.status, PROBLEM_JSON, phrase)
 
-    def send(self, content: bytes, status: int, content_type: str) -> None:
-        """Send *content* as the whole answer, unless the client is gone."""
+    def send(self, content: bytes, status: int, content_type: str, phrase: bytes | None = None) -> None:
+        """Send *content* as the whole answer, unless the client is gone; *phrase* tells people what *status* means."""
         if not self.gone:
-            self.begin_answer(status, content_type)
+            self.begin_answer(status, content_type, phrase)
             self.setHeader(b"Content-Length", b"%d" % len(content))
             self.write(content)
 
-    def begin_answer(self, status: int, content_type: str) -> None:
+    def begin_answer(self, status: int, content_type: str, phrase: bytes | None = None) -> None:
         """Set what every answer has."""
-        self.setResponseCode(status)
+        self.setResponseCode(status, phrase)
         self.setHeader(b"Date", datetimeToString())
         for name, value in _HEADERS.items():
             self.setHeader(name, value)

@@ -102,9 +102,10 @@ class Outcomes:
                 self._complain(machine.name, "reports too many unknown jobs")
                 return
             await self._ledger.append(Orphan(uuid, machine.name, machine_id, outcome))
-        elif machine_id not in machines:
+        elif machine_id not in machines and any(map(self._registry.machine_by_id, machines)):
             self._complain(machine.name, "reports another machine's job")
             return
+        # A machine that was forgotten, and came back as another, reports what has had its outcome then.
         self._acknowledge(machine_id, uuid)
 
     async def _record(self, run: OpenRun, job: OpenJob, end: JobEnd) -> None:

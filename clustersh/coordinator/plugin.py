@@ -57,6 +57,7 @@ def makeService(options: Options) -> CoordinatorService:
     """Return the service. Ends the program with one line where it can't start."""
     from twisted.internet import reactor
 
+    from ..clocks import use_boot_clock
     from ..daemon import told
     from ..trust.errors import TrustError
     from .door import DoorError
@@ -64,6 +65,7 @@ def makeService(options: Options) -> CoordinatorService:
 
     try:
         config = load(options.home)
+        use_boot_clock(reactor)
         return make_service(reactor, options.home, config, options.listen(config))
     except (HomeError, ConfigError, TrustError, DoorError) as error:
         raise SystemExit(told(error)) from error

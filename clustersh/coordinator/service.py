@@ -37,7 +37,7 @@ from ..trust.keys import generate, read_bounded
 from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
-from . import door
+from . import door, history
 from .api import Api
 from .audit import Audit
 from .callers import Gate
@@ -167,9 +167,9 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
-        new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
+        self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
-            self._ledger, self._index, self._registry, held, table, self._runs, new_uuid, _digest_secret(folder)
+            self._ledger, self._index, self._registry, held, table, self._runs, self._new_uuid, _digest_secret(folder)
         )
         self._host = socket.gethostname().partition(".")[0]
         self._pairings = Pairings(
@@ -228,6 +228,9 @@ class _Parts:
         self._registry.watch_ended(self._cut)
         await self._let_admin_in()
         await self._runs.load()
+        if last := await self._index.ask(history.last_uuid):
+            # The clock may have been set back since: a history is in the order of its uuids.
+            self._new_uuid.follow(last)
         self._seen_loop.start(SEEN_EVERY_S, now=False)
 
     async def stop(self) -> None:

@@ -21,7 +21,8 @@ from .show import Form, print_document, print_end, printer_for
 from .stdin import StdinSender
 from .watch import Left, Watch, Why
 
-LOOK_S = 30.0
+LOOK_S, ANSWER_S = 15.0, 15.0
+"""Seconds that a look waits for the end, and in which its answer must come after that: silence is noticed in 30."""
 REMIND_AFTER_S = 30.0
 LEARN_WITHIN_S = 5.0
 _NOT_YET = (Kind.NOT_RUNNING, Kind.OUTPUT_UNAVAILABLE)
@@ -41,7 +42,7 @@ class Manner(NamedTuple):
 class Attendant:
     """Stays with one run. *begin* asks for it (and may be called again: it is the same run), waiting some seconds.
 
-    *otherwise* is the hint for when not even the uuid came back.
+    *otherwise* is the hint for when not even the uuid came back. *known*: the run, where it was asked for already.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Attendant:
         begin: Callable[[float], Awaitable[Run]],
         manner: Manner,
         otherwise: str = "",
+        known: Run | None = None,
     ) -> None:
         self._reactor = reactor
         self._invocation = invocation
@@ -63,6 +65,7 @@ class Attendant:
         self._otherwise = otherwise
         self._printers = {"": printer_for(invocation, manner.form)}
         self._watch = Watch(reactor, invocation.signals, wait_s=manner.wait_s, interrupted=self._interrupted)
+        self._known = known
         self._run: Run | None = None
         self._cancelling = False
         self._cancelled = False
@@ -93,7 +96,7 @@ class Attendant:
     async def _until_end(self) -> Run:
         # A command that takes its time is followed by its uuid, which the caller should have soon.
         at_once = self._manner.live or self._manner.feed
-        run = self._know(await self._begin(0.0 if at_once else 2.0))
+        run = self._know(self._known or await self._begin(0.0 if at_once else 2.0))
         if self._manner.feed and not run.ended:
             job = run.jobs[0]
             sender = StdinSender(self._client, self._retry, self._invocation.stdin, job.machine, job.uuid)
@@ -227,11 +230,12 @@ class Attendant:
 
     def _lost(self, gave_up: GaveUp) -> CliError:
         uuid = self._invocation.uuid
-        hint = f"it may still run: clustersh wait {uuid}" if uuid else self._otherwise
+        why = gave_up.failure.hint if isinstance(gave_up.failure, Unreachable) else ""
+        go_on = f"it may still run: clustersh wait {uuid}" if uuid else self._otherwise
         waited = f" for {format_timeout(gave_up.for_s)}" if gave_up.for_s else ""
         return CliError(
             f"no answer from the coordinator{waited}: {gave_up.failure}",
-            (hint,) if hint else (),
+            tuple(hint for hint in (why, go_on) if hint),
             status=UNCERTAIN,
             kind=Kind.UNAVAILABLE,
             uuid=uuid,
@@ -279,7 +283,9 @@ class Attendant:
 async def look_at(client: RestClient, uuid: str, wait_s: float, form: Form) -> Run:
     """Return the run *uuid* (or its last digits) with as much output as *form* shows, after up to *wait_s* seconds."""
     query = [] if form.limit is None else [("limit", str(form.limit))]
-    return await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=query, wait_s=wait_s)
+    return await client.call(
+        "GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=query, wait_s=wait_s, timeout_s=ANSWER_S
+    )
 
 
 def _still_running(uuid: str) -> str:

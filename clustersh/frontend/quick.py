@@ -33,13 +33,18 @@ ANSWER_LIMIT = 4 << 20
 
 
 class QuickRun:
-    """One attempt at a run. *asked* says afterwards that a request was sent which was not refused: it may run."""
+    """One attempt at a run.
+
+    *asked* says afterwards that a request was sent which was not refused: it may run. *known* is the run, where the
+    answer told it.
+    """
 
     def __init__(self, invocation: Invocation, options: RunOptions) -> None:
         self._invocation = invocation
         self._options = options
         self._form = Form(options.limit, combined=options.combined)
         self.asked = False
+        self.known: Run | None = None
 
     def run(self) -> int | None:
         """Return the exit status, with everything printed; None where the full way is needed."""
@@ -47,7 +52,7 @@ class QuickRun:
             return None
         try:
             with self._invocation.signals.breaking_in():
-                run = self._ask()
+                run = self.known = self._ask()
         except (Interrupted, OSError, http.client.HTTPException, HomeError, WireError, ValueError):
             return None
         if run is None or not run.ended or len(run.jobs) != 1 or not self._can_print(run.jobs[0]):

@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from ..cli.invocation import Invocation
+from ..wire.rest import Run
 from .run_arguments import RunOptions, read_run_options
 
 
@@ -27,6 +28,7 @@ class RunStart:
         self._invocation = invocation
         self._options = options
         self._asked = False
+        self._known: Run | None = None
 
     def at_once(self) -> int | None:
         """Run it without a reactor and return its exit status; None where it takes one after all."""
@@ -36,10 +38,10 @@ class RunStart:
         try:
             return quick.run()
         finally:
-            self._asked = quick.asked
+            self._asked, self._known = quick.asked, quick.known
 
     def __call__(self, reactor: Any) -> Coroutine[Any, Any, int]:
         """Run it with everything that may be needed."""
         from .submission import run
 
-        return run(reactor, self._invocation, self._options, asked=self._asked)
+        return run(reactor, self._invocation, self._options, asked=self._asked, known=self._known)

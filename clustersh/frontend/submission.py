@@ -18,8 +18,13 @@ from .show import Form, OutputKeeper, print_document
 from .upload import Content, UploadError, scan, send
 
 
-async def run(reactor: Any, invocation: Invocation, options: RunOptions, *, asked: bool = False) -> int:
-    """Do what *options* ask for and return the exit status; *asked*: a request with that key was sent before."""
+async def run(
+    reactor: Any, invocation: Invocation, options: RunOptions, *, asked: bool = False, known: Run | None = None
+) -> int:
+    """Do what *options* ask for and return the exit status.
+
+    *asked*: a request with that key was sent before; *known*: what was answered to it, if anything.
+    """
     retry = Retry(reactor, load(invocation.home).client.retry_for, unanswered=asked)
     client = await connect(reactor, invocation)
     submission = Submission(client, retry, invocation, options)
@@ -40,6 +45,7 @@ async def run(reactor: Any, invocation: Invocation, options: RunOptions, *, aske
             confirmed=True,
         ),
         otherwise=f"the same clustersh run with --key {submission.key} gives its result, and never runs it twice",
+        known=known,
     )
     return await attendant.attend()
 

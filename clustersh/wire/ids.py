@@ -74,6 +74,11 @@ class UuidMaker:
         value = (self._last << 80) | (7 << 76) | (self._counter << 64) | (2 << 62) | self._random_bits(62)
         return str(UUID(int=value))
 
+    def follow(self, uuid: str) -> None:
+        """Make only greater ones than *uuid* from now on."""
+        value = UUID(uuid).int
+        self._last, self._counter = max((self._last, self._counter), (value >> 80, value >> 64 & 0xFFF))
+
 
 def uuid_time(uuid: str) -> datetime:
     """Return when the UUIDv7 *uuid* (see is_run_uuid) was made, in UTC; it says which day's folder a job is in."""

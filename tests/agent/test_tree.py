@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import time
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from clustersh.agent.tree import Found, Tree, TreeEnder, created, members, take_snapshot
+from clustersh.agent.tree import Found, Tree, TreeEnder, age, created, members, take_snapshot
 
 from .jobs_support import gone
 
@@ -69,6 +71,19 @@ def test_the_real_table_has_this_process_with_its_session_and_parent():
 
 def test_a_process_that_is_gone_began_never():
     assert created(2**22 + 1) is None
+
+
+def test_how_long_a_process_has_run():
+    began = time.monotonic()
+    with subprocess.Popen(["sleep", "300"]) as process:
+        try:
+            time.sleep(0.2)
+            at = created(process.pid)
+            assert at is not None
+            # A start is known to a hundredth of a second.
+            assert 0.19 <= age(at) <= time.monotonic() - began + 0.01
+        finally:
+            process.kill()
 
 
 @ensure

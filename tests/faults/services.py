@@ -109,11 +109,17 @@ def faulty_cluster(
     coordinator_config: str = COORDINATOR_CONFIG,
     agent_config: str = AGENT_CONFIG,
     through: Callable[[str], str] = str,
+    prepare: Callable[[Home], object] = id,
 ) -> Iterator[FaultyCluster]:
-    """Start a coordinator, the agent of ws1 and a logged-in client; the agent's way to an address is *through* it."""
+    """Start a coordinator, the agent of ws1 and a logged-in client.
+
+    The agent's way to an address is *through* it; *prepare* is given each home before anything runs there.
+    """
     coordinator = user_home(folder, "coordinator", coordinator_config)
     agent = user_home(folder, "agent", agent_config)
     client = user_home(folder, "client")
+    for home in (coordinator, agent, client):
+        prepare(home)
     for home in (coordinator, agent):
         home.environ["CLUSTERSH_FAULTS"] = str(give(make_folder(home.log.parent / "faults")))
     try:

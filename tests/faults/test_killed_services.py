@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
-from pathlib import Path
+import time
 
 import pytest
 
 from ..real.programs import end, eventually
 from .services import FaultyCluster
+from .soak.cluster import descriptors
+from .steps import times_run
 
 BEFORE_IT_MAY_START = ["run-asked", "run-recorded", "run-dispatched"]
 COORDINATOR_POINTS = [
@@ -105,5 +107,28 @@ def test_both_killed_in_mid_command(cluster: FaultyCluster) -> None:
     assert times_run(counter) == 1
 
 
-def times_run(counter: Path) -> int:
-    return len(counter.read_text().split()) if counter.exists() else 0
+def test_a_client_gives_up_after_its_time_and_says_what_to_do(cluster: FaultyCluster) -> None:
+    folder = cluster.folder_of_jobs()
+    config = cluster.client.path / "config.toml"
+    config.write_text('[client]\nretry_for = "2s"\n')
+    try:
+        command = f"touch {folder}/begun; until [ -e {folder}/go ]; do sleep 0.02; done; echo done"
+        waiting = cluster.client.open("clustersh", "run", "ws1", command)
+        eventually((folder / "begun").exists)
+        uuid = cluster.newest_run()
+        # It has a reactor once its first request, which waits two seconds for the end, was answered with the uuid.
+        eventually(lambda: any("eventpoll" in each for each in descriptors(waiting.pid)))
+        end(cluster.coordinator_process, signal.SIGKILL)
+        gone = time.monotonic()
+        out, err = waiting.communicate(timeout=30)
+        assert 2.0 <= time.monotonic() - gone < 20.0
+    finally:
+        config.write_text("")
+        (folder / "go").touch()
+        cluster.restart_coordinator()
+        cluster.until_status("ws1", "online")
+    assert (waiting.returncode, out) == (123, b"")
+    assert err.startswith(b"ERROR: no answer from the coordinator for 2 seconds: "), err
+    assert err.endswith(b"hint: it may still run: clustersh wait %s\n" % uuid.encode()), err
+    waited = cluster.sh("wait", uuid)
+    assert (waited.status, waited.out, cluster.outcomes(uuid)) == (0, "done\n", ["completed"])

@@ -42,6 +42,23 @@ def test_more_uuids_in_a_millisecond_than_the_counter_holds_still_rise() -> None
     assert made == sorted(set(made))
 
 
+@given(st.lists(st.integers(min_value=0, max_value=10**13), min_size=1, max_size=5), st.integers(0, 10**13))
+def test_a_new_maker_goes_on_after_what_an_earlier_one_made(times: list[int], later: int) -> None:
+    earlier = maker_at(times)
+    last = [earlier() for _ in times][-1]
+    make = maker_at([later, later])
+    make.follow(last)
+    made = [last, make(), make()]
+    assert made == sorted(set(made))
+
+
+def test_a_maker_follows_only_forwards() -> None:
+    make = maker_at([2000, 1000, 1000])
+    first = make()
+    make.follow(maker_at([1000])())
+    assert first < make() < make()
+
+
 def test_a_uuid_is_version_7_and_of_the_usual_variant() -> None:
     uuid = UUID(ids.UuidMaker(lambda: 1)())
     assert uuid.version == 7

@@ -6,15 +6,13 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ...real.programs import PATIENCE_S, Home, end, log_in, make_home
+from ..proxy import Proxy, free_port
 from ..users import as_user, give
 from .plan import Fault
 
@@ -25,38 +23,6 @@ CLIENTS_LINK = "clients-link"
 LINKS = (*(f"{machine}-link" for machine in MACHINES), CLIENTS_LINK)
 _AGENT = '[agent]\nreconnect_max = "1s"\ngrace = "1s"\n'
 _CLIENT = '[client]\nretry_for = "10m"\n'
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Proxy:
-    """The proxy's process; *fronts* names its ports."""
-
-    def __init__(self, fronts: dict[str, int], back: int) -> None:
-        self.fronts = fronts
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("proxy.py"), *(f"{port}:{back}" for port in fronts.values())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None and self._process.stdout.readline() == b"ready\n"
-
-    def tell(self, what: str, front: str, seconds: float = 0.0) -> None:
-        """Do *what* (see proxy.py) to *front*."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        with self._lock:
-            self._process.stdin.write(f"{what} {self.fronts[front]} {seconds}\n".encode())
-            self._process.stdin.flush()
-            assert self._process.stdout.readline() == b"done\n"
-
-    def stop(self) -> None:
-        end(self._process)
 
 
 class SoakCluster:
@@ -91,12 +57,12 @@ class SoakCluster:
     def _begin(self) -> None:
         self.start("coordinator")
         for machine in MACHINES:
-            address = f"http://127.0.0.1:{self.proxy.fronts[f'{machine}-link']}"
+            address = f"http://{self.proxy.address(f'{machine}-link')}"
             enrolled = self.homes[machine].run("clusteragent", "enroll", address, "--name", machine)
             assert enrolled.status == 0, enrolled
             self.start(machine)
         clients = self.homes[CLIENTS]
-        log_in(self.homes["coordinator"], clients, f"127.0.0.1:{self.proxy.fronts[CLIENTS_LINK]}")
+        log_in(self.homes["coordinator"], clients, self.proxy.address(CLIENTS_LINK))
         self.until_online()
 
     # -- the services
