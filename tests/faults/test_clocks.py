@@ -41,10 +41,12 @@ def clocks() -> Clocks:
 
 @pytest.fixture(scope="module")
 def cluster(clocks: Clocks) -> Iterator[FaultyCluster]:
-    with workplace() as folder, faulty_cluster(folder, prepare=clocks.install) as made:
-        yield made
-        made.check_alive()
-    tidy_up()
+    try:
+        with workplace() as folder, faulty_cluster(folder, prepare=clocks.install) as made:
+            yield made
+            made.check_alive()
+    finally:
+        tidy_up()
 
 
 @pytest.fixture(autouse=True)
