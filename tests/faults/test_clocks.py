@@ -41,10 +41,12 @@ def clocks() -> Clocks:
 
 @pytest.fixture(scope="module")
 def cluster(clocks: Clocks) -> Iterator[FaultyCluster]:
-    with workplace() as folder, faulty_cluster(folder, prepare=clocks.install) as made:
-        yield made
-        made.check_alive()
-    tidy_up()
+    try:
+        with workplace() as folder, faulty_cluster(folder, prepare=clocks.install) as made:
+            yield made
+            made.check_alive()
+    finally:
+        tidy_up()
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +87,7 @@ def test_a_time_out_is_kept_when_the_clocks_jump(cluster: FaultyCluster, clocks:
 def test_what_was_recorded_stays_in_order_when_the_clocks_jump(cluster: FaultyCluster, clocks: Clocks) -> None:
     """Both ways, while the services run and between their starts."""
     before = len(cluster.records())
-    for ahead in (5 * HOUR, -15 * HOUR, 2 * HOUR):
+    for ahead in (5 * HOUR, -15 * HOUR):
         end(cluster.coordinator_process)
         clocks.set(ahead)
         cluster.restart_coordinator()
@@ -97,7 +99,7 @@ def test_what_was_recorded_stays_in_order_when_the_clocks_jump(cluster: FaultyCl
     times = [record["time"] for record in records]
     assert times != sorted(times), "the clocks did jump"
     asked = [record["uuid"] for record in records if record["is"] == "run"]
-    assert [cluster.outcomes(uuid) for uuid in asked] == 3 * [["completed"], ["failed"]]
+    assert [cluster.outcomes(uuid) for uuid in asked] == 2 * [["completed"], ["failed"]]
     assert asked == sorted(set(asked)), "each uuid is greater than all before"
     listed = [job["uuid"] for job in cluster.sh("history", "--json").json["jobs"]]
     assert listed[: len(asked)] == asked[::-1], "and so the history is in the order of the ledger"
