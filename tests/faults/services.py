@@ -34,6 +34,7 @@ def user_home(folder: Path, name: str, config: str = "") -> Home:
     state = make_folder(folder / name / "state")
     state.chmod(0o700)
     (state / "config.toml").write_text(config)
+    (state / "config.toml").chmod(0o600)
     give(state / "config.toml")
     give(state)
     return Home(state, folder / name / "log", before=as_user())

@@ -21,7 +21,8 @@ import psutil
 from clustersh.trust.identity import SERVER_NAME
 from clustersh.wire import link
 from clustersh.wire.jobs import Command
-from tests.real.programs import PATIENCE_S, Cluster, Home, eventually, make_home
+from tests.faults.services import user_home
+from tests.real.programs import PATIENCE_S, Cluster, Home, eventually
 
 BINARY, TEXT, CLOSE, PING = 2, 1, 8, 9
 
@@ -202,7 +203,7 @@ class Mallory:
 
 def make_mallory(cluster: Cluster, folder: Path, name: str = "mallory") -> Mallory:
     """Enroll another machine for real; no agent runs for it."""
-    home = make_home(folder, name)
+    home = user_home(folder, name)
     enrolled = home.run("clusteragent", "enroll", f"http://{cluster.address}", "--name", name)
     assert enrolled.status == 0, enrolled
     return Mallory(cluster, home)

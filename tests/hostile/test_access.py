@@ -20,6 +20,7 @@ from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.credentials import Credentials
 from clustersh.trust.identity import SERVER_NAME, Identity, Role
+from tests.faults.services import user_home
 from tests.hostile.attackers import (
     Mallory,
     address_of,
@@ -32,13 +33,13 @@ from tests.hostile.attackers import (
     tls_socket,
     until_logged,
 )
-from tests.real.programs import PATIENCE_S, Cluster, Home, eventually, log_in, make_home
+from tests.real.programs import PATIENCE_S, Cluster, Home, eventually, log_in
 
 WITHIN_S = 1.0
 
 
 def another_client(cluster: Cluster, folder: Path, name: str) -> Home:
-    home = make_home(folder, name.replace("@", "-"))
+    home = user_home(folder, name.replace("@", "-"))
     log_in(cluster.coordinator, home, cluster.address, name)
     return home
 

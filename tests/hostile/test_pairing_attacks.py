@@ -22,18 +22,11 @@ from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import commitment, make_request
+from tests.faults.services import user_home
 from tests.hostile.attackers import Answer, call, log_lines, still_serves, watched
-from tests.real.programs import PATIENCE_S, Cluster, Home, Result, end, eventually, log_in, make_cluster, make_home
+from tests.real.programs import PATIENCE_S, Cluster, Home, Result, end, eventually, log_in
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Its rate limits are its own: a flood leaves them used up."""
-    made = make_cluster(tmp_path / "cluster")
-    yield made
-    made.stop()
 
 
 def b64(data: bytes) -> str:
@@ -65,8 +58,8 @@ def test_a_flood_of_logins_and_enrollments_is_limited_and_logged_once(own_cluste
     still_serves(own_cluster)
 
 
-def test_wrong_codes_are_counted_limited_and_logged(own_cluster: Cluster) -> None:
-    joining = make_home(own_cluster.client.path.parent.parent, "joining")
+def test_wrong_codes_are_counted_limited_and_logged(own_cluster: Cluster, tmp_path: Path) -> None:
+    joining = user_home(tmp_path, "joining")
     asked = joining.sh("login", f"http://{own_cluster.address}", "--name", "ann@box", "--no-wait")
     code = asked.out.split("clusterd approve ")[1].split()[0]
     admin = own_cluster.coordinator.path / "coordinator" / "admin"
@@ -193,7 +186,7 @@ def assert_approval_fails(cluster: Cluster, code: str) -> Result:
 
 def test_an_honest_proxy_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     """The control: the same proxy, which changes nothing, lets a login through."""
-    victim = make_home(tmp_path, "victim")
+    victim = user_home(tmp_path, "victim")
     with between(cluster) as middle:
         login, code = log_in_through(middle, victim)
         assert cluster.coordinator.run("clusterd", "approve", code).status == 0
@@ -214,7 +207,7 @@ def _rename(asked: dict[str, Any]) -> dict[str, Any]:
 def test_a_key_or_name_that_is_swapped_on_the_way_is_not_approved(
     cluster: Cluster, tmp_path: Path, attack: Change
 ) -> None:
-    victim = make_home(tmp_path, "victim")
+    victim = user_home(tmp_path, "victim")
     with between(cluster, asked=attack) as middle:
         login, code = log_in_through(middle, victim)
         assert_approval_fails(cluster, code)
@@ -229,21 +222,21 @@ def test_a_nonce_that_is_swapped_on_the_way_is_not_approved(cluster: Cluster, tm
     with between(
         cluster, told=lambda told: told | ({"nonce": b64(os.urandom(32))} if "nonce" in told else {})
     ) as middle:
-        login, code = log_in_through(middle, make_home(tmp_path, "victim"))
+        login, code = log_in_through(middle, user_home(tmp_path, "victim"))
         assert_approval_fails(cluster, code)
         end(login)
 
 
 def test_a_coordinator_with_a_ca_of_its_own_can_be_told_and_left(cluster: Cluster, tmp_path: Path) -> None:
     """The code fails at the true one, which says what to do; a client that pins the CA never asks the other."""
-    victim = make_home(tmp_path, "victim")
+    victim = user_home(tmp_path, "victim")
     other = Authority.create(tmp_path, datetime.now(UTC))
     own_ca: Change = lambda told: told | ({"ca": b64(other.certificate_der)} if "ca" in told else {})  # noqa: E731
     with between(cluster, told=own_ca) as middle:
         login, code = log_in_through(middle, victim)
         assert_approval_fails(cluster, code)
         end(login)
-        pinned = make_home(tmp_path, "pinned")
+        pinned = user_home(tmp_path, "pinned")
         pin = hashlib.sha256(Authority.load(cluster.coordinator.path / "coordinator").certificate_der).hexdigest()
         refused = pinned.sh("login", f"http://{middle.address}", "--ca", pin, "--name", "pinned@box")
         assert refused.status == 125 and "CA" in refused.err, refused

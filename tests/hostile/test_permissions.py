@@ -10,23 +10,35 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.faults.services import faulty_cluster, workplace
+from tests.faults.users import USER
 from tests.hostile.attackers import still_serves
-from tests.real.programs import Cluster, end, eventually, make_cluster
+from tests.real.programs import Cluster, end, eventually
 
 SECRET = "hunter2-5f1c9a7e"
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def stopped() -> Iterator[Cluster]:
     """A cluster that ran something and was stopped."""
-    made = make_cluster(tmp_path_factory.mktemp("stopped"))
-    still_serves(made)
-    end(made.agent_process)
-    end(made.coordinator_process)
-    yield made
-    made.stop()
+    with workplace() as folder, faulty_cluster(folder) as made:
+        still_serves(made)
+        end(made.agent_process)
+        end(made.coordinator_process)
+        yield made
+
+
+def test_the_programs_are_never_roots_own(cluster: Cluster) -> None:
+    """Else every test here that something is refused would hold of nothing."""
+    expected = USER if os.geteuid() == 0 else os.geteuid()
+    for process in (cluster.coordinator_process, cluster.agent_process):
+        assert set(psutil.Process(process.pid).uids()) == {expected}
+    assert cluster.sh("run", "ws1", "id -u").out == f"{expected}\n"
+    for home in (cluster.coordinator, cluster.agent, cluster.client):
+        assert {path.lstat().st_uid for path in everything(home.path)} == {expected}
 
 
 def everything(home: Path) -> list[Path]:
