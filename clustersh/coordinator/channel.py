@@ -1,7 +1,12 @@
-"""One HTTP connection, with limits on its headers and on the time that requests take to come in."""
+"""One HTTP connection, with limits on its headers and on the time that requests take to come in.
+
+Its requests are served one after the other, each when its turn comes (`Turns`); until then it isn't read from, but for
+a few KiB.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +15,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from ..trust.errors import CertificateError
 from ..trust.identity import Identity
 from .addresses import plain_address
 from .callers import read_certificate
+from .limits import source_of
 
 if TYPE_CHECKING:
     from .http import Request, Site
@@ -51,6 +58,14 @@ class Channel(HTTPChannel):
             self.site.connections[self] = found[1]
         return found
 
+    @cached_property
+    def _source(self) -> str:
+        """Whose turn it is: a key's, a stranger's address."""
+        with contextlib.suppress(CertificateError):
+            if self.certified is not None:
+                return self.certified[1]
+        return source_of(plain_address(self.getPeer().host))
+
     def refuse(self) -> None:
         """Take no more from this connection; it ends once the peer has had time to read the answer."""
         self._refused = True
@@ -87,8 +102,20 @@ class Channel(HTTPChannel):
         if self._refused:
             return
         self._receiving, self._answering = False, True
+        self.setTimeout(None)
+        # As while a request is served: what comes meanwhile is set aside, and soon not read any more.
+        self._handlingRequest = True
+        self.setRawMode()
+        self.site.turns.take(self._source, self)
+
+    def serve(self) -> None:
+        """Serve the request that is in: its turn has come."""
         self.timeOut = KEPT_S  # set aside by the call below, and set again when the answer is out
-        super().allContentReceived()
+        try:
+            super().allContentReceived()
+        except Exception:
+            self.transport.abortConnection()
+            raise
 
     def requestDone(self, request: Any) -> None:
         self._answering = False
@@ -107,6 +134,7 @@ class Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # Whatever still holds this channel, there is nothing left to cut: TLS is taken down.
         self.site.connections.pop(self, None)
+        self.site.turns.leave(self)
         if isinstance(reason.value, TlsError) and not self._heard:
             why = _tls_problem(reason.value)
             self.site.calls.refusals.note(str(plain_address(self.getPeer().host)), f"TLS handshake: {why}")

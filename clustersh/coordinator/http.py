@@ -27,6 +27,7 @@ from .bodies import BodyStream, ClientGone
 from .callers import Caller
 from .channel import REQUEST_S, Channel
 from .refusals import Refusals
+from .turns import Turns
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -223,6 +224,7 @@ class Site(server.Site):
         super().__init__(calls.resource(), reactor=reactor, timeout=REQUEST_S, parsePOSTFormSubmission=False)
         self.calls = calls
         self.connections: WeakKeyDictionary[Channel, str] = WeakKeyDictionary()
+        self.turns = Turns(reactor)
 
     def cut(self, fingerprint: str) -> None:
         """Close every connection whose peer has that key; a WebSocket that took one over is not among them."""

@@ -8,12 +8,11 @@ import os
 import resource
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.attackers import Mallory, address_of, call, log_lines, still_serves, tls_socket, watched
+from tests.hostile.attackers import Mallory, address_of, call, still_serves, tls_socket, watched
 from tests.real.programs import PATIENCE_S, Cluster
 
 SILENT = 2_500
@@ -140,36 +139,6 @@ def test_a_blob_longer_than_announced_or_over_the_quota_is_refused(cluster: Clus
         assert call(cluster, folder, "PUT", f"/v1/blobs/{odd}", b"x").status in (400, 404)
     left = cluster.coordinator.path / "coordinator" / "blobs" / "incoming"
     assert list(left.iterdir()) == []
-
-
-def test_ten_thousand_requests_at_once_are_answered_and_cost_no_memory(cluster: Cluster) -> None:
-    """Pipelined, on one connection, faster than they can be answered."""
-    request = b"GET /v1/whoami HTTP/1.1\r\nHost: x\r\n\r\n"
-    folder = cluster.client.path / "client"
-    with watched(cluster, "10,000 pipelined requests") as seen, tls_socket(cluster, folder) as connection:
-        connection.settimeout(60)
-        writer = threading.Thread(target=_send, args=(connection, request * 10_000))
-        writer.start()
-        answered, tail = 0, b""
-        while answered < 10_000:
-            data = tail + connection.recv(1 << 16)
-            answered += data.count(b"HTTP/1.1 200 OK")
-            tail = data[-14:]
-        writer.join()
-    assert seen.grown_mib < 48
-    assert seen.slowest_s < 5
-
-
-def test_a_flood_from_strangers_over_plain_http_is_refused_and_logged_once(cluster: Cluster) -> None:
-    with watched(cluster, "2,000 refused calls of a stranger") as seen, _plain(cluster) as connection:
-        connection.settimeout(60)
-        for _ in range(20):
-            connection.sendall(b"GET /v1/machines HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-            got = b""
-            while got.count(b"HTTP/1.1 403") < 100:
-                got += connection.recv(1 << 16)
-    assert len(log_lines(cluster, "plain http")) == 1
-    assert seen.grown_mib < 24
 
 
 ODD = {

@@ -1,0 +1,69 @@
+"""Whose request is served next, where more came in than one turn of the reactor should take.
+
+Without it a client that writes thousands of requests at once, down one connection or many, has them all served
+before anybody else is even read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+AT_ONCE = 4
+"""Requests that are served in one turn of the reactor: a few milliseconds."""
+
+
+class Waiter(Protocol):
+    """A connection whose next request is in."""
+
+    def serve(self) -> None:
+        """Serve that request."""
+
+
+class Turns:
+    """Serves a few requests at once, and has the rest wait: the sources (whoever sends them) take turns, one each."""
+
+    def __init__(self, reactor: Any, at_once: int = AT_ONCE) -> None:
+        self._reactor = reactor
+        self._at_once = self._left = at_once
+        self._waiting: dict[str, dict[Waiter, None]] = {}
+        self._source_of: dict[Waiter, str] = {}
+        self._sources: deque[str] = deque()
+        self._counting = False
+
+    def take(self, source: str, waiter: Waiter) -> None:
+        """Have *waiter* serve its request, which is *source*'s: now, or when its turn comes."""
+        if not self._counting:
+            self._counting = True
+            self._reactor.callLater(0, self._next_turn)
+        if self._left and not self._waiting:
+            self._left -= 1
+            waiter.serve()
+            return
+        if source not in self._waiting:
+            self._waiting[source] = {}
+            self._sources.append(source)
+        self._waiting[source][waiter] = None
+        self._source_of[waiter] = source
+
+    def leave(self, waiter: Waiter) -> None:
+        """The connection is gone: nothing of it is to be served."""
+        source = self._source_of.pop(waiter, None)
+        if source is not None:
+            del self._waiting[source][waiter]
+
+    def _next_turn(self) -> None:
+        self._left, self._counting = self._at_once, bool(self._sources)
+        if self._sources:
+            self._reactor.callLater(0, self._next_turn)
+        while self._left and self._sources:
+            source = self._sources.popleft()
+            there = self._waiting.pop(source)
+            if there:
+                waiter = next(iter(there))
+                del there[waiter], self._source_of[waiter]
+                if there:
+                    self._waiting[source] = there
+                    self._sources.append(source)
+                self._left -= 1
+                waiter.serve()

@@ -1,0 +1,109 @@
+"""Thousands of requests written at once: all are answered, and another client's commands hardly take longer for it."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.faults.services import user_home
+from tests.hostile.attackers import address_of, log_lines, still_serves, tls_socket, watched
+from tests.real.programs import PATIENCE_S, Cluster, Home, log_in
+
+REQUESTS = 10_000
+RUNS = 5
+SLOWER = 4.0
+"""Times as long as before, at most, that a command may take in a flood. The attacker and the victim share a machine of
+perhaps two cores, so some of this is no doing of the coordinator's; without turns it was 8 and more."""
+
+
+class Flooder(threading.Thread):
+    """One connection that writes *count* requests at once, and reads what is *answered*."""
+
+    def __init__(self, connection: socket.socket, request: bytes, count: int, answer: bytes) -> None:
+        super().__init__()
+        self.connection, self.answer, self.count, self.answered = connection, answer, count, 0
+        self.writer = threading.Thread(target=connection.sendall, args=(request * count,))
+
+    def run(self) -> None:
+        self.connection.settimeout(120)
+        self.writer.start()
+        tail = b""
+        while self.answered < self.count and (data := self.connection.recv(1 << 16)):
+            data = tail + data
+            self.answered += data.count(self.answer)
+            tail = data[-len(self.answer) + 1 :]
+        self.writer.join()
+
+
+@contextmanager
+def flood(connections: list[socket.socket], request: bytes, answer: bytes) -> Iterator[list[Flooder]]:
+    """REQUESTS of them down *connections*, begun at the beginning and answered at the end."""
+    flooders = [Flooder(each, request, REQUESTS // len(connections), answer) for each in connections]
+    for flooder in flooders:
+        flooder.start()
+    try:
+        yield flooders
+    finally:
+        for flooder in flooders:
+            flooder.join()
+
+
+def run_s(cluster: Cluster, client: Home) -> float:
+    """Return how long a command takes."""
+    done = client.sh("run", "ws1", "true")
+    assert done.status == 0, done
+    return done.seconds
+
+
+@pytest.fixture(scope="module")
+def second(cluster: Cluster) -> Home:
+    """Another client, with a key of its own."""
+    home = user_home(cluster.client.path.parent.parent, "second")
+    log_in(cluster.coordinator, home, cluster.address, "second@box")
+    return home
+
+
+def commands_meanwhile(cluster: Cluster, client: Home, what: str, flooders: list[Flooder], before_s: float) -> None:
+    """*client*'s commands take about as long as before, for as long as the flood lasts."""
+    meanwhile = []
+    while any(flooder.is_alive() for flooder in flooders):
+        meanwhile.append(run_s(cluster, client))
+    meanwhile_s = statistics.median(meanwhile)
+    print(
+        f"{what}: a command took {before_s * 1000:.0f} ms before, and meanwhile {meanwhile_s * 1000:.0f} ms "
+        f"(the slowest of {len(meanwhile)}: {max(meanwhile) * 1000:.0f} ms)"
+    )
+    assert len(meanwhile) >= 3, "the flood was over too soon to be one"
+    assert meanwhile_s < SLOWER * before_s, (before_s, meanwhile)
+
+
+@pytest.mark.parametrize("connections", [1, 50])
+@pytest.mark.parametrize("whose", ["a client", "a stranger"])
+def test_a_flood_is_answered_while_another_clients_commands_go_on(
+    cluster: Cluster, second: Home, connections: int, whose: str
+) -> None:
+    """Pipelined, faster than they can be answered: down one connection, and down many."""
+    stranger = whose == "a stranger"
+    path, answer = (b"/v1/machines", b"HTTP/1.1 403") if stranger else (b"/v1/whoami", b"HTTP/1.1 200")
+    what = f"{REQUESTS} requests of {whose} down {connections} connections"
+    before_s = statistics.median(run_s(cluster, second) for _ in range(RUNS))
+    with ExitStack() as open_ones, watched(cluster, what) as seen:
+        opened = [open_ones.enter_context(_connect(cluster, stranger)) for _ in range(connections)]
+        with flood(opened, b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path, answer) as flooders:
+            commands_meanwhile(cluster, second, what, flooders, before_s)
+    assert sum(flooder.answered for flooder in flooders) == REQUESTS
+    assert seen.grown_mib < 32
+    if stranger:
+        assert len(log_lines(cluster, "plain http")) <= 2, "told at once, then as a count"
+    still_serves(cluster)
+
+
+def _connect(cluster: Cluster, stranger: bool) -> socket.socket:
+    if stranger:
+        return socket.create_connection(address_of(cluster), PATIENCE_S, ("127.0.0.2", 0))
+    return tls_socket(cluster, cluster.client.path / "client")
