@@ -169,6 +169,11 @@ class Pairing:
         if len(offer.nonce) != NONCE_BYTES:
             raise PairingError(f"the coordinator's nonce has {len(offer.nonce)} bytes, not {NONCE_BYTES}")
         progress = await self._client.call("POST", _path(offer.id), PairReveal(nonce), answer=PairProgress)
+        if self._role is Role.FRONTEND and progress.status is not PairStatus.PENDING:
+            raise PairingError(
+                f"what answers at {self._address} let {name} in before anybody could type the code: "
+                "no coordinator does that, so nothing was kept"
+            )
         pending = Pending(self._address, self._role, name, offer.id, offer.host, request, offer.ca, nonce, offer.nonce)
         write_json(self._folder / PENDING_FILE, pending)
         return _started(pending, progress, resumed=False)

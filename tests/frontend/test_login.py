@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 from clustersh.coordinator.pairing import PENDING_S
 from clustersh.trust.identity import Role, certificate_sha256
 from clustersh.wire.jobs import State
+from clustersh.wire.pairing import PairProgress
 from clustersh.wire.rest import Job, JobPage, Machine
 
 from ..fake_coordinator import Answer, later, reactor
@@ -336,6 +337,24 @@ async def test_who_pretends_to_be_the_coordinator_is_noticed(world: World, tmp_p
     assert "is not the coordinator that this program was paired with" in err
     assert f"clustersh login --again {other.address}" in err
     assert other.calls == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_lets_a_client_in_before_its_code_could_be_typed_is_no_coordinator(world: World) -> None:
+    pairings = world.coordinator.pairings
+    reveal = pairings.reveal
+
+    async def approve_at_once(*asked: Any) -> PairProgress:
+        await reveal(*asked)
+        [pairing] = pairings._pairings.values()
+        await world.coordinator.approve(pairing.code.code)
+        return await pairings.progress(pairing.id, 0.0)
+
+    pairings.reveal = approve_at_once  # type: ignore[method-assign]
+    status, out, err = await world("login", str(world.address))
+    assert (status, out) == (125, "")
+    assert "before anybody could type the code" in err and "nothing was kept" in err
+    assert not (world.client / "pending.json").exists() and not (world.client / "cert.pem").exists()
 
 
 @pytest_twisted.ensureDeferred

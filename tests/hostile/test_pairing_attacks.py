@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
 import itertools
 import json
 import os
+import re
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +25,7 @@ from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import commitment, make_request
-from tests.faults.services import user_home
+from tests.faults.services import faulty_cluster, user_home, workplace
 from tests.hostile.attackers import Answer, call, log_lines, still_serves, watched
 from tests.real.programs import PATIENCE_S, Cluster, Home, Result, end, eventually, log_in
 
@@ -107,7 +110,7 @@ def test_a_request_to_join_that_cant_be_is_refused(cluster: Cluster) -> None:
     assert "Traceback" not in cluster.coordinator.log.read_text()
 
 
-# -- a man in the middle
+# -- a man in the middle, or in the coordinator's place
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 _hosts = itertools.count(1)
@@ -243,3 +246,85 @@ def test_a_coordinator_with_a_ca_of_its_own_can_be_told_and_left(cluster: Cluste
     assert victim.sh("logout").status in (0, 125)
     log_in(cluster.coordinator, victim, cluster.address, "rescued@box")
     assert victim.sh("whoami").status == 0
+
+
+@pytest.fixture(scope="module")
+def impostor() -> Iterator[Cluster]:
+    """Another coordinator, with a CA and a machine ws1 of its own."""
+    with workplace() as folder, faulty_cluster(folder) as made:
+        yield made
+
+
+def let_in_by(impostor: Cluster, victim: Home, *words: str) -> tuple[subprocess.Popen[bytes], str, str]:
+    """Have *victim* log in at *impostor*, which approves; return the login, what it showed, and the code."""
+    login = victim.open("clustersh", "login", f"http://{impostor.address}", *words, stdin=subprocess.PIPE)
+    assert login.stdout is not None
+    shown = login.stdout.readline().decode()
+    if "--verify" not in words:
+        shown += login.stdout.readline().decode()
+    code = shown.split("clusterd approve ")[1].split()[0]
+    assert impostor.coordinator.run("clusterd", "approve", code).status == 0
+    return login, shown, code
+
+
+def test_an_impostor_that_lets_a_client_in_is_told_by_the_true_approval_and_gets_nothing_through(
+    cluster: Cluster, impostor: Cluster, tmp_path: Path
+) -> None:
+    victim = user_home(tmp_path, "victim")
+    login, shown, code = let_in_by(impostor, victim, "--name", "trapped@box")
+    assert re.search("It will show the check digits [0-9a-f]{4}; if it shows others, log out again", shown), shown
+    out, err = login.communicate(timeout=PATIENCE_S)
+    assert login.returncode == 0 and b"Logged in as trapped@box" in out, (out, err)
+
+    refused = cluster.coordinator.run("clusterd", "approve", code)
+    assert refused.status == 125, refused
+    advice = "if that login reports success, it is talking to an impostor: run `clustersh logout` there"
+    assert f"hint: {advice}\n" in refused.err, refused
+    assert not refused.out, "no check digits, no name: nobody was let in"
+
+    assert victim.sh("run", "ws1", "echo a secret").out == "a secret\n"
+    assert victim.sh("run", "--detach", "ws1", "true").status == 0
+    audit = cluster.coordinator.run("clusterd", "audit", "--json").out + cluster.coordinator.log.read_text()
+    assert "trapped@box" not in audit and "a secret" not in audit
+    assert not [path for path in _files(cluster.agent) if b"a secret" in path.read_bytes()]
+    clients = cluster.coordinator.run("clusterd", "clients", "--json").json["clients"]
+    assert "trapped@box" not in [each["name"] for each in clients]
+    folder = victim.path / "client"
+    with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+        call(cluster, folder, "GET", "/v1/machines")
+
+    assert victim.sh("logout").status == 0
+    assert not list(folder.glob("*.pem"))
+    log_in(cluster.coordinator, victim, cluster.address, "freed@box")
+    assert victim.sh("run", "ws1", "echo home").out == "home\n"
+
+
+def _files(home: Home) -> list[Path]:
+    return [path for path in home.path.rglob("*") if path.is_file()]
+
+
+def test_a_login_that_asks_for_the_check_digits_keeps_nothing_of_an_impostor(
+    cluster: Cluster, impostor: Cluster, tmp_path: Path
+) -> None:
+    """The approval that would show them fails, so the person has none to type."""
+    victim = user_home(tmp_path, "victim")
+    login, _, code = let_in_by(impostor, victim, "--name", "careful@box", "--verify")
+    assert assert_approval_fails(cluster, code).out == ""
+    out, err = login.communicate(b"\n", timeout=PATIENCE_S)
+    assert login.returncode == 125 and b"nothing was kept" in err, (out, err)
+    assert not (victim.path / "client" / "cert.pem").exists()
+    assert victim.sh("run", "ws1", "true").status == 125
+
+
+def test_a_login_that_pins_the_ca_never_shows_an_impostors_code(
+    cluster: Cluster, impostor: Cluster, tmp_path: Path
+) -> None:
+    victim = user_home(tmp_path, "victim")
+    pin = hashlib.sha256(Authority.load(cluster.coordinator.path / "coordinator").certificate_der).hexdigest()
+    refused = victim.sh("login", f"http://{impostor.address}", "--ca", pin, "--name", "pinned@box")
+    assert refused.status == 125 and "not the coordinator that --ca names" in refused.err, refused
+    assert "clusterd approve" not in refused.out + refused.err
+    assert not (victim.path / "client" / "pending.json").exists()
+    honest = victim.open("clustersh", "login", f"http://{cluster.address}", "--ca", pin, "--name", "pinned@box")
+    assert honest.stdout is not None and b"clusterd approve" in honest.stdout.readline()
+    end(honest)
