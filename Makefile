@@ -6,7 +6,8 @@
 #   make test-fast      without the tests that start real programs
 #   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
 #   make soak-restarts  200 restarts under load of an agent, then of the coordinator
-#   make fuzz           minutes of changed bytes through every decoder (hypothesis, and atheris on Linux)
+#   make fuzz           some six minutes of changed bytes through every decoder (hypothesis, and atheris on Linux;
+#                       ARGS="--seconds 60" for each)
 #   make lint           linter, formatter and type checker
 #   make bench          all benchmarks (some ten minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
 #   make bench-NAME     one: latency, throughput, bulk, intake, history, memory (ARGS=... is handed to it)
@@ -103,7 +104,7 @@ soak-restarts: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
-	CLUSTERSH_FUZZ=10000 $(BIN)/python -m pytest -q tests/hostile/test_fuzz.py
+	CLUSTERSH_FUZZ=2000 $(BIN)/python -m pytest -q -n auto tests/hostile/test_fuzz.py
 	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.hostile.fuzz $(ARGS); \
 	else echo "atheris does not run here: hypothesis alone"; fi
 

@@ -219,7 +219,7 @@ class Ledger:
         if self._torn is not None:
             path, end = self._torn
             if end:
-                os.truncate(path, end)
+                _cut(path, end)
             else:
                 path.unlink(missing_ok=True)
             self._torn = None
@@ -237,10 +237,17 @@ class Ledger:
         if cut == len(content):
             path.unlink()
         else:
-            os.truncate(path, len(content) - cut)
+            _cut(path, len(content) - cut)
         self._log.warn("{file}: {cut} torn bytes cut, kept in {kept}", file=path.name, cut=cut, kept=kept.name)
         self._broken_off = True
         self._write([Repaired(path.name, cut, kept.name)])
+
+
+def _cut(path: Path, end: int) -> None:
+    """Shorten *path* to *end* bytes, durably: the rest must not come back when more has followed in another file."""
+    with path.open("rb+") as file:
+        file.truncate(end)
+        os.fsync(file.fileno())
 
 
 def _storage_problem(reason: str | None) -> ProblemError:

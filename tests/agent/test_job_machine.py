@@ -1,19 +1,19 @@
 """A job's life against a plain model, with crashes between any two steps of it, and within them.
 
 The jobs and their store are the real ones. What they do in threads waits in a list, in which the machine chooses: so
-a crash may come before, between and (a torn write) within everything that touches the disk. After a loss of power what
-was not synced is gone, too. The processes and the link are the test's.
+a crash may come before, between and within everything that touches the disk: a batch's write, the beginning of a new
+journal, the removal of the old one. After a loss of power what was not synced is gone, too (power.py). The journal is
+rewritten after every other job. The processes and the link are the test's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 from unittest import mock
 
@@ -24,7 +24,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from clustersh.agent.disk import Disk
 from clustersh.agent.jobs import RESTARTED, Jobs
 from clustersh.agent.records import ProcessMark
 from clustersh.agent.runner import CANCELLED, Result
@@ -34,40 +33,11 @@ from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import Command, Outcome, State
 from clustersh.wire.link import Acknowledge, Cancel, Ended, Start, Started, Welcome, Witness
 
+from ..power import HOW_MUCH, PowerLoss, Storage, TornDisk
+
 WITNESS = Witness(1, "00")
-ROTATE_AT = 1500
+ROTATE_AT = 400
 new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
-
-
-class PowerLoss(BaseException):
-    """The machine stops in the middle of something."""
-
-
-class TornDisk(Disk):
-    """Loses its power after some more operations, where it is told so; knows what was synced."""
-
-    def __init__(self, synced: dict[int, int]) -> None:
-        self.left: int | None = None
-        self.synced = synced
-
-    def write(self, file, data) -> None:
-        if file.tell() == 0:
-            self.synced[os.fstat(file.fileno()).st_ino] = 0
-        if self._is_over():
-            super().write(file, data[: len(data) // 2])
-            raise PowerLoss
-        super().write(file, data)
-
-    def sync(self, file) -> None:
-        if self._is_over():
-            raise PowerLoss
-        stat = os.fstat(file.fileno())
-        self.synced[stat.st_ino] = stat.st_size
-
-    def _is_over(self) -> bool:
-        if self.left is not None:
-            self.left -= 1
-        return self.left is not None and self.left < 0
 
 
 class Task(NamedTuple):
@@ -130,7 +100,8 @@ class FakeJob:
 class JobMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="job-machine-"))
+        self.place = tempfile.TemporaryDirectory(prefix="job-machine-")
+        self.storage = Storage(Path(self.place.name) / "store")
         self.flaws: list[str] = []
         globalLogPublisher.addObserver(self._heard)
         self.patches = contextlib.ExitStack()
@@ -140,10 +111,7 @@ class JobMachine(RuleBasedStateMachine):
             ("group_commit.GroupCommit._hand_over", self._hand_over),
         ):
             self.patches.enter_context(mock.patch(f"clustersh.{name}", instead))
-        for name in ("home", "agent.journal", "agent.job_files"):
-            self.patches.enter_context(mock.patch(f"clustersh.{name}.sync_folder", lambda folder: None))
-        self.patches.enter_context(mock.patch("os.fsync", lambda descriptor: None))
-        self.synced: dict[int, int] = {}
+        self.patches.enter_context(self.storage.patched())
         # The model.
         self.clock = 100.0
         self.epoch = 0
@@ -171,14 +139,17 @@ class JobMachine(RuleBasedStateMachine):
         self._drop()
         self.patches.close()
         globalLogPublisher.removeObserver(self._heard)
-        shutil.rmtree(self.folder)
+        self.place.cleanup()
 
     # -- lives
 
     def _boot(self) -> None:
-        self.threads, self.disk, self.jobs = Threads(), TornDisk(self.synced), None
+        self.threads, self.jobs = Threads(), None
+        self.storage.left = None
         self.linked, self.running, self.acknowledged_now = False, {}, set()
-        self.store = JobStore(self.threads, self.folder, reserve=0, now=lambda: 1000.0, disk=self.disk)
+        self.store = JobStore(
+            self.threads, self.storage.folder, reserve=0, now=lambda: 1000.0, disk=TornDisk(self.storage)
+        )
         self.store._journal._rotate_at = self.store._journal._next_rotation = ROTATE_AT
         self.opening = Deferred.fromCoroutine(self.store.open())
         self.opening.addCallback(self._opened)
@@ -263,12 +234,15 @@ class JobMachine(RuleBasedStateMachine):
         self.jobs.received(Welcome(self.epoch, "ws1", tuple(open_jobs), WITNESS))
 
     @precondition(_is_up)
-    @rule()
-    def account(self) -> None:
-        """A link-up that is waited for: what is open and what is not acknowledged is told, and nothing else."""
+    @rule(everything=st.booleans())
+    def account(self, everything: bool) -> None:
+        """A link-up that is waited for: what is open and what is not acknowledged is told, and nothing else.
+
+        A coordinator that was itself restored from a backup asks about *everything*: nothing was forgotten.
+        """
         self.settle()
         before = dict(self.outcomes)
-        asked = [uuid for uuid in self.starts if uuid not in self.outcomes or uuid in self.running]
+        asked = [uuid for uuid in self.starts if everything or uuid not in self.outcomes or uuid in self.running]
         self.told = []
         self.epoch += 1
         self.linked = True
@@ -315,6 +289,18 @@ class JobMachine(RuleBasedStateMachine):
         if not job.done.called:
             job.done.callback(Result(Outcome.exited(code), 1.0))
 
+    @precondition(lambda self: self.linked)
+    @rule(count=st.integers(1, 3))
+    def whole_lives(self, count: int) -> None:
+        """Jobs that come, go and are acknowledged: the journal is soon rewritten without them."""
+        for _ in range(count):
+            self.start(100, older=False)
+            self.settle()
+            if self.running:
+                self.command_exits(0, 0)
+                self.settle()
+            self.acknowledge(len(self.outcomes) - 1)
+
     @precondition(lambda self: self.linked and self.starts)
     @rule(number=st.integers(0, 30))
     def cancel(self, number: int) -> None:
@@ -333,35 +319,37 @@ class JobMachine(RuleBasedStateMachine):
 
     # -- what goes wrong
 
-    @rule()
-    def killed(self) -> None:
-        """kill -9: what was written stays."""
-        self._drop()
+    @rule(operations=st.integers(0, 12), choose=st.integers(0, 9))
+    def killed(self, operations: int, choose: int) -> None:
+        """kill -9, perhaps in the middle of something: what was written stays."""
+        self._stop_within(operations, choose)
         self._boot()
 
-    @rule(operations=st.integers(0, 4), choose=st.integers(0, 9), kept=st.floats(0, 1), wipe=st.booleans())
-    def power_lost(self, operations: int, choose: int, kept: float, wipe: bool) -> None:
+    @rule(
+        operations=st.integers(0, 12),
+        choose=st.integers(0, 9),
+        names=st.sampled_from(HOW_MUCH),
+        contents=st.sampled_from(HOW_MUCH),
+        seed=st.integers(0, 999),
+        asked=st.booleans(),
+    )
+    def power_lost(self, operations: int, choose: int, names: str, contents: str, seed: int, asked: bool) -> None:
         """A loss of power, perhaps in the middle of something: what was not synced may be gone."""
-        self.disk.left = operations
-        ready = self.threads.ready()
-        if ready:
-            with contextlib.suppress(PowerLoss):
-                self.threads.do(ready[choose % len(ready)])
-        self._drop()
-        self._lose(kept, wipe)
+        self._stop_within(operations, choose)
+        self.storage.lose(Random(seed), names, contents)
         self.safely_acknowledged.clear()
         self._boot()
+        if asked:
+            self.settle()
+            self.account(everything=True)
 
-    def _lose(self, kept: float, wipe: bool) -> None:
-        for path in (self.folder / "journal", self.folder / "journal.new", *self.folder.glob("jobs/*/*/job.json*")):
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                synced = min(stat.st_size, self.synced.get(stat.st_ino, 0))
-                size = synced + int((stat.st_size - synced) * kept)
-                os.truncate(path, size)
-                if wipe:
-                    os.truncate(path, stat.st_size)  # its end reads as NUL
-                self.synced[stat.st_ino] = path.stat().st_size
+    def _stop_within(self, operations: int, choose: int) -> None:
+        self.storage.left = operations
+        with contextlib.suppress(PowerLoss):
+            for _ in range(operations):
+                if ready := self.threads.ready():
+                    self.threads.do(ready[choose % len(ready)])
+        self._drop()
 
     @invariant()
     def nothing_broke(self) -> None:

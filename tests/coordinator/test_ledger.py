@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 import pytest_twisted
@@ -15,6 +16,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from clustersh.coordinator.ledger import Entry, Ledger, LedgerBroken
 from clustersh.coordinator.records import Repaired, Summary
 from clustersh.wire.problems import Kind, ProblemError
+
+from ..power import Storage
 
 MIDNIGHT = 1_800_057_600.0
 Open = Callable[..., Ledger]
@@ -199,3 +202,33 @@ async def test_a_record_that_comes_while_the_coordinator_stops_says_so(open_ledg
     with pytest.raises(ProblemError) as caught:
         await ledger.append(Summary("late", 1))
     assert caught.value.problem.kind is Kind.UNAVAILABLE
+
+
+@pytest.mark.parametrize("torn_by", ["a crash", "a failed write"])
+def test_what_was_cut_does_not_come_back_with_the_next_loss_of_power(tmp_path: Path, torn_by: str) -> None:
+    """What follows in another file is on the disk by then; a cut that isn't leaves damage before whole records."""
+    storage = Storage(tmp_path / "ledger")
+    with storage.patched():
+        ledger = Ledger(reactor, storage.folder, lambda: MIDNIGHT)
+        ledger.open()
+        [first] = ledger._write_batch([Summary("first", 1)])
+        file = storage.folder / first.file
+        if torn_by == "a crash":
+            ledger._close()
+            with file.open("ab") as torn:
+                torn.write(b'{"seq":2,')
+            storage.lose(Random(0), "all", "all")
+            ledger = Ledger(reactor, storage.folder, lambda: MIDNIGHT)
+            ledger.open()
+        else:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "fsync", lambda descriptor: os.close(-1))
+                with pytest.raises(ProblemError):
+                    ledger._write_batch([Summary("lost", 1)])
+            storage._sync(os.open(file, os.O_RDONLY))  # it reached the disk all the same
+        ledger._write_batch([Summary("second", 1)])
+        ledger._close()
+        storage.lose(Random(0), "nothing", "nothing")
+        ledger = Ledger(reactor, storage.folder, lambda: MIDNIGHT)
+        ledger.open()
+        assert summaries(ledger) == ["first", "second"]

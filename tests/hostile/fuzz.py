@@ -1,4 +1,5 @@
-"""`make fuzz`: atheris (coverage-guided) on each decoder in turn, in a process of its own, for so many seconds.
+"""`make fuzz`: atheris (coverage-guided) on each decoder, in a process of its own, for so many seconds; as many at a
+time as there are processors.
 
 A finding ends the run with exit status 1; the bytes that did it are kept as ``.fuzz/<decoder>/crash-*``. What was
 interesting stays in ``.fuzz/<decoder>/corpus``, where the next run begins.
@@ -8,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 FOLDER = Path(".fuzz")
@@ -39,10 +43,20 @@ def folders(name: str) -> tuple[Path, Path]:
     return crashes / "corpus", crashes
 
 
+def found_in(name: str, seconds: int) -> bool:
+    """Fuzz one decoder in a process of its own, and say what came of it."""
+    own = [sys.executable, "-m", "tests.hostile.fuzz", "--here", "--seconds", str(seconds), name]
+    done = subprocess.run(own, capture_output=True, text=True, check=False)
+    print(f"{name}: {'nothing found' if done.returncode == 0 else 'FOUND'}", flush=True)
+    if done.returncode:
+        print(done.stdout[-2000:], done.stderr[-4000:], file=sys.stderr)
+    return bool(done.returncode)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("decoder", nargs="*", help="which ones; all of them by default")
-    parser.add_argument("--seconds", type=int, default=20, help="for each decoder")
+    parser.add_argument("--seconds", type=int, default=15, help="for each decoder")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
@@ -50,15 +64,10 @@ def main() -> int:
         return 0
     from tests.hostile.decoders import DECODERS
 
-    found = []
-    for name in options.decoder or DECODERS:
-        own = [sys.executable, "-m", "tests.hostile.fuzz", "--here", "--seconds", str(options.seconds), name]
-        done = subprocess.run(own, capture_output=True, text=True, check=False)
-        print(f"{name}: {'nothing found' if done.returncode == 0 else 'FOUND'}", flush=True)
-        if done.returncode:
-            found.append(name)
-            print(done.stdout[-2000:], done.stderr[-4000:], file=sys.stderr)
-    print(f"{len(options.decoder or DECODERS)} decoders, {options.seconds} s each, {len(found)} with findings")
+    names = options.decoder or list(DECODERS)
+    with ThreadPoolExecutor(os.cpu_count()) as processes:
+        found = sum(processes.map(partial(found_in, seconds=options.seconds), names))
+    print(f"{len(names)} decoders, {options.seconds} s each, {found} with findings")
     return 1 if found else 0
 
 
