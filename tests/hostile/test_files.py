@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,61 @@ def test_names_that_are_not_utf8_and_odd_modes_arrive_as_they_are(cluster: Clust
     (job,) = msgspec.json.decode(answer.content)["jobs"]
     assert job["stdout"].startswith("content" * 3 + "755\n"), job
     assert "\\377\\376" in job["stdout"], job
+
+
+def _pipe(top: Path) -> Path:
+    os.mkfifo(top / "pipe")
+    return top
+
+
+def _socket(top: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(top / "socket"))
+    return top
+
+
+def _device(top: Path) -> Path:
+    return Path("/dev/null")
+
+
+def _device_behind_a_link(top: Path) -> Path:
+    (top / "link").symlink_to("/dev/zero")
+    return top / "link"
+
+
+def _link_up(top: Path) -> Path:
+    (top / "link").symlink_to("../../etc")
+    return top
+
+
+def _link_to_a_key(top: Path) -> Path:
+    (top / "link").symlink_to(top.parent / "client" / "key.pem")
+    return top
+
+
+def _closed(top: Path) -> Path:
+    (top / "closed").touch(mode=0)
+    return top
+
+
+CANT_BE_SENT = {
+    _pipe: "is a named pipe",
+    _socket: "is a socket",
+    _device: "is a device",
+    _device_behind_a_link: "is a device",
+    _link_up: "leads out",
+    _link_to_a_key: "leads out",
+    _closed: "Permission denied",
+}
+
+
+@pytest.mark.parametrize("made", CANT_BE_SENT)
+def test_what_a_client_cant_send_starts_nothing(cluster: Cluster, tmp_path: Path, made: Callable[[Path], Path]) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    refused = cluster.sh("run", "--file", str(made(top)), "ws1", "echo ran")
+    assert (refused.status, refused.out) == (125, ""), refused
+    assert refused.err.startswith("ERROR: ") and CANT_BE_SENT[made] in refused.err, refused
 
 
 def test_a_huge_but_allowed_count_of_folders_costs_bounded_memory(cluster: Cluster) -> None:

@@ -157,7 +157,9 @@ def test_a_secret_in_the_environment_comes_out_nowhere(cluster: Cluster, tmp_pat
     finally:
         stop.set()
         watcher.join()
-    assert not [line for line in seen if SECRET.encode() in line]
+    assert not [line for line in seen if SECRET.encode() in line or b"PRIVATE KEY" in line]
+    for home in (cluster.coordinator, cluster.agent):
+        assert "PRIVATE KEY" not in home.log.read_text()
     assert cluster.sh("history", "--json").out.count(SECRET) == 0
     assert cluster.coordinator.run("clusterd", "audit", "--json").out.count(SECRET) == 0
     eventually(lambda: not _holding(cluster), seconds=10, what=f"no file with the secret: {_holding(cluster)}")
