@@ -9,6 +9,7 @@ rewritten after every other job. The processes and the link are the test's.
 from __future__ import annotations
 
 import contextlib
+import errno
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+from clustersh.agent.job_files import JobFiles
 from clustersh.agent.jobs import RESTARTED, Jobs
 from clustersh.agent.records import ProcessMark
 from clustersh.agent.runner import CANCELLED, Result
@@ -37,6 +39,7 @@ from ..power import HOW_MUCH, PowerLoss, Storage, TornDisk
 
 WITNESS = Witness(1, "00")
 ROTATE_AT = 400
+make_durable = JobFiles.make_durable
 new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
 
 
@@ -112,6 +115,8 @@ class JobMachine(RuleBasedStateMachine):
         ):
             self.patches.enter_context(mock.patch(f"clustersh.{name}", instead))
         self.patches.enter_context(self.storage.patched())
+        self.patches.enter_context(mock.patch.object(JobFiles, "make_durable", self._make_durable))
+        self.disk_fails = False
         # The model.
         self.clock = 100.0
         self.epoch = 0
@@ -130,6 +135,11 @@ class JobMachine(RuleBasedStateMachine):
     def _hand_over(self, function, then) -> None:
         """As `GroupCommit._hand_over`: there is one thread, and one group commit in a store."""
         self.threads.defer(self.store._commits, function).addBoth(then)
+
+    def _make_durable(self, uuids) -> None:
+        if self.disk_fails:
+            raise OSError(errno.EIO, "Input/output error")
+        make_durable(self.store._files, uuids)
 
     def _heard(self, event) -> None:
         if "log_failure" in event:
@@ -319,14 +329,19 @@ class JobMachine(RuleBasedStateMachine):
 
     # -- what goes wrong
 
-    @rule(operations=st.integers(0, 12), choose=st.integers(0, 9))
+    @rule(fails=st.booleans())
+    def what_was_forgotten_cant_be_synced(self, fails: bool) -> None:
+        """The old journal must stay until it can."""
+        self.disk_fails = fails
+
+    @rule(operations=st.integers(0, 20), choose=st.integers(0, 9))
     def killed(self, operations: int, choose: int) -> None:
         """kill -9, perhaps in the middle of something: what was written stays."""
         self._stop_within(operations, choose)
         self._boot()
 
     @rule(
-        operations=st.integers(0, 12),
+        operations=st.integers(0, 20),
         choose=st.integers(0, 9),
         names=st.sampled_from(HOW_MUCH),
         contents=st.sampled_from(HOW_MUCH),
@@ -349,6 +364,8 @@ class JobMachine(RuleBasedStateMachine):
             for _ in range(operations):
                 if ready := self.threads.ready():
                     self.threads.do(ready[choose % len(ready)])
+                else:
+                    self.threads.advance(LATER_S)
         self._drop()
 
     @invariant()

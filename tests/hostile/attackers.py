@@ -89,6 +89,19 @@ def ask_for_run(cluster: Cluster, folder: Path, **asked: Any) -> Answer:
     return call(cluster, folder, "POST", "/v1/runs", json.dumps(asked).encode(), headers)
 
 
+def masked_frame(payload: bytes, opcode: int = BINARY, *, final: bool = True, claimed: int | None = None) -> bytes:
+    """Return a WebSocket frame; *claimed* is the length that its header tells, instead of the true one."""
+    length = len(payload) if claimed is None else claimed
+    head = bytes([(0x80 if final else 0) | opcode])
+    if length < 126:
+        head += bytes([0x80 | length])
+    elif length < 1 << 16:
+        head += bytes([0x80 | 126]) + struct.pack(">H", length)
+    else:
+        head += bytes([0x80 | 127]) + struct.pack(">Q", length)
+    return head + b"\0\0\0\0" + payload
+
+
 class RawLink:
     """A link to the coordinator that sends whatever it is told to."""
 
@@ -107,16 +120,8 @@ class RawLink:
         self.frame(link.encode(message))
 
     def frame(self, payload: bytes, opcode: int = BINARY, *, final: bool = True, claimed: int | None = None) -> None:
-        """Send a masked frame; *claimed* is the length that its header tells, instead of the true one."""
-        length = len(payload) if claimed is None else claimed
-        head = bytes([(0x80 if final else 0) | opcode])
-        if length < 126:
-            head += bytes([0x80 | length])
-        elif length < 1 << 16:
-            head += bytes([0x80 | 126]) + struct.pack(">H", length)
-        else:
-            head += bytes([0x80 | 127]) + struct.pack(">Q", length)
-        self.raw(head + b"\0\0\0\0" + payload)
+        """Send what `masked_frame` makes."""
+        self.raw(masked_frame(payload, opcode, final=final, claimed=claimed))
 
     def raw(self, data: bytes) -> None:
         self._socket.sendall(data)

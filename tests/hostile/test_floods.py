@@ -5,15 +5,28 @@ from __future__ import annotations
 import socket
 import statistics
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from clustersh.wire import link
+from clustersh.wire.ids import UuidMaker
+from clustersh.wire.jobs import Outcome
 from tests.faults.services import user_home
-from tests.hostile.attackers import address_of, log_lines, still_serves, tls_socket, watched
+from tests.hostile.attackers import (
+    Mallory,
+    address_of,
+    log_lines,
+    masked_frame,
+    still_serves,
+    tls_socket,
+    watched,
+)
 from tests.real.programs import PATIENCE_S, Cluster, Home, log_in
 
+new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
 REQUESTS = 10_000
 RUNS = 5
 SLOWER = 4.0
@@ -100,6 +113,39 @@ def test_a_flood_is_answered_while_another_clients_commands_go_on(
     assert seen.grown_mib < 32
     if stranger:
         assert len(log_lines(cluster, "plain http")) <= 2, "told at once, then as a count"
+    still_serves(cluster)
+
+
+FRAMES = {
+    "pulses": lambda number: link.Pulse(time.clock_gettime(time.CLOCK_BOOTTIME)),
+    "ends of jobs that never were": lambda number: link.Ended(new_uuid(), Outcome.exited(0)),
+    "unasked answers": lambda number: link.Chunk(number, 0, b"", 0, False),
+}
+
+
+@pytest.mark.parametrize("what", FRAMES)
+def test_a_flood_of_an_agents_messages_slows_no_client(
+    cluster: Cluster, second: Home, mallory: Mallory, what: str
+) -> None:
+    """Written as fast as they are taken, until five commands of another client have run."""
+    messages = b"".join(masked_frame(link.encode(FRAMES[what](number))) for number in range(REQUESTS))
+    before_s = statistics.median(run_s(cluster, second) for _ in range(RUNS))
+    over = threading.Event()
+    with watched(cluster, f"a flood of {what}") as seen, mallory.linked() as linked:
+
+        def send_on() -> None:
+            while not over.is_set():
+                linked.raw(messages)
+
+        sender = threading.Thread(target=send_on)
+        sender.start()
+        meanwhile = [run_s(cluster, second) for _ in range(RUNS)]
+        over.set()
+        sender.join()
+    meanwhile_s = statistics.median(meanwhile)
+    print(f"a flood of {what}: a command took {before_s * 1000:.0f} ms before, {meanwhile_s * 1000:.0f} ms meanwhile")
+    assert meanwhile_s < SLOWER * before_s, (before_s, meanwhile)
+    assert seen.grown_mib < 32
     still_serves(cluster)
 
 
