@@ -222,10 +222,13 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         for _ in range(2):
-            while self.threads.tasks:
-                self.threads.do(self.threads.ready()[0])
+            self._do_all()
             self.threads.advance(LATER_S)
         self.safely_acknowledged |= self.acknowledged_now
+
+    def _do_all(self) -> None:
+        while self.threads.tasks:
+            self.threads.do(self.threads.ready()[0])
 
     @rule(seconds=st.integers(1, 8))
     def time_passes(self, seconds: int) -> None:
@@ -300,16 +303,17 @@ class JobMachine(RuleBasedStateMachine):
             job.done.callback(Result(Outcome.exited(code), 1.0))
 
     @precondition(lambda self: self.linked)
-    @rule(count=st.integers(1, 3))
-    def whole_lives(self, count: int) -> None:
-        """Jobs that come, go and are acknowledged: the journal is soon rewritten without them."""
+    @rule(count=st.integers(1, 3), filed=st.booleans())
+    def whole_lives(self, count: int, filed: bool) -> None:
+        """Jobs that come, go and are acknowledged, some before they are *filed*: the journal is soon without them."""
         for _ in range(count):
             self.start(100, older=False)
             self.settle()
             if self.running:
                 self.command_exits(0, 0)
-                self.settle()
-            self.acknowledge(len(self.outcomes) - 1)
+                self.settle() if filed else self._do_all()
+            if self.outcomes:
+                self.acknowledge(len(self.outcomes) - 1)
 
     @precondition(lambda self: self.linked and self.starts)
     @rule(number=st.integers(0, 30))
@@ -357,6 +361,14 @@ class JobMachine(RuleBasedStateMachine):
         if asked:
             self.settle()
             self.account(everything=True)
+
+    @rule(operations=st.integers(0, 20), choose=st.integers(0, 9))
+    def killed_then_power_lost(self, operations: int, choose: int) -> None:
+        """What the next agent found and told is on the disk, although the last one was killed before it was synced."""
+        self.killed(operations, choose)
+        self.settle()
+        self.account(everything=True)
+        self.power_lost(0, 0, "nothing", "nothing", 0, asked=True)
 
     def _stop_within(self, operations: int, choose: int) -> None:
         self.storage.left = operations

@@ -199,7 +199,8 @@ class RunMachine(RuleBasedStateMachine):
         self.ask(0, again=False)
         self.settle()
         self._hear_all()
-        self.ends(0, outcome, tells=True)
+        if self.jobs:
+            self.ends(0, outcome, tells=True)
 
     @precondition(lambda self: self.agent)
     @rule()
