@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
@@ -15,7 +14,10 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 Collector = Callable[[bytes], Awaitable[None] | None]
-"""Takes a piece of a large answer; no more is read from the network until what it returns is done."""
+"""Takes a piece of a large answer; the next one waits until what it returns is done."""
+
+HIGH_WATER = 1 << 20
+"""Bytes that wait for a collector before no more are read; what the network delivered in one go may come on top."""
 
 
 class Watch:
@@ -47,25 +49,32 @@ class Watch:
 
 
 class BodyReader(Protocol):
-    """Gives an answer's body to *collect*, piece by piece; `done` fires at its end.
+    """Gives an answer's body to *collect*, in order; `done` fires at its end.
 
-    *progress* is called with True when the network is waited for, with False while *collect* works.
+    What comes while *collect* works is its next piece, as a whole: so one that takes its time for each piece gets
+    few and large ones. *progress* is called with True when the network is waited for, with False while *collect* works.
     """
 
     def __init__(self, collect: Collector, progress: Callable[[bool], None]) -> None:
         self.done: Deferred[None] = Deferred(self._cancelled)
         self._collect = collect
         self._progress = progress
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
+        self._queued = 0
         self._draining = False
+        self._paused = False
         self._end: Failure | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """Keep *data* until its turn."""
         self._pieces.append(data)
+        self._queued += len(data)
         if not self._draining:
             self._draining = True
             Deferred.fromCoroutine(self._drain()).addErrback(self._fail)
+        elif self._queued >= HIGH_WATER and not self._paused:
+            self._paused = True
+            self._producer().pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note the end; it is told once every piece was collected."""
@@ -74,22 +83,28 @@ class BodyReader(Protocol):
             self._finish()
 
     async def _drain(self) -> None:
-        paused = False
+        working = False
         while self._pieces:
-            waiting = self._collect(self._pieces.popleft())
+            waiting = self._collect(self._take())
             if waiting is None:
                 continue
-            if not paused:
-                paused = True
+            if not working:
+                working = True
                 self._progress(False)
-                self._producer().pauseProducing()
             await waiting
         self._draining = False
         self._progress(True)
         if self._end is not None:
             self._finish()
-        elif paused:
-            self._producer().resumeProducing()
+
+    def _take(self) -> bytes:
+        """Return all that waits; the network may go on."""
+        pieces, self._pieces, self._queued = self._pieces, [], 0
+        if self._paused:
+            self._paused = False
+            if self._end is None:
+                self._producer().resumeProducing()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _finish(self) -> None:
         assert self._end is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -11,7 +12,7 @@ from ..wire.jobs import HEAD_LIMIT
 from ..wire.output import RunsError, Stream, decode_runs, encode_runs
 from ..wire.problems import Kind
 from .disk import explain
-from .output_index import CHECKPOINT, WINDOW, Checkpoint, Sizes, decode_from, select, windows
+from .output_index import CHECKPOINT, WINDOW, Checkpoint, Piece, Sizes, decode_from, select, windows
 from .records import StoreError
 
 TAIL_WINDOW = 64 << 10
@@ -79,18 +80,10 @@ class FileOutput:
             index.seek(start.position)
             numbers = index.read(WINDOW)
         pieces = select(start, decode_from(start, numbers), stream, offset, length)
-        data = bytearray()
         with (self._folder / "output").open("rb", buffering=0) as output:
-            remaining = iter(pieces)
-            for first, last in windows(pieces):
-                block = read_at(output, first, last - first)
-                taken = first
-                while taken < last:
-                    piece = next(remaining)
-                    data += block[piece.start - first : piece.start - first + piece.length]
-                    taken = piece.start + piece.length
+            data = b"".join(_data_of(output, pieces))
         runs = encode_runs((piece.stream, piece.length) for piece in pieces) if stream is Stream.BOTH else b""
-        return Part(bytes(data), runs)
+        return Part(data, runs)
 
     def _checkpoint_before(self, stream: Stream, offset: int) -> Checkpoint:
         """Return the last checkpoint at or before *offset* of *stream* (binary search; they rise in every column)."""
@@ -109,6 +102,19 @@ class FileOutput:
                 else:
                     high = middle
         return best
+
+
+def _data_of(output: io.FileIO, pieces: list[Piece]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of *pieces*; one that is a whole read is not copied."""
+    remaining = iter(pieces)
+    for first, last in windows(pieces):
+        block = read_at(output, first, last - first)
+        taken = first
+        while taken < last:
+            piece = next(remaining)
+            start = piece.start - first
+            yield block if piece.length == len(block) else memoryview(block)[start : start + piece.length]
+            taken = piece.start + piece.length
 
 
 def read_head(output: Output) -> Part:
@@ -144,10 +150,8 @@ def tail_window(output: Output, stream: Stream, position: int, size: int, lines:
 def read_at(file: io.FileIO, position: int, length: int) -> bytes:
     """Read *length* bytes at *position*, fewer only at the file's end."""
     file.seek(position)
-    content = bytearray()
-    while len(content) < length:
-        block = file.read(length - len(content))
-        if not block:
-            break
-        content += block
-    return bytes(content)
+    blocks: list[bytes] = []
+    while length and (block := file.read(length)):
+        blocks.append(block)
+        length -= len(block)
+    return b"".join(blocks)

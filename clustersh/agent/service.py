@@ -23,6 +23,7 @@ from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import AgentConfig
 from ..daemon import stop_because
+from ..heap import keep_freed_memory
 from ..home import HomeError, ServiceLock, private_folder, remove_temporaries
 from ..open_files import raise_open_files
 from ..trust.errors import TrustError
@@ -75,6 +76,7 @@ class AgentService(Service):
         super().startService()
         self._lock.take()
         try:
+            keep_freed_memory()
             keep_descriptors_private()
             remove_temporaries(self._folder)
             self._agent = Agent(self._reactor, self._folder, self._config, raise_open_files())

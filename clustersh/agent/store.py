@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -49,6 +49,8 @@ from .store_folder import open_folder
 
 THREADS = 4
 
+Readable: TypeAlias = tuple[Output, bool]
+"""An output, and whether it grows no more."""
 _log = Logger()
 
 
@@ -235,9 +237,9 @@ class JobStore:
         """
         if offset < 0 or length < 0:
             raise StoreError(Kind.BAD_REQUEST, "an offset or length is not negative", started=None)
-        output, ended = await self._output_of(uuid)
-        part = await self._in_thread(output.read, stream, offset, min(length, MAX_CHUNK))
-        return OutputPart(offset, part.data, part.runs, output.sizes.of(stream), ended)
+        known, length = self._known_output(uuid), min(length, MAX_CHUNK)
+        part: OutputPart = await self._in_thread(self._read, uuid, known, stream, offset, length)
+        return part
 
     def wait_for_more(self, uuid: str, offset: int, stream: Stream) -> Deferred[None]:
         """Fire when the stream goes past *offset* or has ended; may be cancelled."""
@@ -246,7 +248,7 @@ class JobStore:
 
     async def tail_offset(self, uuid: str, stream: Stream, lines: int) -> int:
         """Return where the stream's last *lines* lines begin; an unfinished last line counts. Raises StoreError."""
-        output, _ = await self._output_of(uuid)
+        output, _ = self._known_output(uuid) or await self._in_thread(self._filed_output, uuid)
         size = position = output.sizes.of(stream)
         if lines <= 0:
             return size
@@ -335,16 +337,28 @@ class JobStore:
 
     # -- reading
 
-    async def _output_of(self, uuid: str) -> tuple[Output, bool]:
-        """Return the job's output so far, and whether it grows no more."""
+    def _known_output(self, uuid: str) -> Readable | None:
+        """Return the output of a job that is in memory; None where only its files know it."""
         job = self._jobs.get(uuid)
-        if job is not None and job.end is None:
-            if job.writer is not None:
-                return job.writer.output, job.writer.finished
-            return InlineOutput(b"", b""), False
-        end = (await self.get(uuid)).end
+        if job is None:
+            return None
+        if job.end is not None:
+            return self._files.output(uuid, job.end), True
+        if job.writer is not None:
+            return job.writer.output, job.writer.finished
+        return InlineOutput(b"", b""), False
+
+    def _filed_output(self, uuid: str) -> Readable:
+        """Return the output of a job that its files know of. Blocks. Raises StoreError."""
+        end = self._files.load(uuid).end
         assert end is not None
         return self._files.output(uuid, end), True
+
+    def _read(self, uuid: str, known: Readable | None, stream: Stream, offset: int, length: int) -> OutputPart:
+        """Read in a thread: one turn there for each piece, whoever knows of the job."""
+        output, ended = known or self._filed_output(uuid)
+        part = output.read(stream, offset, length)
+        return OutputPart(offset, part.data, part.runs, output.sizes.of(stream), ended)
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, function, *args)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from ..heap import keep_freed_memory
 from ..home import default_home
 from .commands import AtOnce, Start
 from .console import Console
@@ -85,6 +86,7 @@ def _run_reactor(reactor: Any, invocation: Invocation, start: Start) -> NoReturn
         done.addCallbacks(_leave, lambda _: _leave(UNCERTAIN))
 
     _configure_logging(invocation)
+    keep_freed_memory()
     reactor.callWhenRunning(begin)
     reactor.callLater(_COLLECT_AFTER_S, _collect_again)
     reactor.run()

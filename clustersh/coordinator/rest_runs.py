@@ -321,7 +321,7 @@ def _plain(chunk: Chunk) -> bytes:
 
 
 def _frame(chunk: Chunk) -> bytes:
-    frames = bytearray()
+    parts: list[bytes] = []
     for stream, piece in pieces(chunk.data, chunk.runs):
-        frames += _STREAM_BYTES[stream] + len(piece).to_bytes(4, "big") + piece
-    return bytes(frames)
+        parts += (_STREAM_BYTES[stream], len(piece).to_bytes(4, "big"), piece)
+    return b"".join(parts)

@@ -27,6 +27,7 @@ from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import Config, Listen
 from ..daemon import stop_because
+from ..heap import keep_freed_memory
 from ..home import HomeError, ServiceLock, private_folder, user_name, write_private
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
@@ -97,6 +98,7 @@ class CoordinatorService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _start(self) -> None:
+        keep_freed_memory()
         self._lock.take()
         self._parts = _Parts(self._reactor, self._folder, self._config)
         await self._parts.load()
