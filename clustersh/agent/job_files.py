@@ -86,6 +86,12 @@ class JobFiles:
             return InlineOutput(end.data, end.runs)
         return FileOutput(self.of(uuid), Sizes(end.output.stdout_bytes, end.output.stderr_bytes))
 
+    def ended_output(self, uuid: str) -> Output:
+        """Return the output of a job that is not open any more. Raises StoreError as `load`."""
+        end = self.load(uuid).end
+        assert end is not None
+        return self.output(uuid, end)
+
     def make_durable(self, uuids: list[str]) -> None:
         """Put the ``job.json`` of each job on the disk. Raises OSError."""
         folders = [self.of(uuid) for uuid in uuids]

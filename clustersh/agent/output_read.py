@@ -25,6 +25,20 @@ class Part(NamedTuple):
     runs: bytes
 
 
+class OutputPart(NamedTuple):
+    """Output from *offset* of the stream that was asked for; *runs* only for both.
+
+    *size* is the stream's length so far; *ended* says that it grows no more. *data* may be shorter than asked for,
+    and is empty only where *offset* is at or past *size*.
+    """
+
+    offset: int
+    data: bytes
+    runs: bytes
+    size: int
+    ended: bool
+
+
 class Output(Protocol):
     """Something an output can be read from."""
 

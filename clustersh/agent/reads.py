@@ -9,11 +9,11 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError
 from twisted.logger import Logger
 
-from ..wire.link import Chunk, Failed, FromAgent, Read
+from ..wire.link import MAX_READS, Chunk, Failed, FromAgent, Read
 from ..wire.problems import Kind, ProblemError
-from .store import JobStore, OutputPart
+from .output_read import OutputPart
+from .store import JobStore
 
-MAX_READS = 64
 MAX_WAIT_S = 60.0
 
 log = Logger()

@@ -28,7 +28,7 @@ from .job_files import JobFiles
 from .journal import Item, Journal
 from .open_jobs import OpenJob, replay
 from .output_file import GrowingOutput
-from .output_read import InlineOutput, Output, Part, read_head, tail_window
+from .output_read import InlineOutput, Output, OutputPart, Part, read_head, tail_window
 from .output_recovery import recover
 from .output_writer import OutputWriter
 from .records import (
@@ -52,20 +52,6 @@ THREADS = 4
 Readable: TypeAlias = tuple[Output, bool]
 """An output, and whether it grows no more."""
 _log = Logger()
-
-
-class OutputPart(msgspec.Struct, frozen=True):
-    """Output from *offset* of the stream that was asked for; *runs* only for both.
-
-    *size* is the stream's length so far; *ended* says that it grows no more. *data* may be shorter than asked for,
-    and is empty only where *offset* is at or past *size*.
-    """
-
-    offset: int
-    data: bytes
-    runs: bytes
-    size: int
-    ended: bool
 
 
 class JobStore:
@@ -248,7 +234,7 @@ class JobStore:
 
     async def tail_offset(self, uuid: str, stream: Stream, lines: int) -> int:
         """Return where the stream's last *lines* lines begin; an unfinished last line counts. Raises StoreError."""
-        output, _ = self._known_output(uuid) or await self._in_thread(self._filed_output, uuid)
+        output, _ = self._known_output(uuid) or (await self._in_thread(self._files.ended_output, uuid), True)
         size = position = output.sizes.of(stream)
         if lines <= 0:
             return size
@@ -348,15 +334,9 @@ class JobStore:
             return job.writer.output, job.writer.finished
         return InlineOutput(b"", b""), False
 
-    def _filed_output(self, uuid: str) -> Readable:
-        """Return the output of a job that its files know of. Blocks. Raises StoreError."""
-        end = self._files.load(uuid).end
-        assert end is not None
-        return self._files.output(uuid, end), True
-
     def _read(self, uuid: str, known: Readable | None, stream: Stream, offset: int, length: int) -> OutputPart:
-        """Read in a thread: one turn there for each piece, whoever knows of the job."""
-        output, ended = known or self._filed_output(uuid)
+        """Read in a thread, in one turn there for each piece."""
+        output, ended = known or (self._files.ended_output(uuid), True)
         part = output.read(stream, offset, length)
         return OutputPart(offset, part.data, part.runs, output.sizes.of(stream), ended)
 

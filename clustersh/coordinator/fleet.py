@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ..wire.link import (
+    MAX_READS,
     Chunk,
     Ended,
     Facts,
@@ -41,9 +42,8 @@ from .records import MachineRef
 from .registry import Key
 from .signals import Signal, wait_until
 
-MAX_READS = 256
 MAX_FEEDING = 64
-"""Reads, and pieces of stdin, that one link may have unanswered."""
+"""Pieces of stdin that one link may have unanswered."""
 ANSWER_S = 60.0
 """Seconds in which an agent must answer a read, after the time that it may wait for more output."""
 _CLOCK_SAMPLES = 12

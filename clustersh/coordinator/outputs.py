@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -13,9 +13,8 @@ from ..wire.output import RunsError, Stream, check_runs
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import StdinProgress
 from .fleet import Answer, Bus
+from .read_ahead import Allowance, Window
 
-MAX_WINDOW = 16
-"""Reads under way at once for one reader: with MAX_CHUNK each, 4 MiB."""
 FOLLOW_S = 30.0
 
 
@@ -31,11 +30,35 @@ class Wanted:
     follow: bool = False
 
 
-class Outputs:
-    """Reads outputs over *bus*."""
+class _Ahead:
+    """A piece of *length* bytes that was asked for now, and what answers that."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, length: int, answer: Deferred[Answer], clock: Callable[[], float]) -> None:
+        self.length = length
+        self.answer = answer
+        self._clock = clock
+        self._asked = self._came = clock()
+        answer.addCallback(self._note)
+
+    def _note(self, answer: Answer) -> Answer:
+        self._came = self._clock()
+        return answer
+
+    async def taken(self, window: Window) -> Answer:
+        """Return the answer, and let *window* adapt to how it came."""
+        lay = self._clock() - self._came if self.answer.called else None
+        answer = await self.answer
+        window.adapt(self._came - self._asked, lay)
+        return answer
+
+
+class Outputs:
+    """Reads outputs over *bus*; *clock* gives seconds that never jump."""
+
+    def __init__(self, bus: Bus, clock: Callable[[], float]) -> None:
         self._bus = bus
+        self._clock = clock
+        self.allowance = Allowance()
 
     async def size(self, wanted: Wanted) -> Chunk:
         """Return an empty chunk that tells how long the stream is now, and whether it has ended."""
@@ -56,26 +79,24 @@ class Outputs:
     async def chunks(self, wanted: Wanted) -> AsyncIterator[Chunk]:
         """Yield the output in order, at least one chunk (perhaps empty). Raises ProblemError.
 
-        Reads ahead in a window that grows while the caller has to wait for the link, as on one with a long way.
+        Reads ahead in a window that grows while the way to the machine isn't full (read_ahead.py).
         """
         position, end = wanted.offset, _end(wanted)
         chunk = await self._read(wanted, position, _step(position, end))
         yield chunk
         position += len(chunk.data)
-        ahead: deque[tuple[int, Deferred[Answer]]] = deque()
-        window, asked = 2, position
+        ahead: deque[_Ahead] = deque()
+        window, asked = Window(self.allowance), position
         try:
             while True:
-                while len(ahead) < window and asked < min(chunk.size, end):
+                while len(ahead) < window.size and asked < min(chunk.size, end):
                     length = _step(asked, min(chunk.size, end))
-                    ahead.append((length, self._ask(wanted, asked, length)))
+                    ahead.append(_Ahead(length, self._ask(wanted, asked, length), self._clock))
                     asked += length
                 if ahead:
-                    length, answer = ahead.popleft()
-                    if not answer.called:
-                        window = min(window + 1, MAX_WINDOW)
-                    chunk = _checked(await answer, wanted.stream, position, length)
-                    if len(chunk.data) < length:
+                    piece = ahead.popleft()
+                    chunk = _checked(await piece.taken(window), wanted.stream, position, piece.length)
+                    if len(chunk.data) < piece.length:
                         _forget(ahead)
                         asked = position + len(chunk.data)
                     if not chunk.data:
@@ -89,6 +110,7 @@ class Outputs:
                 yield chunk
         finally:
             _forget(ahead)
+            window.close()
 
     async def _read(
         self, wanted: Wanted, offset: int, length: int, *, wait_s: float = 0.0, tail_lines: int = 0
@@ -105,9 +127,9 @@ class Outputs:
         )
 
 
-def _forget(ahead: deque[tuple[int, Deferred[Answer]]]) -> None:
+def _forget(ahead: deque[_Ahead]) -> None:
     while ahead:
-        _, answer = ahead.pop()
+        answer = ahead.pop().answer
         answer.addErrback(lambda _: None)
         answer.cancel()
 

@@ -195,7 +195,7 @@ class _Parts:
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
-        outputs = Outputs(self._fleet)
+        outputs = Outputs(self._fleet, boot_clock)
         views = RunViews(self._runs, self._index, outputs, self._fleet)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         runs = RunCalls(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from clustersh.coordinator.outputs import MAX_WINDOW, Outputs, Wanted
+from clustersh.coordinator.outputs import Outputs, Wanted
+from clustersh.coordinator.read_ahead import FEWEST, MOST, SHARED
 from clustersh.wire.link import MAX_CHUNK, Chunk, Read, Stdin
 from clustersh.wire.output import Stream, encode_runs
 from clustersh.wire.problems import ProblemError
@@ -49,8 +50,8 @@ class FakeBus:
         answer.callback(self.lie(Chunk(read.request, read.offset, data, len(self.data), self.ended, runs)))
 
 
-async def read_all(bus: FakeBus, wanted: Wanted) -> bytes:
-    return b"".join([chunk.data async for chunk in Outputs(bus).chunks(wanted)])  # type: ignore[arg-type]
+async def read_all(bus: FakeBus, wanted: Wanted, clock: Callable[[], float] = lambda: 0.0) -> bytes:
+    return b"".join([chunk.data async for chunk in Outputs(bus, clock).chunks(wanted)])  # type: ignore[arg-type]
 
 
 def wanted(offset: int = 0, length: int | None = None, *, follow: bool = False) -> Wanted:
@@ -79,25 +80,46 @@ async def test_the_window_grows_while_the_way_is_long_but_not_beyond_its_bound()
     while bus.waiting:
         bus.answer()
     assert await work == bus.data
-    assert 4 < bus.most <= MAX_WINDOW
+    assert 4 < bus.most <= MOST
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reader_that_leaves_takes_its_questions_back() -> None:
-    bus = FakeBus(b"x" * (8 * MAX_CHUNK), at_once=False)
-    work = Deferred.fromCoroutine(read_all(bus, wanted()))
-    bus.answer()
+async def test_a_reader_that_leaves_takes_its_questions_back_and_leaves_its_window_to_others() -> None:
+    bus = FakeBus(b"x" * (64 * MAX_CHUNK), at_once=False)
+    outputs = Outputs(bus, lambda: 0.0)  # type: ignore[arg-type]
+
+    async def read() -> None:
+        async for _ in outputs.chunks(wanted()):
+            pass
+
+    work = Deferred.fromCoroutine(read())
+    for _ in range(20):
+        bus.answer()
     outstanding = len(bus.waiting)
+    assert outputs.allowance.left < SHARED
     work.addErrback(lambda _: None)
     work.cancel()
-    assert bus.cancelled == outstanding > 0
+    assert bus.cancelled == outstanding > FEWEST
+    assert outputs.allowance.left == SHARED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_short_way_is_not_asked_for_more_than_it_holds() -> None:
+    bus = FakeBus(b"x" * (64 * MAX_CHUNK), at_once=False)
+    now = 0.0
+    work = Deferred.fromCoroutine(read_all(bus, wanted(), lambda: now))
+    while bus.waiting:
+        now += 0.25  # each piece takes a quarter of a second, however many are under way
+        bus.answer()
+    assert await work == bus.data
+    assert FEWEST <= bus.most <= 2 * FEWEST
 
 
 @pytest_twisted.ensureDeferred
 async def test_following_goes_on_until_the_job_has_ended() -> None:
     bus = FakeBus(b"first ", ended=False)
     seen: list[bytes] = []
-    async for chunk in Outputs(bus).chunks(wanted(follow=True)):  # type: ignore[arg-type]
+    async for chunk in Outputs(bus, lambda: 0.0).chunks(wanted(follow=True)):  # type: ignore[arg-type]
         seen.append(chunk.data)
         if len(seen) == 1:
             bus.data += b"second"

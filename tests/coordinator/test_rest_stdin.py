@@ -30,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest_twisted.ensureDeferred
 async def test_a_piece_of_stdin_is_withdrawn_when_its_sender_leaves(front: Front, world: World) -> None:
     nothing = cast(Any, None)
-    outputs = Outputs(world.fleet)
+    outputs = Outputs(world.fleet, lambda: 0.0)
     RunCalls(
         world.runs, world.requests, nothing, world.index, world.registry, world.fleet, outputs, nothing, "box"
     ).add_to(front.api)

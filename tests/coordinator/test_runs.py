@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from clustersh.coordinator import open_runs
-from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, MAX_READS, Answer, Fleet, Link
+from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, Answer, Fleet, Link
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.limits import RateLimit
@@ -28,6 +28,7 @@ from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import HEAD_LIMIT, MAX_COMMAND, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import (
+    MAX_READS,
     NEVER_SEEN,
     Acknowledge,
     Cancel,
