@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +39,8 @@ class Reading(NamedTuple):
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="a large output through clustersh and through ssh")
     parser.add_argument("--size", type=int, default=1024, help="MiB of output (default: 1024)")
-    parser.add_argument("--far-size", type=int, default=256, help="MiB from further away (default: 256)")
-    parser.add_argument("--turns", type=int, default=3, help="readings of each (default: 3)")
+    parser.add_argument("--far-size", type=int, default=128, help="MiB from further away (default: 128)")
+    parser.add_argument("--turns", type=int, default=15, help="readings of each (default: 15)")
     return run(parser, arguments, measure)
 
 
@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> str:
                 cluster, uuid, options.size, options.turns, lambda: over_ssh.append(ssh_rate(ssh, file, options.size))
             )
         make_file(file, options.far_size)
-        far = {f"clustersh, {who} {way} ms away": rate for who, way, rate in far_rates(folder, file, options.far_size)}
+        far = far_rates(folder, file, options.far_size, options.turns)
     return report(near, over_ssh, far)
 
 
@@ -74,7 +74,7 @@ def printed(cluster: Cluster, file: Path) -> str:
     return uuid
 
 
-def reading(cluster: Cluster, uuid: str, mib: int, turns: int, between: object) -> Reading:
+def reading(cluster: Cluster, uuid: str, mib: int, turns: int, between: Callable[[], object]) -> Reading:
     """Read the job's whole output *turns* times, *between* after each."""
     rates: list[float] = []
     with contextlib.closing(cluster.rest()) as rest:
@@ -85,7 +85,6 @@ def reading(cluster: Cluster, uuid: str, mib: int, turns: int, between: object) 
         with running_true(cluster) as latencies:
             rates.append(cat_rate(cluster, uuid, mib))
         busy_ms += latencies
-        assert callable(between)
         between()
     grown = tuple(peak.grown(pid) for pid in cluster.pids)
     return Reading(rates, (grown[0], grown[1]), idle_ms, busy_ms)
@@ -134,32 +133,38 @@ def rate(command: Sequence[str], mib: int, environ: dict[str, str]) -> float:
     return count / 1e6 / (time.perf_counter() - began)
 
 
-def far_rates(folder: Path, file: Path, mib: int) -> Iterator[tuple[str, int, float]]:
-    """Yield who was how far away, and the MB/s then."""
+def far_rates(folder: Path, file: Path, mib: int, turns: int) -> dict[str, list[float]]:
+    """Return the MB/s of each turn, by who was how far away."""
+    rates: dict[str, list[float]] = {}
     for way_ms in WAYS_MS:
         with started_cluster(folder / f"agent-{way_ms}", way_ms=way_ms) as cluster:
             uuid = printed(cluster, file)
-            yield "agent", way_ms, cat_rate(cluster, uuid, mib)
             with delayed(cluster.address, way_ms) as address:
-                yield "agent and client", way_ms, rest_rate(Rest(address, cluster.client.path / "client"), uuid)
+                for _ in range(turns):
+                    agent_far = cat_rate(cluster, uuid, mib)
+                    both_far = rest_rate(Rest(address, cluster.client.path / "client"), uuid, mib)
+                    rates.setdefault(f"clustersh cat, agent {way_ms} ms away", []).append(agent_far)
+                    rates.setdefault(f"GET .../output, agent and client {way_ms} ms away", []).append(both_far)
+    return rates
 
 
-def rest_rate(rest: Rest, uuid: str) -> float:
+def rest_rate(rest: Rest, uuid: str, mib: int) -> float:
     """Return the MB/s of the output's raw bytes over REST."""
     began, count = time.perf_counter(), 0
     with contextlib.closing(rest):
         answer = rest.open(f"/v1/jobs/ws1/{uuid}/output?stream=stdout")
         while data := answer.read(CHUNK):
             count += len(data)
+    assert count == mib * MIB, f"{count} bytes came instead of {mib} MiB"
     return count / 1e6 / (time.perf_counter() - began)
 
 
-def report(near: Reading, over_ssh: Sequence[float], far: dict[str, float]) -> str:
+def report(near: Reading, over_ssh: Sequence[float], far: dict[str, list[float]]) -> str:
     """Return the table and how it stands to its aims."""
     rows = [
         ("clustersh cat", *_middle(near.rates)),
         ("ssh here cat file", *_middle(over_ssh)),
-        *((name, f"{rate:.0f}", "1") for name, rate in far.items()),
+        *((name, *_middle(rates)) for name, rates in far.items()),
     ]
     ours, theirs = statistics.median(near.rates), statistics.median(over_ssh)
     idle, busy = statistics.median(near.idle_ms), statistics.median(near.busy_ms)
@@ -168,7 +173,7 @@ def report(near: Reading, over_ssh: Sequence[float], far: dict[str, float]) -> s
         ("`true`, while another reads", f"{busy:.1f}", str(len(near.busy_ms))),
     ]
     memory = [("coordinator", f"{near.grown[0]:.1f}"), ("agent", f"{near.grown[1]:.1f}")]
-    slowest = min(far.values())
+    slowest = min(statistics.median(rates) for rates in far.values())
     return (
         table(["a large output", "MB/s", "turns"], rows)
         + "\n"

@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .programs import MIB, Peak, started_cluster, timed
+from .programs import MIB, Peak, Rest, started_cluster, timed
 from .tables import Unable, run, table
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="a large output on its way to the agent's disk")
-    parser.add_argument("--size", type=int, default=2048, help="MiB that the command prints (default: 2048)")
-    parser.add_argument("--turns", type=int, default=1, help="turns of each (default: 1)")
+    parser.add_argument("--size", type=int, default=5120, help="MiB that the command prints (default: 5120)")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each, half a minute each (default: 3)")
     return run(parser, arguments, measure)
 
 
@@ -27,22 +27,35 @@ def measure(options: argparse.Namespace) -> str:
     command = f"head -c {options.size * MIB} /dev/zero"
     with tempfile.TemporaryDirectory(prefix="clustersh-") as name:
         folder = Path(name)
-        if shutil.disk_usage(folder).free < (options.turns + 2) * options.size * MIB:
+        if shutil.disk_usage(folder).free < 3 * options.size * MIB:
             raise Unable(f"too little space in {folder}: --size takes less")
         with started_cluster(folder) as cluster, contextlib.closing(cluster.rest()) as rest:
             rest.run("true")
             peak = Peak(cluster.pids)
             ours, theirs = [], []
             for _ in range(options.turns):
-                ours.append(timed(lambda: rest.wait(rest.run(command, wait_s=1)["uuid"])))
+                ours.append(timed(lambda: printed(rest, command, options.size)))
+                forget_outputs(cluster.agent.path / "agent" / "jobs")
                 theirs.append(timed(lambda: to_file(command, folder / "file")))
+                (folder / "file").unlink()
             grown = peak.grown(cluster.agent_pid)
     return report(options.size, ours, theirs, grown)
 
 
+def printed(rest: Rest, command: str, mib: int) -> None:
+    """Run *command* until its end, and see that all of its output was kept."""
+    (job,) = rest.wait(rest.run(command, wait_s=1)["uuid"])["jobs"]
+    assert job["output_bytes"] == mib * MIB, f"{job['output_bytes']} bytes were kept instead of {mib} MiB"
+
+
+def forget_outputs(jobs: Path) -> None:
+    """Make room on the disk: the outputs that were measured are of no more use."""
+    for output in jobs.glob("*/*/output"):
+        output.unlink()
+
+
 def to_file(command: str, path: Path) -> None:
     """Have bash write what *command* prints to a new file, and that to the disk, as the agent does at its end."""
-    path.unlink(missing_ok=True)
     subprocess.run(["bash", "-c", f"{command} > {path} && sync {path}"], check=True)
 
 

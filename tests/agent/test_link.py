@@ -28,6 +28,7 @@ from clustersh.trust.credentials import Credentials
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.tls import server_context_factory
 from clustersh.wire.link import (
+    MAX_READS,
     SUBPROTOCOL,
     Cancel,
     Chunk,
@@ -255,15 +256,15 @@ async def test_reads_that_can_not_be_answered(world):
 
 
 @ensure
-async def test_at_most_64_readers_wait_at_once(world):
+async def test_readers_that_wait_at_once_are_bounded(world):
     await connected(world)
     job = start("sleep 60", epoch=1, start_by=boot_clock() + 10)
     world.coordinator.say(job)
     await world.coordinator.next(Started, uuid=job.uuid)
-    for number in range(65):
+    for number in range(MAX_READS + 1):
         world.coordinator.say(Read(number, job.uuid, Stream.BOTH, 0, 100, wait_s=30))
     failed = await world.coordinator.next(Failed)
-    assert (failed.request, failed.type) == (64, "rate-limited")
+    assert (failed.request, failed.type) == (MAX_READS, "rate-limited")
 
 
 @ensure
