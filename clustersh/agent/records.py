@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary
+from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary, State
 from ..wire.link import Start, Witness
 from ..wire.problems import Kind, ProblemError
 
@@ -90,6 +90,14 @@ class JobEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     def inline(self) -> bool:
         """Whether *data* is the whole output; else it is in files beside ``job.json``."""
         return len(self.data) == self.output.total_bytes
+
+
+def with_cut(outcome: Outcome, cut: str) -> Outcome:
+    """Return the outcome of a command of whose output the last was not kept, for the reason *cut*."""
+    if not cut or outcome.reason is not None:
+        return outcome
+    ended = f"exit {outcome.exit_code}" if outcome.signal is None else f"signal {outcome.signal}"
+    return Outcome(State.FAILED, reason=f"{cut}: not all of its output is kept ({ended})")
 
 
 class StoredJob(msgspec.Struct, frozen=True, omit_defaults=True):

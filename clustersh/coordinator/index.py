@@ -6,7 +6,6 @@ the ledger (file, offset, hash) that it has come to is committed together with w
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ from twisted.logger import Logger
 from ..group_commit import GroupCommit
 from ..wire.jobs import State
 from ..wire.problems import Kind, ProblemError
-from .ledger import Entry, Head, Ledger
+from .ledger import Ledger
+from .ledger_files import Entry, Head
 from .records import (
     CancelRequested,
     Enrolled,
@@ -88,7 +88,7 @@ class Index:
         """
         try:
             answer = await self._worker.submit(question)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._log.error("the index can't be used: {reason}", reason=str(error))
             raise ProblemError(
                 Kind.STORAGE,
@@ -112,14 +112,12 @@ class Index:
     # -- in its thread
 
     def _answer_batch(self, questions: Sequence[Question[Any]]) -> Sequence[Any]:
-        connection = self._open()
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
             answers = [_answer(connection, question) for question in questions]
             connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
             self._close()
             raise
         return answers
@@ -132,7 +130,6 @@ class Index:
                 self._catch_up(self._connection)
             except (sqlite3.DatabaseError, _Astray) as error:
                 if isinstance(error, sqlite3.OperationalError):
-                    self._close()
                     raise
                 self._log.warn("the index does not fit the ledger ({reason}); making it anew", reason=str(error))
                 self._close()
@@ -142,6 +139,7 @@ class Index:
         return self._connection
 
     def _close(self) -> None:
+        """Let go of the database; what was not committed is undone. The next question opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -16,7 +16,8 @@ from ..trust.identity import Identity, Role
 from ..wire.ids import RESERVED_NAMES
 from ..wire.problems import Kind, ProblemError
 from .index import Index
-from .ledger import Entry, Ledger
+from .ledger import Ledger
+from .ledger_files import Entry
 from .records import Enrolled, Forgotten, Record, Revoked, StoreSeen
 
 if TYPE_CHECKING:

@@ -393,6 +393,9 @@ async def test_output_is_cut_with_its_reason_where_the_disk_is_full(tmp_path):
         disk.broken = False
         ended = await store.end(uuid, DONE, 1.0)
         assert (ended.output.cut, ended.head) == (writer.cut, b"kept")
+        assert ended.outcome == Outcome(
+            State.FAILED, reason="disk full on the machine: not all of its output is kept (exit 0)"
+        )
 
 
 @pytest_twisted.ensureDeferred

@@ -12,7 +12,8 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from clustersh.coordinator.ledger import Entry, Ledger, LedgerBroken
+from clustersh.coordinator.ledger import Ledger
+from clustersh.coordinator.ledger_files import Entry, LedgerBroken
 from clustersh.coordinator.records import Repaired, Summary
 from clustersh.wire.problems import Kind, ProblemError
 
