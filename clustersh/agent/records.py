@@ -91,13 +91,14 @@ class JobEnd(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether *data* is the whole output; else it is in files beside ``job.json``."""
         return len(self.data) == self.output.total_bytes
 
-
-def with_cut(outcome: Outcome, cut: str) -> Outcome:
-    """Return the outcome of a command of whose output the last was not kept, for the reason *cut*."""
-    if not cut or outcome.reason is not None:
-        return outcome
-    ended = f"exit {outcome.exit_code}" if outcome.signal is None else f"signal {outcome.signal}"
-    return Outcome(State.FAILED, reason=f"{cut}: not all of its output is kept ({ended})")
+    def or_cut(self) -> JobEnd:
+        """Return this end; of a command that ended by itself, but whose last output was not kept, a failure."""
+        cut, outcome = self.output.cut, self.outcome
+        if not cut or outcome.reason is not None:
+            return self
+        ended = f"exit {outcome.exit_code}" if outcome.signal is None else f"signal {outcome.signal}"
+        failed = Outcome(State.FAILED, reason=f"{cut}: not all of its output is kept ({ended})")
+        return msgspec.structs.replace(self, outcome=failed)
 
 
 class StoredJob(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -67,6 +67,10 @@ class Ledger:
         """The last durable record's place."""
         return self._head
 
+    def moment(self) -> str:
+        """Return the time as records tell it."""
+        return timestamp(self._now())
+
     def open(self) -> None:
         """Find the head, repairing a torn tail (blocking; before start). Raises LedgerBroken."""
         self._head, torn, cut = find_head(self.files())
@@ -161,7 +165,7 @@ class Ledger:
     def _write(self, records: Sequence[Record]) -> list[Entry]:
         if not records:
             return []
-        moment = timestamp(self._now())
+        moment = self.moment()
         head = self._head
         descriptor, file, end = self._file_for(moment[:10])
         entries, lines = [], bytearray()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ..real.programs import eventually
+from ..real.programs import eventually, log_in
 from .io_faults import build, failing_syncs, failing_writes, needs_fiu, with_faults
-from .services import FaultyCluster, faulty_cluster, workplace
+from .services import FaultyCluster, faulty_cluster, user_home, workplace
 from .small_disk import SmallDisk, needs_root, small_disk
 
 pytestmark = [needs_root, needs_fiu]
@@ -67,10 +67,18 @@ def test_a_coordinator_that_can_not_sync_runs_nothing(cluster: FaultyCluster) ->
     assert not is_recorded(cluster, command)
 
 
-def test_a_coordinator_that_can_not_write_runs_nothing(cluster: FaultyCluster) -> None:
+def test_a_coordinator_that_can_not_write_runs_nothing_and_revokes(cluster: FaultyCluster) -> None:
+    other = user_home(cluster.folder, "other")
+    log_in(cluster.coordinator, other, cluster.address, "ann@desk")
     with failing_writes(cluster.coordinator, "/ledger/"):
         command = cluster.check_refused(f"the coordinator can't write its ledger: {WHY}")
+        revoked = cluster.coordinator.run("clusterd", "revoke", "ann@desk")
+        why = "ERROR: ann@desk is trusted no more, but only until the coordinator restarts: the coordinator can't write"
+        assert revoked.status == 125 and revoked.err.startswith(why), revoked
+        assert "the key of ann@desk was revoked" in other.sh("machines").err
         assert cluster.sh("machines").status == 0
+    assert cluster.coordinator.run("clusterd", "revoke", "ann@desk").status == 0
+    assert [record["name"] for record in cluster.records() if record["is"] == "revoked"] == ["ann@desk"]
     assert cluster.sh("run", "ws1", "echo recorded").out == "recorded\n"
     assert not is_recorded(cluster, command)
 
