@@ -403,7 +403,7 @@ async def test_the_process_is_told_to_the_store(host):
 @ensure
 async def test_a_command_whose_output_can_be_kept_no_more_ends_with_that_reason(host):
     job = host.job(STUBBORN + " & wait")
-    await job.output.until(b"ready")
+    await job.output.shows(b"ready")
     job.output.cut("disk full on the machine")
     outcome = (await job.done).outcome
     assert outcome == Outcome(State.FAILED, reason="disk full on the machine")
