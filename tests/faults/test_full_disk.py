@@ -15,7 +15,7 @@ from ..real.programs import Home, end, eventually, log_in
 from .services import FaultyCluster, Held, faulty_cluster, user_home, workplace
 from .small_disk import SmallDisk, needs_root, small_disk
 
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.timeout(300)]
 MIB = 1 << 20
 once = pytest.mark.parametrize("small", [0], ids=["last byte"], indirect=True)
 PRINTING = "echo $(seq 2000); sleep 0.02"

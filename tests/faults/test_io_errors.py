@@ -13,7 +13,7 @@ from .io_faults import build, failing_syncs, failing_writes, needs_fiu, with_fau
 from .services import FaultyCluster, faulty_cluster, user_home, workplace
 from .small_disk import SmallDisk, needs_root, small_disk
 
-pytestmark = [needs_root, needs_fiu]
+pytestmark = [needs_root, needs_fiu, pytest.mark.timeout(300)]
 WHY = "Input/output error"
 
 
