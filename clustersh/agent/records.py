@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary
+from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary, State
 from ..wire.link import Start, Witness
 from ..wire.problems import Kind, ProblemError
 
@@ -90,6 +90,15 @@ class JobEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     def inline(self) -> bool:
         """Whether *data* is the whole output; else it is in files beside ``job.json``."""
         return len(self.data) == self.output.total_bytes
+
+    def or_cut(self) -> JobEnd:
+        """Return this end; of a command that ended by itself, but whose last output was not kept, a failure."""
+        cut, outcome = self.output.cut, self.outcome
+        if not cut or outcome.reason is not None:
+            return self
+        ended = f"exit {outcome.exit_code}" if outcome.signal is None else f"signal {outcome.signal}"
+        failed = Outcome(State.FAILED, reason=f"{cut}: not all of its output is kept ({ended})")
+        return msgspec.structs.replace(self, outcome=failed)
 
 
 class StoredJob(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -54,10 +54,15 @@ class Result(NamedTuple):
 class Runner(ProcessListener):
     """Runs one job, once: `run` returns its outcome, whatever happens."""
 
-    def __init__(self, machinery: Machinery, start: Start, writer: Callable[[Callable[[bool], None]], Writer]) -> None:
+    def __init__(
+        self,
+        machinery: Machinery,
+        start: Start,
+        writer: Callable[[Callable[[bool], None], Callable[[str], None]], Writer],
+    ) -> None:
         self._with = machinery
         self._start = start
-        self._writer = writer(self._pressure)
+        self._writer = writer(self._pressure, self._output_cut)
         self._stdin = StdinStream()
         self._transport: Any = None
         self._tree = Tree(start.uuid, machinery.machine)
@@ -194,6 +199,10 @@ class Runner(ProcessListener):
             self._stop_timers()
             self._stdin.close()
             self._exited.callback(outcome)
+
+    def _output_cut(self, reason: str) -> None:
+        """No more of its output can be kept: nobody would know what it does from now on."""
+        self.end(Outcome(State.FAILED, reason=reason))
 
     def _pressure(self, paused: bool) -> None:
         if self._transport is None or os.name != "posix":

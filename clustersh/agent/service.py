@@ -215,7 +215,7 @@ class Agent:
         )
 
         def make_job(start: Start) -> Runner:
-            return Runner(machinery, start, lambda pressure: self._store.output(start.uuid, pressure))
+            return Runner(machinery, start, lambda pressure, cut: self._store.output(start.uuid, pressure, cut))
 
         return Jobs(
             self._reactor,

@@ -310,7 +310,7 @@ class JobStore:
             summary = await self._in_thread(recover, self._files.of(job.uuid), self._disk)
         else:
             summary = OutputSummary()
-        end = JobEnd(outcome, self._now(), summary, duration_s, data, runs)
+        end = JobEnd(outcome, self._now(), summary, duration_s, data, runs).or_cut()
         await self._append(job.uuid, EndedEntry(job.uuid, end))
         job.end, job.writer = end, None
         job.tell_readers()

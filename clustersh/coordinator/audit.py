@@ -9,7 +9,8 @@ from twisted.internet.threads import deferToThread
 
 from ..wire.queries import MAX_PAGE
 from ..wire.rest import AuditPage, Verified
-from .ledger import Entry, Head, Ledger, LedgerBroken
+from .ledger import Ledger
+from .ledger_files import Entry, Head, LedgerBroken
 from .witnesses import Testimony
 
 

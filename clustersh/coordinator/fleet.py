@@ -256,8 +256,7 @@ class Fleet:
         if waiter is None:
             return
         if isinstance(message, Failed):
-            known = message.type in Kind._value2member_map_
-            waiter.errback(ProblemError(Kind(message.type) if known else Kind.INTERNAL, message.detail))
+            waiter.errback(_told_by(link.machine, message))
         else:
             waiter.callback(message)
 
@@ -314,3 +313,10 @@ class Fleet:
     def online(self) -> set[str]:
         """The ids of the machines that have a link."""
         return {machine_id for machine_id, link in self._links.items() if link.welcomed}
+
+
+def _told_by(machine: Key, message: Failed) -> ProblemError:
+    """Return the problem that the agent of *machine* tells of."""
+    kind = Kind(message.type) if message.type in Kind._value2member_map_ else Kind.INTERNAL
+    its_disk = f"that is on the disk of {machine.name}; how jobs ended there: clustersh history {machine.name}"
+    return ProblemError(kind, message.detail, hint=its_disk if kind is Kind.STORAGE else "")

@@ -6,7 +6,6 @@ the ledger (file, offset, hash) that it has come to is committed together with w
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from twisted.logger import Logger
 
 from ..group_commit import GroupCommit
 from ..wire.problems import Kind, ProblemError
-from .ledger import Entry, Head, Ledger
+from .ledger import Ledger
+from .ledger_files import Entry, Head
 from .projection import SCHEMA, SCHEMA_VERSION, project
 from .records import RunRefused, RunRequested
 
@@ -56,13 +56,13 @@ class Index:
         """
         if (client_id, key) in self._fresh_keys:
             return await self.ask(question)
-        looking = self._worker.in_thread(lambda: _answer(self._open(), question))
+        looking = self._worker.in_thread(lambda: self._answer_one(question))
         return cast(T, await self._answered(looking))
 
     async def _answered(self, work: Awaitable[Any]) -> Any:
         try:
             answer = await work
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._log.error("the index can't be used: {reason}", reason=str(error))
             raise ProblemError(
                 Kind.STORAGE,
@@ -97,17 +97,23 @@ class Index:
     # -- in its thread
 
     def _answer_batch(self, questions: Sequence[Question[Any]]) -> Sequence[Any]:
-        connection = self._open()
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
             answers = [_answer(connection, question) for question in questions]
             connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
             self._close()
             raise
         return answers
+
+    def _answer_one(self, question: Question[T]) -> T | Exception:
+        """Answer a question that only reads, from what was taken in so far."""
+        try:
+            return cast(T | Exception, _answer(self._open(), question))
+        except BaseException:
+            self._close()
+            raise
 
     def _open(self) -> sqlite3.Connection:
         """Return the connection, made or mended and caught up with the ledger when it has to be."""
@@ -117,7 +123,6 @@ class Index:
                 self._catch_up(self._connection)
             except (sqlite3.DatabaseError, _Astray) as error:
                 if isinstance(error, sqlite3.OperationalError):
-                    self._close()
                     raise
                 self._log.warn("the index does not fit the ledger ({reason}); making it anew", reason=str(error))
                 self._close()
@@ -127,6 +132,7 @@ class Index:
         return self._connection
 
     def _close(self) -> None:
+        """Let go of the database; what was not committed is undone. The next question opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

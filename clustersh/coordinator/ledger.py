@@ -6,15 +6,15 @@ the index and the trusted list are projections of it. Everything that waits for 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,60 +22,31 @@ from twisted.python.failure import Failure
 from ..faultpoints import reached
 from ..group_commit import GroupCommit, StoppedError
 from ..home import private_folder, sync_folder, write_private
-from ..wire.link import Witness
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import timestamp
+from .ledger_files import Entry, Head, cut_file, find_head, first_seq, read
 from .records import (
-    FIRST_PREV,
     Envelope,
+    Forgotten,
     Record,
     Repaired,
+    Revoked,
     RunRefused,
     RunRequested,
-    read_envelope,
-    read_record,
     to_line,
 )
+from .spare import Spare
 
 MAX_FILE = 64 << 20
-MAX_LINE = 8 << 20
-
-
-class LedgerBroken(Exception):
-    """The ledger can't be trusted as it is; the message names the file and what to do."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A durable record: its place in the chain, and where its line ends."""
-
-    seq: int
-    hash: str
-    time: str
-    file: str
-    end: int
-    record: Record
-    line: bytes
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last durable record; *file* and *end* are where the next line goes."""
-
-    seq: int = 0
-    hash: str = FIRST_PREV
-    file: str = ""
-    end: int = 0
-
-    @property
-    def witness(self) -> Witness:
-        return Witness(self.seq, self.hash)
+_STARTING = (RunRequested, RunRefused)
+_ENDING_TRUST = (Revoked, Forgotten)
 
 
 class Ledger:
     """Appends records and reads them again; *now* returns seconds since 1970.
 
-    With less than *reserve* bytes free no new run is recorded, so that outcomes and revocations still can be.
+    With less than *reserve* bytes free no new run is recorded, so that outcomes and revocations still can be. Where
+    somebody else fills the disk, a file beside the ledger is given up for what takes trust away.
     """
 
     def __init__(self, reactor: Any, folder: Path, now: Callable[[], float], reserve: int = 0) -> None:
@@ -88,21 +59,24 @@ class Ledger:
         self._followers: list[Callable[[Entry], None]] = []
         self._broken_off = False
         self._torn: tuple[Path, int] | None = None
-        self._writer: GroupCommit[Record, Entry] = GroupCommit(reactor, "ledger", self._write_batch)
+        self._spare = Spare(self._folder / "spare")
+        self._writer: GroupCommit[Record, Entry | ProblemError] = GroupCommit(reactor, "ledger", self._write_batch)
 
     @property
     def head(self) -> Head:
         """The last durable record's place."""
         return self._head
 
+    def moment(self) -> str:
+        """Return the time as records tell it."""
+        return timestamp(self._now())
+
     def open(self) -> None:
         """Find the head, repairing a torn tail (blocking; before start). Raises LedgerBroken."""
-        files = self.files()
-        if not files:
-            return
-        self._head, cut = _find_head(files)
-        if cut:
-            self._repair(files[-1], cut)
+        self._head, torn, cut = find_head(self.files())
+        if torn is not None:
+            self._repair(torn, cut)
+        self._spare.keep()
 
     def start(self) -> None:
         """Start the writer's thread."""
@@ -118,15 +92,16 @@ class Ledger:
         Giving up the waiting does not take the record back, nor keep it from the followers.
         """
         waiter: Deferred[Entry] = Deferred()
-        written = self._writer.submit(record)
-        written.addCallbacks(self._announce, _stopping)
-        written.addBoth(_pass_on, waiter)
+        announced = self._writer.submit(record).addCallbacks(self._announce, _stopping)
+        announced.addBoth(_pass_on, waiter)
         return waiter
 
-    def _announce(self, entry: Entry) -> Entry:
+    def _announce(self, written: Entry | ProblemError) -> Entry:
+        if isinstance(written, ProblemError):
+            raise written
         for follower in self._followers:
-            follower(entry)
-        return entry
+            follower(written)
+        return written
 
     async def stop(self) -> None:
         """Write what waits and close the file."""
@@ -135,20 +110,11 @@ class Ledger:
 
     def files(self) -> list[Path]:
         """The ledger's files, oldest first."""
-        return sorted(self._folder.glob("*.jsonl"), key=lambda path: int(path.name.partition("-")[0]))
+        return sorted(self._folder.glob("*.jsonl"), key=lambda path: first_seq(path.name))
 
     def read(self, after: Head | None = None) -> Iterator[Entry]:
         """Yield the entries that follow *after* (blocking: for a thread). Raises LedgerBroken at the first bad one."""
-        start = after or Head()
-        previous, expected = start.hash, start.seq + 1
-        for path in self.files():
-            if start.file and int(path.name.partition("-")[0]) < int(start.file.partition("-")[0]):
-                continue
-            offset = start.end if path.name == start.file else 0
-            for line, end in _lines(path, offset):
-                entry = _check(path, line, end, expected, previous)
-                yield entry
-                previous, expected = entry.hash, entry.seq + 1
+        return read(self.files(), after or Head())
 
     def read_until(self, head: Head) -> Iterator[Entry]:
         """Yield every entry up to *head* (blocking): what comes after may still be on its way to the disk."""
@@ -159,18 +125,47 @@ class Ledger:
 
     # -- in the writer's thread
 
-    def _write_batch(self, records: Sequence[Record]) -> Sequence[Entry]:
+    def _write_batch(self, records: Sequence[Record]) -> Sequence[Entry | ProblemError]:
+        """Write what the disk lets us; what can't be made durable has a problem in its entry's place."""
+        results: list[Entry | ProblemError | None] = [None] * len(records)
+        if self._is_tight(records):
+            _fill(results, records, _STARTING, _storage_problem("less space is left than [coordinator] reserve"))
+        error = self._try(records, results)
+        if error is None:
+            self._spare.keep()
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT) and any(isinstance(each, _ENDING_TRUST) for each in records):
+            error = self._try_with_spare(records, results, error)
+        return [result or _storage_problem(error.strerror if error else None) for result in results]
+
+    def _try(self, records: Sequence[Record], results: list[Entry | ProblemError | None]) -> OSError | None:
+        """Write the records that have no result yet; return why that failed, if it did."""
+        todo = [number for number, result in enumerate(results) if result is None]
         try:
-            self._check_space(records)
             self._cut_back()
-            return self._write(records)
+            for number, entry in zip(todo, self._write([records[number] for number in todo]), strict=True):
+                results[number] = entry
         except OSError as error:
-            self._abandon_file()
             self._log.error("can't write the ledger: {reason}", reason=error.strerror)
-            raise _storage_problem(error.strerror) from error
+            self._abandon_file()
+            return error
+        return None
+
+    def _try_with_spare(
+        self, records: Sequence[Record], results: list[Entry | ProblemError | None], error: OSError
+    ) -> OSError | None:
+        """Write what takes trust away, and nothing else, in the space that was kept for it."""
+        if not self._spare.give_up():
+            return error
+        others = tuple({type(each) for each in records} - set(_ENDING_TRUST))
+        _fill(results, records, others, _storage_problem(error.strerror))
+        failed = self._try(records, results)
+        self._spare.take_back()
+        return failed
 
     def _write(self, records: Sequence[Record]) -> list[Entry]:
-        moment = timestamp(self._now())
+        if not records:
+            return []
+        moment = self.moment()
         head = self._head
         descriptor, file, end = self._file_for(moment[:10])
         entries, lines = [], bytearray()
@@ -190,11 +185,10 @@ class Ledger:
         self._head = head
         return entries
 
-    def _check_space(self, records: Sequence[Record]) -> None:
-        """Leave the last of the disk to what must always work: outcomes, and taking trust away."""
-        only_runs = all(isinstance(record, RunRequested | RunRefused) for record in records)
-        if only_runs and self._reserve and shutil.disk_usage(self._folder).free < self._reserve:
-            raise _storage_problem("less space is left than [coordinator] reserve")
+    def _is_tight(self, records: Sequence[Record]) -> bool:
+        """Whether the last of the disk must be left to what always has to work: outcomes, and taking trust away."""
+        starting = any(isinstance(record, _STARTING) for record in records)
+        return bool(starting and self._reserve and shutil.disk_usage(self._folder).free < self._reserve)
 
     def _file_for(self, date: str) -> tuple[int, str, int]:
         """Return the descriptor, name and length of the file that the next line goes to."""
@@ -213,13 +207,15 @@ class Ledger:
         """After a failed append the next goes to a new file."""
         self._close()
         self._broken_off = True
+        with contextlib.suppress(OSError):
+            self._cut_back()
 
     def _cut_back(self) -> None:
-        """Take away what a failed append left behind: nothing may follow the last durable line."""
+        """Take away, durably, what a failed append left behind: nothing may follow the last durable line."""
         if self._torn is not None:
             path, end = self._torn
             if end:
-                _cut(path, end)
+                cut_file(path, end)
             else:
                 path.unlink(missing_ok=True)
             self._torn = None
@@ -237,17 +233,22 @@ class Ledger:
         if cut == len(content):
             path.unlink()
         else:
-            _cut(path, len(content) - cut)
+            cut_file(path, len(content) - cut)
         self._log.warn("{file}: {cut} torn bytes cut, kept in {kept}", file=path.name, cut=cut, kept=kept.name)
         self._broken_off = True
         self._write([Repaired(path.name, cut, kept.name)])
 
 
-def _cut(path: Path, end: int) -> None:
-    """Shorten *path* to *end* bytes, durably: the rest must not come back when more has followed in another file."""
-    with path.open("rb+") as file:
-        file.truncate(end)
-        os.fsync(file.fileno())
+def _fill(
+    results: list[Entry | ProblemError | None],
+    records: Sequence[Record],
+    kinds: tuple[type[Record], ...],
+    problem: ProblemError,
+) -> None:
+    """Let *problem* be the result of the records of these *kinds*."""
+    for number, record in enumerate(records):
+        if isinstance(record, kinds):
+            results[number] = problem
 
 
 def _storage_problem(reason: str | None) -> ProblemError:
@@ -268,61 +269,3 @@ def _stopping(failure: Failure) -> Failure:
 def _pass_on(result: Entry | Failure, waiter: Deferred[Entry]) -> None:
     if not waiter.called:
         waiter.callback(result) if isinstance(result, Entry) else waiter.errback(result)
-
-
-def _lines(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
-    """Yield (line without newline, offset after it); a last one without a newline is yielded as it is."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        while line := file.readline(MAX_LINE):
-            offset += len(line)
-            yield line.removesuffix(b"\n"), offset
-
-
-def _check(path: Path, line: bytes, end: int, expected: int, previous: str) -> Entry:
-    try:
-        envelope, record = read_envelope(line), read_record(line)
-    except msgspec.DecodeError as error:
-        raise LedgerBroken(f"{path}: record {expected} can't be read: {error}") from error
-    if envelope.seq != expected:
-        raise LedgerBroken(f"{path}: record {expected} is missing ({envelope.seq} is there)")
-    if envelope.prev != previous:
-        raise LedgerBroken(f"{path}: record {expected - 1} is not the one that record {expected} was chained to")
-    return Entry(expected, hashlib.sha256(line).hexdigest(), envelope.time, path.name, end, record, line)
-
-
-def _find_head(files: list[Path]) -> tuple[Head, int]:
-    """Return the last whole record's place, and how many bytes at the end of the last file are torn."""
-    head, cut = _last_record(files[-1])
-    if not head.seq and len(files) > 1:
-        head, earlier_cut = _last_record(files[-2])
-        if earlier_cut:
-            raise _damaged(files[-2])
-    return head, cut
-
-
-def _last_record(path: Path) -> tuple[Head, int]:
-    """Return the last whole record in *path* and how many torn bytes follow it.
-
-    A bad line followed by a whole one is damage, not a torn tail, and never repaired by itself.
-    """
-    content = path.read_bytes()
-    head, start, bad = Head(), 0, False
-    while (newline := content.find(b"\n", start)) >= 0:
-        line, start = content[start:newline], newline + 1
-        try:
-            envelope = read_envelope(line)
-        except msgspec.DecodeError:
-            bad = True
-            continue
-        if bad:
-            raise _damaged(path)
-        head = Head(envelope.seq, hashlib.sha256(line).hexdigest(), path.name, start)
-    return head, len(content) - head.end
-
-
-def _damaged(path: Path) -> LedgerBroken:
-    return LedgerBroken(
-        f"{path} has a damaged record before whole ones, which is never repaired by itself: "
-        "restore the file from a backup"
-    )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ..wire.jobs import State
-from .ledger import Entry
+from .ledger_files import Entry
 from .records import (
     CancelRequested,
     Enrolled,

@@ -16,7 +16,8 @@ from ..trust.identity import Identity, Role
 from ..wire.ids import RESERVED_NAMES
 from ..wire.problems import Kind, ProblemError
 from .index import Index
-from .ledger import Entry, Ledger
+from .ledger import Ledger
+from .ledger_files import Entry
 from .records import Enrolled, Forgotten, Record, Revoked, StoreSeen
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Registry:
         self._issue = issue
         self._book = _Book()
         self._joining: set[tuple[Role, str]] = set()
+        self._unrecorded: dict[tuple[Role, str], Key] = {}
+        """Keys that lost their trust although the ledger could not take that."""
         self._ended_watchers: list[Callable[[Key], None]] = []
 
     async def load(self) -> None:
@@ -161,11 +164,11 @@ class Registry:
         return certificate
 
     async def revoke(self, name: str) -> None:
-        """Trust the client *name* no more. Raises ProblemError (unknown-client)."""
-        key = self._book.by_name.get((Role.FRONTEND, name.strip().lower()))
+        """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`."""
+        key = self._named(Role.FRONTEND, name)
         if key is None:
             raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
-        self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
+        await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint), f"clusterd revoke {key.name}")
 
     async def revoke_other_admins(self, fingerprint: str) -> None:
         """Trust no admin's key but that one."""
@@ -174,10 +177,39 @@ class Registry:
                 self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
 
     async def forget(self, name: str) -> Key:
-        """Trust the machine *name* no more and free its name. Raises ProblemError (unknown-machine)."""
-        key = self.machine(name)
-        self._take_in(await self._ledger.append(Forgotten(key.name, key.id, key.fingerprint)))
+        """Trust the machine *name* no more and free its name.
+
+        Raises ProblemError: unknown-machine, or storage where the ledger can't take it. Then it holds all the same,
+        but only for as long as the coordinator runs.
+        """
+        key = self._named(Role.AGENT, name) or self.machine(name)
+        await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint), f"clusterd forget {key.name}")
         return key
+
+    def _named(self, role: Role, name: str) -> Key | None:
+        named = (role, name.strip().lower())
+        return self._unrecorded.get(named) or self._book.by_name.get(named)
+
+    async def _end_trust(self, key: Key, record: Revoked | Forgotten, again: str) -> None:
+        try:
+            self._take_in(await self._ledger.append(record))
+        except ProblemError as error:
+            if error.problem.kind is Kind.STORAGE:
+                self._unrecorded[key.role, key.name] = key
+                self._end(key.fingerprint, self._ledger.moment())
+                raise ProblemError(
+                    Kind.STORAGE,
+                    f"{key.name} is trusted no more, but only until the coordinator restarts: {error}",
+                    hint=f"mend that, then run it again: {again}",
+                ) from error
+            raise
+        self._unrecorded.pop((key.role, key.name), None)
+
+    def _end(self, fingerprint: str, when: str) -> None:
+        ended = replace(self._book.by_fingerprint[fingerprint], ended=when)
+        self._enter(ended)
+        for watcher in self._ended_watchers:
+            watcher(ended)
 
     def has_other_store(self, machine_id: str, store: str) -> bool:
         """Whether a machine had another job store than *store* before: its old jobs are gone."""
@@ -217,10 +249,7 @@ class Registry:
             if known is None or not known.ended:  # what was revoked just before it was let in again stays revoked
                 self._enter(_key_of(record, entry.time, new=known.new if known else record.approved_by == "open"))
         elif isinstance(record, Revoked | Forgotten):
-            ended = replace(self._book.by_fingerprint[record.fingerprint], ended=entry.time)
-            self._enter(ended)
-            for watcher in self._ended_watchers:
-                watcher(ended)
+            self._end(record.fingerprint, entry.time)
         elif isinstance(record, StoreSeen):
             key = self._book.machines.get(record.machine_id)
             if key is not None:
@@ -229,7 +258,8 @@ class Registry:
     def _enter(self, key: Key) -> None:
         book, before = self._book, self._book.by_fingerprint.get(key.fingerprint)
         if before is not None:
-            book.by_name.pop((before.role, before.name), None)
+            if not before.ended:  # else the name may be another's by now
+                book.by_name.pop((before.role, before.name), None)
             key = replace(key, store=key.store or before.store, enrolled=before.enrolled)
         book.by_fingerprint[key.fingerprint] = key
         if key.ended:

@@ -103,9 +103,7 @@ class Requests:
                     waiter.errback(ProblemError.received(problem.problem)) if problem else waiter.callback(uuid)
 
     async def _find_or_make(self, caller: Identity, key: str, digest: str, asked: RunRequest) -> str:
-        known = await self._index.ask_of_key(
-            caller.id, key, lambda connection: history.run_of_key(connection, caller.id, key)
-        )
+        known = await self._known(caller, key)
         if known is not None:
             _check_digest(known.digest, digest)
             if known.problem is not None:
@@ -128,6 +126,15 @@ class Requests:
         )
         await self._dispatcher.start(run)
         return run.uuid
+
+    async def _known(self, caller: Identity, key: str) -> history.KnownRun | None:
+        """Return the run that was asked for under *key* before; a problem says that there may be one."""
+        try:
+            return await self._index.ask_of_key(
+                caller.id, key, lambda connection: history.run_of_key(connection, caller.id, key)
+            )
+        except ProblemError as error:
+            raise ProblemError.received(msgspec.structs.replace(error.problem, started=None)) from error
 
     async def _record(self, caller: Identity, key: str, digest: str, asked: RunRequest, weight: int) -> OpenRun:
         """Return the run once it is durable. Raises ProblemError; an unknown target is recorded as refused."""

@@ -280,7 +280,7 @@ class RunCalls:
         """Let an agent's WebSocket in."""
         return WebSocketResource(self._links)
 
-    # -- names
+    # -- names: those of runs in memory are known also while the index can't be used
 
     async def _uuid(self, text: str) -> str:
         if self._runs.find(text) is not None:
@@ -289,6 +289,10 @@ class RunCalls:
 
     async def _job(self, machine: str, text: str) -> tuple[str, MachineRef]:
         uuid = await self._uuid(text)
+        held = self._runs.find(uuid)
+        for job in held.jobs.values() if held is not None else ():
+            if job.machine.name == machine.lower():
+                return uuid, job.machine
         return uuid, await self._index.ask(lambda connection: history.machine_of(connection, uuid, machine))
 
 

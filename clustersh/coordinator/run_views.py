@@ -52,8 +52,7 @@ class RunViews:
 
     async def check_has_output(self, uuid: str, machine: MachineRef) -> None:
         """Raise ProblemError where a job's output can't be had, saying why."""
-        _, jobs = await self._index.ask(lambda connection: history.run_row(connection, uuid))
-        job = next(job for job in jobs if job.machine == machine.name)
+        job = next(job for job in (await self.run(uuid, 0)).jobs if job.machine == machine.name)
         if job.status in (State.NOT_STARTED, State.LOST):
             raise ProblemError(
                 Kind.OUTPUT_UNAVAILABLE, f"{uuid} on {machine.name} has no output: {job.reason}", uuid=uuid

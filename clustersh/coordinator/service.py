@@ -46,7 +46,8 @@ from .door import DoorError, DoorFactory
 from .fleet import Fleet
 from .http import Site
 from .index import Index
-from .ledger import Ledger, LedgerBroken
+from .ledger import Ledger
+from .ledger_files import LedgerBroken
 from .link_server import LinkFactory
 from .neighbours import Neighbour, Neighbours
 from .open_runs import RunTable

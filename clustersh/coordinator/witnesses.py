@@ -8,7 +8,7 @@ from functools import partial
 from ..wire.link import Witness, Witnesses, WitnessList
 from ..wire.problems import ProblemError
 from .fleet import Bus
-from .ledger import Entry, Head
+from .ledger_files import Entry, Head
 from .registry import Key, Registry
 
 MAX_PAGES = 10_000

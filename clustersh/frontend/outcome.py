@@ -63,7 +63,8 @@ def _ended(job: Job) -> Verdict:
             return Verdict(NOTHING_RAN, (Message(f"command not started{_because(job)}", (_SAFE,)),))
         case State.REFUSED:
             return Verdict(REFUSED, (Message(f"command refused{_because(job)}"),))
-    return Verdict(UNCERTAIN, (Message(f"command {job.status} on {job.machine}{_because(job)}"),))
+    text = f"command {job.status} on {job.machine}{_because(job)}"
+    return Verdict(UNCERTAIN, (Message(text, (_so_far(job),)),))
 
 
 def _cut(job: Job) -> Message:
@@ -91,8 +92,12 @@ def _timed_out(job: Job) -> str:
 def _interrupted(job: Job) -> Message:
     return Message(
         f"{job.reason or 'the agent restarted'} on {job.machine}, which ended the command{_after(job)}",
-        (f"its output so far: clustersh cat {job.machine} {job.uuid}",),
+        (_so_far(job),),
     )
+
+
+def _so_far(job: Job) -> str:
+    return f"its output so far: clustersh cat {job.machine} {job.uuid}"
 
 
 def _result(job: Job) -> str:

@@ -20,6 +20,7 @@ from ..cli.invocation import Interrupted, Invocation
 from ..home import HomeError, read_json
 from ..trust.identity import SERVER_NAME
 from ..wire.codec import WireError, decode_json, encode_json
+from ..wire.problems import Problem
 from ..wire.rest import JSON, Job, Run
 from .run_arguments import RunOptions, run_request
 from .show import Form, heads_suffice, order_matters, print_end, print_heads, printer_for
@@ -85,8 +86,8 @@ class QuickRun:
             raise
         finally:
             connection.close()
-        self.asked = not 400 <= response.status < 500
         if response.status not in (200, 202) or len(content) > ANSWER_LIMIT:
+            self.asked = not _started_nothing(response.status, content)
             return None
         return decode_json(content, Run)
 
@@ -107,6 +108,16 @@ class QuickRun:
         printer = printer_for(self._invocation, self._form)
         await print_heads(job, self._form, printer)
         return (await print_end(self._invocation, job, printer)).status
+
+
+def _started_nothing(status: int, content: bytes) -> bool:
+    """Whether the coordinator says that the request it answers so has started nothing, and won't."""
+    if 400 <= status < 500:
+        return True
+    try:
+        return decode_json(content, Problem).started is False
+    except WireError:
+        return False
 
 
 def _connect(address: Address, folder: Path) -> http.client.HTTPConnection:

@@ -40,6 +40,7 @@ class Kept:
         self.pieces: list[tuple[Stream, bytes]] = []
         self.waiters: list[tuple[bytes, Deferred[None]]] = []
         self.pressure = None
+        self.cut = None
 
     def write(self, stream: Stream, data: bytes) -> None:
         self.pieces.append((stream, data))
@@ -79,8 +80,8 @@ class RunningJob:
         self.output = Kept()
         self.marks = []
 
-        def writer(pressure):
-            self.output.pressure = pressure
+        def writer(pressure, cut):
+            self.output.pressure, self.output.cut = pressure, cut
             return self.output
 
         self.runner = Runner(machinery, message, writer)

@@ -401,6 +401,16 @@ async def test_the_process_is_told_to_the_store(host):
 
 
 @ensure
+async def test_a_command_whose_output_can_be_kept_no_more_ends_with_that_reason(host):
+    job = host.job(STUBBORN + " & wait")
+    await job.output.shows(b"ready")
+    job.output.cut("disk full on the machine")
+    outcome = (await job.done).outcome
+    assert outcome == Outcome(State.FAILED, reason="disk full on the machine")
+    await gone(job.uuid)
+
+
+@ensure
 async def test_back_pressure_stops_a_writer_and_lets_it_go_on(host):
     job = host.job("echo ready; head -c 3000000 /dev/zero; sleep 0")
     await job.output.shows(b"ready")

@@ -393,6 +393,9 @@ async def test_output_is_cut_with_its_reason_where_the_disk_is_full(tmp_path):
         disk.broken = False
         ended = await store.end(uuid, DONE, 1.0)
         assert (ended.output.cut, ended.head) == (writer.cut, b"kept")
+        assert ended.outcome == Outcome(
+            State.FAILED, reason="disk full on the machine: not all of its output is kept (exit 0)"
+        )
 
 
 @pytest_twisted.ensureDeferred
@@ -463,7 +466,8 @@ async def test_a_store_that_is_wiped_under_it_goes_on(tmp_path):
         assert len((await store.read(after, Stream.STDOUT, 0, 99)).data) == 99
     async with opened(tmp_path) as store:
         assert set(store.unacknowledged()) == {before, after}
-        assert (await store.ended(before)).outcome == DONE
+        assert "not all of its output is kept (exit 0)" in (await store.ended(before)).outcome.reason
+        assert (await store.ended(after)).outcome == DONE
         assert (tmp_path / "agent" / "jobs").stat().st_mode & 0o777 == 0o700
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred
 from clustersh.coordinator import history
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
+from clustersh.coordinator.ledger_files import Entry, Head
 from clustersh.coordinator.records import JobEnded, MachineRef, RunRefused, RunRequested
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import Command, Outcome, OutputSummary, State
@@ -85,6 +87,33 @@ async def test_an_index_that_is_missing_or_behind_catches_up(books: Callable[[],
     for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     second = books()
+    assert [uuid for uuid, _ in await listed(second)] == uuids[::-1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_index_that_could_not_catch_up_does_so_when_it_can(
+    books: Callable[[], Books], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = books()
+    uuids = [await first.run() for _ in range(3)]
+    await listed(first)
+    await first.stop()
+    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
+        connection.execute("UPDATE place SET hash = 'x'")
+    connection.close()
+    second = books()
+    read = second.ledger.read
+
+    def failing(after: Head | None = None) -> Iterator[Entry]:
+        yield next(read(after))
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(second.ledger, "read", failing)
+    for _ in range(2):
+        with pytest.raises(ProblemError, match="the coordinator can't use its index: ") as caught:
+            await listed(second)
+        assert caught.value.problem.kind is Kind.STORAGE
+    monkeypatch.undo()
     assert [uuid for uuid, _ in await listed(second)] == uuids[::-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -11,10 +12,13 @@ from random import Random
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
-from clustersh.coordinator.ledger import Entry, Ledger, LedgerBroken
-from clustersh.coordinator.records import Repaired, Summary
+from clustersh.coordinator.ledger import Ledger
+from clustersh.coordinator.ledger_files import Entry, LedgerBroken
+from clustersh.coordinator.records import Repaired, Revoked, RunRequested, Summary
+from clustersh.coordinator.spare import SIZE
+from clustersh.wire.jobs import Command
 from clustersh.wire.problems import Kind, ProblemError
 
 from ..power import Storage
@@ -37,6 +41,10 @@ def open_ledger(tmp_path: Path) -> Iterator[Open]:
     yield one
     for ledger in opened:
         pytest_twisted.blockon(Deferred.fromCoroutine(ledger.stop()))
+
+
+def a_run() -> RunRequested:
+    return RunRequested("u", "c", "i", "k", "d", "t", (), Command(shell="true"))
 
 
 def summaries(ledger: Ledger) -> list[str]:
@@ -181,16 +189,13 @@ def _raise_io_error(descriptor: int) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_full_disk_stops_new_runs_but_not_revocations(open_ledger: Open) -> None:
-    from clustersh.coordinator.records import Revoked, RunRequested
-    from clustersh.wire.jobs import Command
-
     ledger = open_ledger(reserve=1 << 62)
     with pytest.raises(ProblemError) as caught:
-        await ledger.append(RunRequested("u", "c", "i", "k", "d", "t", (), Command(shell="true")))
+        await ledger.append(a_run())
     assert caught.value.problem.kind is Kind.STORAGE
     assert (await ledger.append(Revoked("c", "i", "f"))).seq == 1
     with pytest.raises(ProblemError):
-        await ledger.append(RunRequested("u", "c", "i", "k", "d", "t", (), Command(shell="true")))
+        await ledger.append(a_run())
     await ledger.append(Revoked("c", "i", "f"))
     assert len(ledger.files()) == 1, "a refusal is no failed append: no new file for it"
 
@@ -212,6 +217,7 @@ def test_what_was_cut_does_not_come_back_with_the_next_loss_of_power(tmp_path: P
         ledger = Ledger(reactor, storage.folder, lambda: MIDNIGHT)
         ledger.open()
         [first] = ledger._write_batch([Summary("first", 1)])
+        assert isinstance(first, Entry)
         file = storage.folder / first.file
         if torn_by == "a crash":
             ledger._close()
@@ -223,8 +229,8 @@ def test_what_was_cut_does_not_come_back_with_the_next_loss_of_power(tmp_path: P
         else:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(os, "fsync", lambda descriptor: os.close(-1))
-                with pytest.raises(ProblemError):
-                    ledger._write_batch([Summary("lost", 1)])
+                [problem] = ledger._write_batch([Summary("lost", 1)])
+            assert isinstance(problem, ProblemError)
             storage._sync(os.open(file, os.O_RDONLY))  # it reached the disk all the same
         ledger._write_batch([Summary("second", 1)])
         ledger._close()
@@ -232,3 +238,51 @@ def test_what_was_cut_does_not_come_back_with_the_next_loss_of_power(tmp_path: P
         ledger = Ledger(reactor, storage.folder, lambda: MIDNIGHT)
         ledger.open()
         assert summaries(ledger) == ["first", "second"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_without_a_line_at_the_end_hide_no_record(open_ledger: Open) -> None:
+    first = open_ledger()
+    await first.append(Summary("one", 1))
+    await first.stop()
+    for date in ("2027-01-16", "2027-01-17", "2027-01-18"):
+        first.files()[0].with_name(f"000000000002-{date}.jsonl").touch()
+    second = open_ledger()
+    assert (await second.append(Summary("two", 1))).seq == 2
+    assert summaries(second) == ["one", "two"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_below_the_reserve_a_run_does_not_slip_in_with_an_outcome(open_ledger: Open) -> None:
+    ledger = open_ledger(reserve=1 << 60)
+    both = [ledger.append(record) for record in (a_run(), Summary("an outcome", 1), a_run())]
+    results = await DeferredList(both, consumeErrors=True)
+    assert [done for done, _ in results] == [False, True, False]
+    assert summaries(ledger) == ["an outcome"]
+    assert [entry.seq for entry in ledger.read()] == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_a_full_disk_the_spare_file_makes_room_for_what_ends_trust_alone(
+    open_ledger: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger()
+    spare = tmp_path / "ledger" / "spare"
+    await ledger.append(Summary("before", 1))
+    assert spare.stat().st_size == SIZE
+
+    def full(descriptor: int, data: bytes) -> int:
+        if spare.exists() and stat.S_ISREG(os.fstat(descriptor).st_mode):  # the reactor's pipes go on
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    write = os.write
+    monkeypatch.setattr(os, "write", full)
+    records = (Summary("alone", 1), Summary("together", 1), Revoked("ann@desk", "id", "mark"))
+    results = await DeferredList([ledger.append(record) for record in records], consumeErrors=True)
+    assert [done for done, _ in results] == [False, False, True]
+    monkeypatch.undo()
+    await ledger.append(Summary("after", 1))
+    assert summaries(ledger) == ["before", "after"]
+    assert [type(entry.record) for entry in ledger.read()] == [Summary, Revoked, Summary]
+    assert spare.stat().st_size == SIZE

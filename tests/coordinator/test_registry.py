@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Enrolled, Forgotten, Revoked
 from clustersh.coordinator.registry import Key
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
@@ -149,3 +149,23 @@ async def test_only_one_admin_key_stays_trusted(world: World) -> None:
     assert world.registry.check(trusted["two"], "two") == trusted["two"]
     with pytest.raises(ProblemError):
         world.registry.check(trusted["one"], "one")
+
+
+@pytest.mark.parametrize("role", [Role.FRONTEND, Role.AGENT])
+@pytest_twisted.ensureDeferred
+async def test_trust_ends_also_where_that_can_not_be_recorded_and_again_when_it_can(
+    world: World, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_trust = world.registry.forget if role is Role.AGENT else world.registry.revoke
+    old = await let_in(world, role, "name", "mark-1")
+    monkeypatch.setattr(world.ledger, "append", lambda record: fail(ProblemError(Kind.STORAGE, "the disk is full")))
+    with pytest.raises(ProblemError, match="name is trusted no more, but only until the coordinator restarts"):
+        await end_trust("Name")
+    assert refusal(lambda: world.registry.check(old, "mark-1")) is Kind.UNTRUSTED
+    monkeypatch.undo()
+    new = await let_in(world, role, "name", "mark-2")
+    await end_trust("name")
+    assert isinstance(list(world.ledger.read())[-1].record, Revoked | Forgotten)
+    assert world.registry.check(new, "mark-2") == new
+    await end_trust("name")
+    assert refusal(lambda: world.registry.check(new, "mark-2")) is Kind.UNTRUSTED

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..real.programs import Cluster, Home, log_in
+from ..real.programs import Cluster, Home, eventually, log_in
 from .users import as_user, give
 
 AGENT_CONFIG = '[agent]\nreconnect_max = "1s"\nenvironment = "service"\nreserve = 0\n'
@@ -47,10 +48,30 @@ def make_folder(path: Path) -> Path:
 
 
 @dataclass
+class Held:
+    """A command that runs until it is let go, and the client that waits for it."""
+
+    uuid: str
+    client: subprocess.Popen[bytes]
+    go: Path
+
+    def let_go(self) -> None:
+        """Have the command print `done` and end."""
+        self.go.touch()
+
+    def answer(self) -> tuple[int, bytes, bytes]:
+        """Return what its client got: exit status, stdout and stderr."""
+        out, err = self.client.communicate(timeout=90)
+        return self.client.returncode, out, err
+
+
+@dataclass
 class FaultyCluster(Cluster):
     """A cluster whose services can be told where to die: see clustersh/faultpoints.py."""
 
     folder: Path
+    never: list[Path] = field(default_factory=list)
+    """Files that refused commands would have made."""
 
     def arm(self, home: Home, point: str) -> None:
         """Have *home*'s service die when it gets to *point* the next time."""
@@ -87,6 +108,29 @@ class FaultyCluster(Cluster):
         """Return a new folder that jobs may write to."""
         return give(Path(tempfile.mkdtemp(dir=self.folder)))
 
+    def hold(self, meanwhile: str = "sleep 0.02") -> Held:
+        """Start a command that does *meanwhile* again and again until it is let go; return when it runs."""
+        folder = self.folder_of_jobs()
+        command = f"touch {folder}/begun; until [ -e {folder}/go ]; do {meanwhile}; done; echo done"
+        client = self.client.open("clustersh", "run", "ws1", command)
+        eventually((folder / "begun").exists, what=self.logs())
+        uuid = self.newest_run()
+        self.until_job(uuid, "running")
+        return Held(uuid, client, folder / "go")
+
+    def check_refused(self, reason: str) -> str:
+        """A run is refused with *reason*, or not started for it: the answer says so, and it never runs. Return it."""
+        marker = self.folder_of_jobs() / "ran"
+        # Longer than what may be left of a file's last page.
+        command = f"touch {marker} # {'x' * 8192}"
+        answer = self.sh("run", "ws1", command)
+        assert answer.status == 125, answer
+        assert re.search(rf"^ERROR: .*{re.escape(reason)}", answer.err), answer
+        assert "hint: " in answer.err
+        assert not marker.exists()
+        self.never.append(marker)
+        return command
+
     def check_alive(self) -> None:
         """Everything works: a command runs, and the ledger's chain holds."""
         self.until_status("ws1", "online")
@@ -95,6 +139,7 @@ class FaultyCluster(Cluster):
         verified = self.coordinator.run("clusterd", "audit", "verify")
         assert verified.status == 0, verified
         assert "Traceback" not in self.logs(), self.logs()
+        assert not [marker for marker in self.never if marker.exists()]
 
 
 def faults_of(home: Home) -> Path:
@@ -110,10 +155,12 @@ def faulty_cluster(
     agent_config: str = AGENT_CONFIG,
     through: Callable[[str], str] = str,
     prepare: Callable[[Home], object] = id,
+    before: Callable[[Home], tuple[str, ...]] = lambda home: (),
 ) -> Iterator[FaultyCluster]:
     """Start a coordinator, the agent of ws1 and a logged-in client.
 
-    The agent's way to an address is *through* it; *prepare* is given each home before anything runs there.
+    The agent's way to an address is *through* it; *prepare* is given each home before anything runs there, and
+    *before* gives the words that start the programs of a service's home, after those that change the user.
     """
     coordinator = user_home(folder, "coordinator", coordinator_config)
     agent = user_home(folder, "agent", agent_config)
@@ -122,6 +169,7 @@ def faulty_cluster(
         prepare(home)
     for home in (coordinator, agent):
         home.environ["CLUSTERSH_FAULTS"] = str(give(make_folder(home.log.parent / "faults")))
+        home.before += before(home)
     try:
         coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
         address = coordinator.address()
