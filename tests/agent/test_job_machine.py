@@ -392,4 +392,4 @@ class JobMachine(RuleBasedStateMachine):
 
 
 TestJobMachine = JobMachine.TestCase
-TestJobMachine.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestJobMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

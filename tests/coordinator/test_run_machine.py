@@ -364,4 +364,4 @@ def _outcomes(files: dict[str, bytes]) -> dict[str, Outcome]:
 
 
 TestRunMachine = RunMachine.TestCase
-TestRunMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRunMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
