@@ -17,6 +17,7 @@ from ..wire.problems import ProblemError
 from .addresses import plain_address
 from .fleet import Fleet, Link
 from .registry import Key
+from .signals import Signal, wait_until
 
 HELLO_S = 10.0
 PING_S, PONG_S = 10.0, 15.0
@@ -101,7 +102,7 @@ class LinkProtocol(WebSocketServerProtocol):
 
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:
         self._stop_waiting_for_hello()
-        self.factory.links.discard(self)
+        self.factory.discard(self)
         if self._link is not None:
             self._outbox.close()
         if self._link is not None and self._link.hello is not None:
@@ -148,6 +149,7 @@ class LinkFactory(WebSocketServerFactory):
         self.authorise = authorise
         self.complain = complain
         self.links: set[LinkProtocol] = set()
+        self._gone = Signal()
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,
@@ -163,3 +165,12 @@ class LinkFactory(WebSocketServerFactory):
         """Drop every connection of that machine now, whether it has said hello or not."""
         for link in list(self.links):
             link.cut(machine_id)
+
+    def discard(self, link: LinkProtocol) -> None:
+        """That connection is no more."""
+        self.links.discard(link)
+        self._gone.fire()
+
+    async def until_closed(self, seconds: float) -> None:
+        """Wait until every connection is closed, its last words delivered, but at most *seconds*."""
+        await wait_until(self.timer, self._gone, lambda: not self.links, seconds)

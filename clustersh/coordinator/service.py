@@ -70,6 +70,8 @@ from .seen import SeenBook
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
+LAST_WORDS_S = 1.0
+"""Seconds in which agents may take in what they were told last, when the coordinator stops."""
 
 
 class CoordinatorService(Service):
@@ -239,6 +241,7 @@ class _Parts:
         if self._seen_loop.running:
             self._seen_loop.stop()
         self._fleet.close()
+        await self._links.until_closed(LAST_WORDS_S)
         self._refusals.stop()
         if self._started:
             await self._save_seen()
