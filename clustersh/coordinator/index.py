@@ -12,58 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import msgspec
 from twisted.logger import Logger
 
 from ..group_commit import GroupCommit
-from ..wire.jobs import State
 from ..wire.problems import Kind, ProblemError
 from .ledger import Entry, Head, Ledger
-from .records import (
-    CancelRequested,
-    Enrolled,
-    Forgotten,
-    JobEnded,
-    Record,
-    Revoked,
-    RunRefused,
-    RunRequested,
-    StoreSeen,
-)
+from .projection import SCHEMA, SCHEMA_VERSION, project
 
 T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]
 
-SCHEMA_VERSION = 1
-_SCHEMA = f"""
-PRAGMA user_version = {SCHEMA_VERSION};
-CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
-INSERT INTO place SELECT 1, 0, '{"0" * 64}', '', 0;
-CREATE TABLE runs (
-    uuid TEXT PRIMARY KEY, ending TEXT NOT NULL, client TEXT NOT NULL, client_id TEXT NOT NULL, key TEXT NOT NULL,
-    digest TEXT NOT NULL, requested TEXT NOT NULL, target TEXT NOT NULL, command TEXT NOT NULL, cwd TEXT NOT NULL,
-    timeout_s REAL NOT NULL, script TEXT NOT NULL, manifest TEXT NOT NULL, problem BLOB,
-    UNIQUE (client_id, key)
-) WITHOUT ROWID;
-CREATE INDEX runs_by_ending ON runs (ending);
-CREATE TABLE jobs (
-    uuid TEXT NOT NULL, machine_id TEXT NOT NULL, machine TEXT NOT NULL, client TEXT NOT NULL, state TEXT NOT NULL,
-    started TEXT NOT NULL DEFAULT '', finished TEXT NOT NULL DEFAULT '', duration_s REAL, exit_code INTEGER,
-    signal INTEGER, reason TEXT, stdout_bytes INTEGER NOT NULL DEFAULT 0, stderr_bytes INTEGER NOT NULL DEFAULT 0,
-    cancelled INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (uuid, machine_id)
-) WITHOUT ROWID;
-CREATE INDEX jobs_by_machine ON jobs (machine, uuid);
-CREATE INDEX jobs_by_client ON jobs (client, uuid);
-CREATE INDEX open_jobs ON jobs (state) WHERE state = 'requested';
-CREATE TABLE keys (
-    fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
-    enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
-    new INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE TABLE seen (machine_id TEXT PRIMARY KEY, at REAL NOT NULL, facts BLOB NOT NULL, version TEXT NOT NULL,
-    address TEXT NOT NULL) WITHOUT ROWID;
-"""
 _PROGRESS_EVERY = 100_000
 
 
@@ -201,7 +159,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = NORMAL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
     elif version != SCHEMA_VERSION:
         connection.close()
         raise _Astray(f"it is of version {version}")
@@ -216,114 +174,3 @@ def _remove(path: Path) -> None:
 def _place(connection: sqlite3.Connection) -> Head:
     row = connection.execute("SELECT seq, hash, file, end FROM place").fetchone()
     return Head(row["seq"], row["hash"], row["file"], row["end"])
-
-
-def ending(uuid: str) -> str:
-    """Return *uuid*'s hex digits backwards: so its end can be looked up by a prefix."""
-    return uuid.replace("-", "")[::-1]
-
-
-def project(connection: sqlite3.Connection, entry: Entry) -> None:
-    """Enter what *entry* changes."""
-    projection = _PROJECTIONS.get(type(entry.record))
-    if projection is not None:
-        projection(connection, entry, entry.record)
-
-
-def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequested) -> None:
-    script, files = record.command.script, record.files
-    blobs = (script.sha256 if script else "", files.sha256 if files else "")
-    _insert_run(connection, entry, record, (record.cwd, record.timeout_s, *blobs, None))
-    connection.executemany(
-        "INSERT INTO jobs (uuid, machine_id, machine, client, state) VALUES (?, ?, ?, ?, ?)",
-        [(record.uuid, machine.id, machine.name, record.client, State.REQUESTED) for machine in record.machines],
-    )
-    connection.executemany("UPDATE keys SET new = 0 WHERE new AND id = ?", [(each.id,) for each in record.machines])
-
-
-def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
-    _insert_run(connection, entry, record, ("", 0.0, "", "", msgspec.json.encode(record.problem)))
-
-
-def _insert_run(
-    connection: sqlite3.Connection, entry: Entry, record: RunRequested | RunRefused, rest: tuple[Any, ...]
-) -> None:
-    connection.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            record.uuid,
-            ending(record.uuid),
-            record.client,
-            record.client_id,
-            record.key,
-            record.digest,
-            entry.time,
-            record.target,
-            record.command.text,
-            *rest,
-        ),
-    )
-
-
-def _job_ended(connection: sqlite3.Connection, entry: Entry, record: JobEnded) -> None:
-    outcome, output = record.outcome, record.output
-    connection.execute(
-        "UPDATE jobs SET state = ?, started = ?, finished = ?, duration_s = ?, exit_code = ?, signal = ?, reason = ?,"
-        " stdout_bytes = ?, stderr_bytes = ? WHERE uuid = ? AND machine_id = ?",
-        (
-            outcome.state,
-            record.started,
-            entry.time,
-            record.duration_s,
-            outcome.exit_code,
-            outcome.signal,
-            outcome.reason,
-            output.stdout_bytes,
-            output.stderr_bytes,
-            record.uuid,
-            record.machine_id,
-        ),
-    )
-
-
-def _cancel_requested(connection: sqlite3.Connection, entry: Entry, record: CancelRequested) -> None:
-    connection.executemany(
-        "UPDATE jobs SET cancelled = 1 WHERE uuid = ? AND machine_id = ?",
-        [(record.uuid, machine.id) for machine in record.machines],
-    )
-
-
-def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled) -> None:
-    connection.execute(
-        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address",
-        (
-            record.fingerprint,
-            record.role,
-            record.name,
-            record.id,
-            record.address,
-            entry.time,
-            record.approved_by == "open",
-        ),
-    )
-
-
-def _key_ended(connection: sqlite3.Connection, entry: Entry, record: Revoked | Forgotten) -> None:
-    connection.execute("UPDATE keys SET ended = ? WHERE fingerprint = ?", (entry.time, record.fingerprint))
-
-
-def _store_seen(connection: sqlite3.Connection, entry: Entry, record: StoreSeen) -> None:
-    connection.execute("UPDATE keys SET store = ? WHERE id = ?", (record.store, record.machine_id))
-
-
-_PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None]] = {
-    RunRequested: _run_requested,
-    RunRefused: _run_refused,
-    JobEnded: _job_ended,
-    CancelRequested: _cancel_requested,
-    Enrolled: _enrolled,
-    Revoked: _key_ended,
-    Forgotten: _key_ended,
-    StoreSeen: _store_seen,
-}

@@ -18,6 +18,7 @@ _ADMIN = "clustersh.coordinator.admin_commands"
 COMMANDS = {
     "approve": Command(f"{_ADMIN}:prepare_approve", "let in whoever shows this code"),
     "pending": Command(f"{_ADMIN}:prepare_pending", "list who waits to be let in"),
+    "token": Command("clustersh.coordinator.token_command:prepare", "make, list and revoke join tokens"),
     "clients": Command(f"{_ADMIN}:prepare_clients", "list the users that were let in"),
     "revoke": Command(f"{_ADMIN}:prepare_revoke", "let a user in no more"),
     "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import socket
@@ -27,12 +26,12 @@ from ..blobs import BlobStore
 from ..clocks import boot_clock
 from ..config import Config, Listen
 from ..daemon import stop_because
-from ..home import HomeError, ServiceLock, private_folder, user_name, write_private
+from ..home import HomeError, ServiceLock, private_folder, user_name
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
 from ..trust.errors import ExposedKeyError, TrustError
 from ..trust.identity import Identity, Role, fingerprint
-from ..trust.keys import generate, read_bounded
+from ..trust.keys import generate
 from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
@@ -52,6 +51,7 @@ from .open_runs import RunTable
 from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
+from .own_secret import own_secret
 from .pairing import Pairings
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
@@ -59,12 +59,15 @@ from .registry import Key, Registry
 from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
+from .rest_leaving import LeavingCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
+from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tokens import JoinTokens
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -135,6 +138,7 @@ class _Parts:
 
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
+        self._policy = config.enrollment.policy
         self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
@@ -167,16 +171,27 @@ class _Parts:
         self._fleet.events = self._runs
         new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
-            self._ledger, self._index, self._registry, held, table, self._runs, new_uuid, _digest_secret(folder)
+            self._ledger,
+            self._index,
+            self._registry,
+            held,
+            table,
+            self._runs,
+            new_uuid,
+            own_secret(folder, "digest.key"),
         )
         self._host = socket.gethostname().partition(".")[0]
+        token_key = own_secret(folder, "token.key")
+        self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
+        self._ledger.subscribe(self._tokens.follow)
         self._pairings = Pairings(
             self._registry,
             self._authority.certificate_der,
             reactor,
             secrets.token_bytes,
             self._refusals,
-            policy=config.enrollment.policy,
+            policy=self._policy,
+            tokens=self._tokens,
             host=self._host,
         )
         self._seen_loop = LoopingCall(self._seen.save_in_background)
@@ -212,6 +227,8 @@ class _Parts:
         BlobCalls(self._blobs, self._runs).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
+        TokenCalls(self._tokens, self._policy).add_to(api)
+        LeavingCalls(self._registry).add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
 
@@ -222,8 +239,10 @@ class _Parts:
         self._index.start()
         self._started = True
         await self._registry.load()
+        await self._tokens.load(self._index)
         await self._seen.load()
         self._registry.watch_ended(self._cut)
+        self._registry.watch_renamed(self._fleet.renamed)
         await self._let_admin_in()
         await self._runs.load()
         self._seen_loop.start(SEEN_EVERY_S, now=False)
@@ -302,17 +321,6 @@ def _number(port: IListeningPort) -> int:
     address = port.getHost()
     assert isinstance(address, IPv4Address | IPv6Address)
     return address.port
-
-
-def _digest_secret(folder: Path) -> bytes:
-    """Return the key of the digests: requests that hold secrets can't be guessed from the ledger."""
-    path = folder / "digest.key"
-    if not path.exists():
-        write_private(path, secrets.token_bytes(32))
-    secret = read_bounded(path, private=True)
-    if len(secret) != hashlib.sha256().digest_size:
-        raise HomeError(f"{path} is damaged: restore it from a backup, or remove it")
-    return secret
 
 
 def make_service(reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> CoordinatorService:

@@ -46,12 +46,12 @@ def test_a_request_says_its_key_name_and_role(name: str) -> None:
     assert fingerprint(request.public_key) == fingerprint(KEY.public_key())
 
 
-@pytest.mark.parametrize("position", range(0, len(REQUEST), 7))
-def test_a_changed_byte_is_noticed(position: int) -> None:
-    changed = bytearray(REQUEST)
-    changed[position] ^= 1
-    with pytest.raises(PairingError):
-        read_request(bytes(changed))
+def test_a_changed_byte_is_noticed() -> None:
+    for position in range(0, len(REQUEST), 7):  # its length isn't always the same: a signature's isn't
+        changed = bytearray(REQUEST)
+        changed[position] ^= 1
+        with pytest.raises(PairingError):
+            read_request(bytes(changed))
 
 
 def test_another_key_in_the_request_is_noticed() -> None:
