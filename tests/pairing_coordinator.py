@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from clustersh.coordinator.addresses import plain_address
 from clustersh.coordinator.pairing import Pairings
+from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusals
 from clustersh.coordinator.tokens import JoinTokens
 from clustersh.trust.identity import Identity, Role, fingerprint
@@ -41,9 +42,9 @@ class PairingCoordinator:
         self.pages: dict[str, JobPage] = {}
         self.taken: dict[tuple[Role, str], str] = {}
         self.refusals = Refusals(reactor)
-        ledger = MemoryLedger()
-        self.tokens = JoinTokens(ledger, b"k" * 32, time.time, secrets.token_bytes)
-        ledger.followers.append(self.tokens.follow)
+        self.ledger = MemoryLedger()
+        self.tokens = JoinTokens(self.ledger, b"k" * 32, time.time, secrets.token_bytes)
+        self.ledger.followers.append(self.tokens.follow)
         self.pairings = Pairings(
             self,
             self.authority.certificate_der,
@@ -66,6 +67,7 @@ class PairingCoordinator:
         self, role: Role, name: str, public_key: Any, key: str, address: str, approved_by: str, token: str = ""
     ) -> bytes:
         self.taken[role, name] = key
+        await self.ledger.append(Enrolled(role.value, name, "id-1", key, address, approved_by, token))
         issued = self.authority.issue(Identity(role, name, "id-1"), public_key, datetime.now(UTC))
         return issued.public_bytes(Encoding.DER)
 

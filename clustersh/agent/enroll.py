@@ -75,7 +75,7 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     address = options.address or _usual_address(known, config.join)
     if address is None:
         raise UsageError("which coordinator?", ("clusteragent enroll ADDRESS, such as joshua-ws1 or 10.0.0.5:5672",))
-    name = options.name or config.agent.name or (known and known.machine) or _host_name()
+    name = str(options.name or config.agent.name or (known and known.machine) or _host_name())
     identity = await _pair(reactor, invocation, folder, address, name, options.ca or config.join.ca or "")
     write_json(folder / IDENTITY_FILE, identity)
     forget_pending(folder)
