@@ -13,6 +13,7 @@ import pytest
 
 from clustersh import config
 from clustersh.agent.enroll import Enrolled
+from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
 from clustersh.frontend.bare import Overview
 from clustersh.wire import rest, units
@@ -107,7 +108,10 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Client, "`clusterd clients`"),
         (rest.Verified, "`clusterd audit verify`"),
         (Overview, "bare `clustersh --json`"),
+        (rest.TokenMade, "`clusterd token create`"),
+        (rest.Token, "`clusterd token list`"),
         (Enrolled, "`clusteragent enroll`"),
+        (Left, "`clusteragent leave`"),
         (Status, "`clusteragent status`"),
     ],
 )

@@ -24,6 +24,7 @@ from clustersh.frontend.output import FrameDecoder
 from clustersh.home import HomeError, read_json
 from clustersh.trust.errors import PairingError
 from clustersh.trust.pairing import read_request
+from clustersh.trust.tokens import read_token
 from clustersh.wire import ids, link, output, pairing, rest, units
 from clustersh.wire.codec import WireError, decode_json, encode_json
 from clustersh.wire.files import check_manifest, decode_manifest, encode_manifest
@@ -102,6 +103,16 @@ def pairing_request(data: bytes) -> None:
     except PairingError:
         return
     assert len(found.name) <= 160
+
+
+def join_token(data: bytes) -> None:
+    text = data.decode(errors="surrogateescape")
+    try:
+        found = read_token(text)
+    except ValueError as error:
+        assert str(error).startswith("that is no join token")  # and nothing of what was given
+        return
+    assert found.text == text.strip().lower()
 
 
 def frames(data: bytes) -> None:
@@ -271,6 +282,10 @@ BODIES: tuple[type[msgspec.Struct], ...] = (
     rest.BlobNames,
     rest.Approve,
     rest.NameOf,
+    rest.CreateToken,
+    rest.TokenId,
+    rest.TokenMade,
+    rest.Tokens,
     rest.Run,
     rest.JobPage,
     rest.Machines,
@@ -291,6 +306,7 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "wire.files manifest": manifest,
     "wire.output runs": runs,
     "trust.pairing request": pairing_request,
+    "trust.tokens text": join_token,
     "frontend frames": frames,
     "coordinator ledger line": ledger_line,
     "http Prefer": prefer,
@@ -302,6 +318,7 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "wire.ids machine name": text_of(ids.machine_name),
     "wire.ids client name": text_of(ids.client_name),
     "wire.ids uuid": text_of(ids.uuid_ending),
+    "wire.ids sha256": text_of(ids.sha256_digits),
     "wire.units duration": text_of(units.parse_duration),
     "wire.units size": text_of(units.parse_size),
     "wire.units timestamp": text_of(units.parse_timestamp),
