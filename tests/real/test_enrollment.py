@@ -58,6 +58,11 @@ def enroll(site: Site, machine: Home, name: str, token: str = "", *words: str) -
     return machine.run("clusteragent", "enroll", site.address, "--name", name, *words, environ=environ)
 
 
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z " not in stat.read_text()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
@@ -179,8 +184,14 @@ def test_another_name_in_the_configuration_renames_once_it_is_allowed(site: Site
     assert renamed["id"] == next(each["id"] for each in site.records("enrolled") if each["name"] == "oldname")
     assert "renamed" in site.admin("audit", "--machine", "oldname").out
     eventually(lambda: '"newname"' in (machine.path / "agent" / "agent.json").read_text())
-    end(machine.services[-1])
+    stray = site.folder / "stray"
+    command = f"(setsid sh -c 'echo $$ >{stray}.new; mv {stray}.new {stray}; exec sleep 600' &); sleep 600"
+    assert client.sh("run", "--detach", "newname", command).status == 0
+    pid = int(eventually(lambda: stray.exists() and stray.read_text()))
+    machine.services[-1].send_signal(signal.SIGKILL)
+    machine.services[-1].wait()
     machine.start("clusteragent")
+    eventually(lambda: not alive(pid), what="what was started under its old name is ended, too")
     assert machine.run("clusteragent", "status", "--wait", "60s").status == 0
     assert client.sh("run", "newname", "echo $CLUSTERSH_MACHINE").out == "newname\n"
     assert len(site.records("renamed")) == 1
