@@ -30,6 +30,7 @@ from .state import client_folder
 UP_FILE = "up.json"
 ONLINE_S = 30.0
 _LOOK_S = 0.1
+_TOKEN = re.compile(r"[0-9a-f]+-[0-9a-f]+")
 _APPROVE = re.compile(r"clusterd approve ([0-9a-f]{8})\b")
 
 
@@ -189,7 +190,7 @@ class _Up:
         await self._say("$ clusterd token create --ttl 5m")
         lines: list[str] = []
         await self._programs.run(COORDINATOR, "token", "create", "--ttl", "5m", on_line=lines.append)
-        return {"CLUSTERSH_TOKEN": lines[0]}
+        return {"CLUSTERSH_TOKEN": next(line for line in lines if _TOKEN.fullmatch(line))}
 
     async def _visibly(self, program: Program, *arguments: str, **environ: str) -> None:
         """Show a command, run it, show what it says, and approve what it asks for."""
