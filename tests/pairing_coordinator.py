@@ -96,6 +96,8 @@ class PairingCoordinator:
             online = sum(machine.status == "online" for machine in self.machines)
             return Whoami(name, "frontend", "id-1", key, "0.1.0", len(self.machines), online)
         if path == "/v1/leave":
+            if fingerprint(certificate) not in self.taken.values():
+                raise ProblemError(Kind.UNTRUSTED, "the key was forgotten")
             self.taken = {held: key for held, key in self.taken.items() if key != fingerprint(certificate)}
             return Answer(status=204)
         if path == "/v1/machines":

@@ -261,6 +261,16 @@ async def test_leaving_twice_goes_on_where_the_first_time_was_stopped(caller, co
 
 
 @ensure
+async def test_a_machine_that_was_forgotten_may_leave(caller, coordinator):
+    await caller("enroll", coordinator.address.netloc, "--name", "ws1")
+    coordinator.taken.clear()
+    caller.said("out")
+    assert await caller("leave", "--json") == 0
+    assert msgspec.json.decode(caller.said("out")) == {"machine": "ws1", "retired": True, "kept": None}
+    assert {path.name for path in caller.agent.iterdir()} == {"lock"}
+
+
+@ensure
 async def test_leaving_is_not_for_an_agent_that_runs(caller, coordinator):
     await caller("enroll", coordinator.address.netloc, "--name", "ws1")
     lock = ServiceLock(caller.agent)
