@@ -263,6 +263,8 @@ class TokenMachine(RuleBasedStateMachine):
         assert bool(outcome) != expected, "it waits, or was refused at once"
         if expected:
             self.pending[id_] = self.pending.get(id_, 0) + 1
+        else:
+            gate.addErrback(lambda _: None)  # nobody waits for it
 
         def written(result: object) -> None:
             if expected and desk is self.desk:
