@@ -31,7 +31,7 @@ from ..home import HomeError, ServiceLock, private_folder, user_name, write_priv
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
 from ..trust.errors import ExposedKeyError, TrustError
-from ..trust.identity import Identity, Role, fingerprint
+from ..trust.identity import Identity, Role, certificate_sha256, curl_pin, fingerprint
 from ..trust.keys import generate, read_bounded
 from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
@@ -52,6 +52,7 @@ from .open_runs import RunTable
 from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
+from .packages import Packages
 from .pairing import Pairings
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
@@ -59,12 +60,15 @@ from .registry import Key, Registry
 from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
+from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
 from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -179,6 +183,13 @@ class _Parts:
             policy=config.enrollment.policy,
             host=self._host,
         )
+        self._packages = Packages(Wheelhouse(folder))
+        trust = Trust(
+            certificate_sha256(self._authority.certificate),
+            self._authority.certificate_pem.decode(),
+            curl_pin(self._server.key.public_key()),
+        )
+        self._installers = Installers(self._packages, trust)
         self._seen_loop = LoopingCall(self._seen.save_in_background)
         self._seen_loop.clock = reactor
         gate = Gate(
@@ -210,6 +221,8 @@ class _Parts:
         runs.add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
+        PackageCalls(self._packages).add_to(api)
+        InstallerCalls(self._installers).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         OpenApiCalls(api).add_to(api)
@@ -227,6 +240,7 @@ class _Parts:
         await self._let_admin_in()
         await self._runs.load()
         self._seen_loop.start(SEEN_EVERY_S, now=False)
+        Deferred.fromCoroutine(self._packages.prepare())
 
     async def stop(self) -> None:
         """End the links and write what waits."""

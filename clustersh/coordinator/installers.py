@@ -1,0 +1,101 @@
+"""The installers: templates in ``packaging/install/``, rendered for the address that a machine fetched them from.
+
+A template has tokens such as ``@ADDRESS@`` where values go, each quoted for the language of the script; ``@COMMON@``
+stands for ``common.sh`` or ``common.ps1``, with its own tokens filled in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import NamedTuple
+
+from ..address import Address, parse_address
+
+NAMES = ("install.sh", "install_client.sh", "install.ps1", "install_client.ps1")
+_TOKEN = re.compile(r"@([A-Z][A-Z0-9_]*)@")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_HOST = 300
+_UNUSABLE = (
+    "this coordinator can't tell which address it was asked at, so it can't say where to join",
+    "fetch the installer by the coordinator's name or address, without a proxy that changes the Host header",
+)
+
+
+class InstallerFacts(NamedTuple):
+    """What a script carries; see docs/architecture.md for each. *scheme* is how it is fetched, http or https."""
+
+    address: str
+    scheme: str
+    ca_sha256: str
+    ca_pem: str
+    server_pin: str
+    version: str
+    wheel_name: str
+    wheel_sha256: str
+    requirements: str
+
+
+def render(name: str, facts: InstallerFacts) -> str:
+    """Return the installer *name*, one of NAMES."""
+    quote = quoter(name)
+    values = {field.upper(): quote(value) for field, value in facts._asdict().items()}
+    common = _fill(_template(f"common.{name.rpartition('.')[2]}"), values)
+    return _fill(_template(name), {**values, "COMMON": common.rstrip("\n")})
+
+
+def render_error(name: str, message: str, hint: str) -> str:
+    """Return a script in the language of *name* that says what is wrong and does nothing else."""
+    quote = quoter(name)
+    template = _template(f"error.{name.rpartition('.')[2]}")
+    return _fill(template, {"MESSAGE": quote(f"ERROR: {message}"), "HINT": quote(f"hint: {hint}")})
+
+
+def render_unaddressed(name: str) -> str:
+    """Return the script for whoever gave no usable ``Host:``; nothing of what they gave is in it."""
+    return render_error(name, *_UNUSABLE)
+
+
+def address_of_host(headers: Sequence[bytes], scheme: str) -> Address:
+    """Return the address that a request's ``Host:`` *headers* say. Raises ValueError unless there is a usable one.
+
+    Without a port it is the scheme's, as for everyone who speaks HTTP.
+    """
+    if len(headers) != 1 or len(headers[0]) > _MAX_HOST:
+        raise ValueError("a request has one Host header")
+    text = headers[0].decode("ascii")
+    if not text or set(text) & set("/?#@\\ \t"):
+        raise ValueError("a Host header is a host and a port")
+    address = parse_address(text)
+    return (
+        address
+        if re.search(r":[0-9]+\Z", text) and text != address.host
+        else address._replace(port=_DEFAULT_PORTS[scheme])
+    )
+
+
+def quoter(name: str) -> Callable[[str], str]:
+    """Return what quotes a value for the language of the script *name*."""
+    return quote_powershell if name.endswith(".ps1") else quote_shell
+
+
+def quote_shell(value: str) -> str:
+    """Return *value* as one word of a shell script. Raises ValueError for what no shell word can hold."""
+    if "\0" in value:
+        raise ValueError("a shell word holds no NUL")
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def quote_powershell(value: str) -> str:
+    """Return *value* as one string of a PowerShell script, for which typographic quotes are quotes too."""
+    return "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", value) + "'"
+
+
+def _fill(template: str, values: dict[str, str]) -> str:
+    return _TOKEN.sub(lambda found: values[found[1]], template)
+
+
+def _template(name: str) -> str:
+    folder = files("clustersh") / "packaging" / "install"
+    return (folder / name).read_text(encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Calls that need no certificate: the installers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..address import Address
+from ..wire.problems import Kind, Problem
+from .api import Api
+from .http import Request
+from .installers import InstallerFacts, address_of_host, render, render_error, render_unaddressed
+from .packages import Packages
+from .routes import Answer
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class Trust(NamedTuple):
+    """What a script knows this coordinator by: the CA, and curl's pin of the server's key."""
+
+    ca_sha256: str
+    ca_pem: str
+    server_pin: str
+
+
+class Installers:
+    """Makes the scripts."""
+
+    def __init__(self, packages: Packages, trust: Trust) -> None:
+        self._packages = packages
+        self.trust = trust
+
+    async def script(self, name: str, address: Address, scheme: str) -> bytes:
+        """Return the installer *name* for machines that reach this coordinator at *address*. Raises ProblemError."""
+        own, contents = await self._packages.own(), await self._packages.contents()
+        facts = InstallerFacts(
+            address=address.netloc,
+            scheme=scheme,
+            **self.trust._asdict(),
+            version=own.version,
+            wheel_name=own.name,
+            wheel_sha256=own.sha256,
+            requirements=contents.requirements(),
+        )
+        return render(name, facts).encode()
+
+
+class InstallerCalls:
+    """``/install.sh`` and its like."""
+
+    def __init__(self, installers: Installers) -> None:
+        self._installers = installers
+
+    def add_to(self, api: Api) -> None:
+        """Add the calls."""
+        handlers = {
+            "install.sh": self.install_sh,
+            "install_client.sh": self.install_client_sh,
+            "install.ps1": self.install_ps1,
+            "install_client.ps1": self.install_client_ps1,
+        }
+        for name, handler in handlers.items():
+            api.add_open(
+                "GET",
+                f"/{name}",
+                handler,
+                answers={200: (TEXT,)},
+                problems=(Kind.UNAVAILABLE,),
+                explain=_explain(name),
+            )
+
+    async def install_sh(self, request: Request) -> Answer:
+        """Give the shell script that makes a machine one that commands run on."""
+        return await self._answer(request, "install.sh")
+
+    async def install_client_sh(self, request: Request) -> Answer:
+        """Give the shell script that makes a machine one that commands are typed on."""
+        return await self._answer(request, "install_client.sh")
+
+    async def install_ps1(self, request: Request) -> Answer:
+        """Give the PowerShell script that makes a machine one that commands run on."""
+        return await self._answer(request, "install.ps1")
+
+    async def install_client_ps1(self, request: Request) -> Answer:
+        """Give the PowerShell script that makes a machine one that commands are typed on."""
+        return await self._answer(request, "install_client.ps1")
+
+    async def _answer(self, request: Request, name: str) -> Answer:
+        scheme = "https" if request.secure else "http"
+        try:
+            address = address_of_host(request.requestHeaders.getRawHeaders(b"Host", []), scheme)
+        except ValueError:
+            return Answer(render_unaddressed(name).encode(), 400, TEXT)
+        return Answer(await self._installers.script(name, address, scheme), content_type=TEXT)
+
+
+def _explain(name: str) -> Callable[[Problem], Answer]:
+    """Return what tells a problem as a script in the language of *name*: a shell is handed whatever comes back."""
+
+    def explain(problem: Problem) -> Answer:
+        text = render_error(name, problem.detail, problem.hint or "see docs/troubleshooting.md")
+        return Answer(text.encode(), problem.status, TEXT)
+
+    return explain

@@ -1,0 +1,107 @@
+"""The wheels of the dependencies that an admin has fetched: what the package index hands out beside the own wheel.
+
+Each wheel is a file named by its SHA-256; ``wheelhouse.json`` says which there are, under which names, and which
+machines each *fill* is for. Replacing that file is the one step in which a fill takes effect: one that is killed
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from packaging.utils import parse_wheel_filename
+
+from ..home import private_folder, read_json, write_json
+from ..wire.jobs import Sha256
+
+FOLDER = "wheelhouse"
+_LIST = "wheelhouse.json"
+_ENDING = ".whl"
+
+
+class HeldWheel(msgspec.Struct, frozen=True):
+    """A wheel: the name it is handed out under, and what it is."""
+
+    name: str
+    sha256: Sha256
+    size: int
+    requires_python: str = ""
+
+    @property
+    def project(self) -> str:
+        """The name of what it installs, normalised."""
+        return str(parse_wheel_filename(self.name)[0])
+
+    @property
+    def version(self) -> str:
+        """The version of what it installs."""
+        return str(parse_wheel_filename(self.name)[1])
+
+
+class Fill(msgspec.Struct, frozen=True):
+    """All that a machine of that platform (a wheel's tag) with that Python needs; *marker* is true there."""
+
+    platform: str
+    python: str
+    marker: str
+    filled: str
+    wheels: tuple[HeldWheel, ...]
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """``wheelhouse.json``."""
+
+    fills: tuple[Fill, ...] = ()
+
+    def wheels(self) -> dict[str, HeldWheel]:
+        """Every wheel by its name."""
+        return {wheel.name: wheel for fill in self.fills for wheel in fill.wheels}
+
+    def with_fill(self, fill: Fill) -> Contents:
+        """Return these with *fill* in the place of an earlier one for the same platform and Python."""
+        others = [each for each in self.fills if (each.platform, each.python) != (fill.platform, fill.python)]
+        return Contents((*others, fill))
+
+    def requirements(self) -> str:
+        """Return what to give ``pip install --require-hashes -r``: each version once, for the machines that need it."""
+        return "".join(sorted(self._requirements()))
+
+    def _requirements(self) -> Iterator[str]:
+        versions: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for fill in self.fills:
+            for wheel in fill.wheels:
+                versions.setdefault((wheel.project, wheel.version), []).append((fill.marker, wheel.sha256))
+        everywhere = {fill.marker for fill in self.fills}
+        for (project, version), held in versions.items():
+            markers = sorted({marker for marker, _ in held})
+            where = "" if set(markers) == everywhere else f" ; {' or '.join(f'({marker})' for marker in markers)}"
+            hashes = "".join(f" --hash=sha256:{sha256}" for sha256 in sorted({sha256 for _, sha256 in held}))
+            yield f"{project}=={version}{where}{hashes}\n"
+
+
+class Wheelhouse:
+    """The folder of wheels in *state*, the coordinator's."""
+
+    def __init__(self, state: Path) -> None:
+        self.folder = state / FOLDER
+
+    def read(self) -> Contents:
+        """Return what there is. Blocks; raises HomeError where the list is damaged."""
+        return read_json(self.folder / _LIST, Contents) or Contents()
+
+    def path(self, wheel: HeldWheel) -> Path:
+        """Where *wheel* lies."""
+        return self.folder / f"{wheel.sha256}{_ENDING}"
+
+    def replace(self, contents: Contents) -> None:
+        """Have *contents* be what there is, then remove the wheels that are in it no more."""
+        write_json(private_folder(self.folder) / _LIST, contents)
+        self._remove_all_but(contents.wheels().values())
+
+    def _remove_all_but(self, kept: Iterable[HeldWheel]) -> None:
+        names = {self.path(wheel).name for wheel in kept}
+        for path in self.folder.glob(f"*{_ENDING}"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
