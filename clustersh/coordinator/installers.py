@@ -24,7 +24,11 @@ _UNUSABLE = (
 
 
 class InstallerFacts(NamedTuple):
-    """What a script carries; see docs/architecture.md for each. *scheme* is how it is fetched, http or https."""
+    """What a script carries. *scheme* is how it is fetched, http or https; *server_pin* is curl's for the server's key.
+
+    *requirements* is what pip installs from the wheelhouse, on machines of the *kinds* that it holds all for: a line
+    each, ``sys_platform platform_machine python_version``.
+    """
 
     address: str
     scheme: str
@@ -35,6 +39,7 @@ class InstallerFacts(NamedTuple):
     wheel_name: str
     wheel_sha256: str
     requirements: str
+    kinds: str
 
 
 def render(name: str, facts: InstallerFacts) -> str:

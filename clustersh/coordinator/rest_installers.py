@@ -42,6 +42,7 @@ class Installers:
             wheel_name=own.name,
             wheel_sha256=own.sha256,
             requirements=contents.requirements(),
+            kinds="".join(f"{' '.join(kind)}\n" for kind in contents.kinds()),
         )
         return render(name, facts).encode()
 

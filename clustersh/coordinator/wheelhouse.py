@@ -41,13 +41,22 @@ class HeldWheel(msgspec.Struct, frozen=True):
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """All that a machine of that platform (a wheel's tag) with that Python needs; *marker* is true there."""
+    """All that a machine of that platform (a wheel's tag) with that Python needs.
+
+    *system* and *machine* are what requirements tell such machines by: ``sys_platform`` and ``platform_machine``.
+    """
 
     platform: str
     python: str
-    marker: str
+    system: str
+    machine: str
     filled: str
     wheels: tuple[HeldWheel, ...]
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """What kind of machines it is for, as they can say of themselves."""
+        return self.system, self.machine, self.python
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -59,24 +68,26 @@ class Contents(msgspec.Struct, frozen=True):
         """Every wheel by its name."""
         return {wheel.name: wheel for fill in self.fills for wheel in fill.wheels}
 
-    def with_fill(self, fill: Fill) -> Contents:
-        """Return these with *fill* in the place of an earlier one for the same platform and Python."""
-        others = [each for each in self.fills if (each.platform, each.python) != (fill.platform, fill.python)]
-        return Contents((*others, fill))
+    def without(self, platform: str, python: str) -> Contents:
+        """Return these without the fill for that platform and Python."""
+        return Contents(tuple(each for each in self.fills if (each.platform, each.python) != (platform, python)))
+
+    def kinds(self) -> list[tuple[str, str, str]]:
+        """Return every kind of machine that there is a fill for."""
+        return sorted({fill.kind for fill in self.fills})
 
     def requirements(self) -> str:
         """Return what to give ``pip install --require-hashes -r``: each version once, for the machines that need it."""
         return "".join(sorted(self._requirements()))
 
     def _requirements(self) -> Iterator[str]:
-        versions: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        versions: dict[tuple[str, str], list[tuple[tuple[str, str, str], str]]] = {}
         for fill in self.fills:
             for wheel in fill.wheels:
-                versions.setdefault((wheel.project, wheel.version), []).append((fill.marker, wheel.sha256))
-        everywhere = {fill.marker for fill in self.fills}
+                versions.setdefault((wheel.project, wheel.version), []).append((fill.kind, wheel.sha256))
         for (project, version), held in versions.items():
-            markers = sorted({marker for marker, _ in held})
-            where = "" if set(markers) == everywhere else f" ; {' or '.join(f'({marker})' for marker in markers)}"
+            kinds = sorted({kind for kind, _ in held})
+            where = "" if kinds == self.kinds() else f" ; {' or '.join(map(_marker, kinds))}"
             hashes = "".join(f" --hash=sha256:{sha256}" for sha256 in sorted({sha256 for _, sha256 in held}))
             yield f"{project}=={version}{where}{hashes}\n"
 
@@ -105,3 +116,9 @@ class Wheelhouse:
         for path in self.folder.glob(f"*{_ENDING}"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
+
+
+def _marker(kind: tuple[str, str, str]) -> str:
+    names = ("sys_platform", "platform_machine", "python_version")
+    conditions = (f"{name} == '{value}'" for name, value in zip(names, kind, strict=True))
+    return f"({' and '.join(conditions)})"

@@ -5,6 +5,7 @@ $WheelName = @WHEEL_NAME@
 $WheelSha256 = @WHEEL_SHA256@
 $CaSha256 = @CA_SHA256@
 $Requirements = @REQUIREMENTS@
+$Kinds = @KINDS@
 
 function Stop-Installing([string] $Message, [string] $Hint) {
     [Console]::Error.WriteLine("ERROR: $Message")
@@ -41,7 +42,8 @@ function Install-Package {
         }
         $Pip = @('-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--quiet')
         $VenvPython = Join-Path $Venv 'Scripts\python.exe'
-        if ($Requirements) {
+        $Kind = & $VenvPython -c 'import platform, sys; print(sys.platform, platform.machine(), sys.version[:4].rstrip(chr(46)))'
+        if (($Kinds -split "`n") -contains $Kind) {
             $List = Join-Path $Work 'requirements.txt'
             [IO.File]::WriteAllText($List, $Requirements)
             & $VenvPython @Pip --isolated --require-hashes --only-binary :all: --index-url "http://$Address/simple/" `

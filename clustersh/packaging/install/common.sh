@@ -5,6 +5,7 @@ wheel_sha256=@WHEEL_SHA256@
 ca_sha256=@CA_SHA256@
 server_pin=@SERVER_PIN@
 requirements=@REQUIREMENTS@
+kinds=@KINDS@
 
 fail() {
     local line
@@ -72,22 +73,31 @@ fetch_wheel() {
         fail "$wheel_name is not what the coordinator promised (SHA-256 $found)" "run the line again"
 }
 
+# Whether the coordinator's wheelhouse has all that this machine needs.
+has_wheels() {
+    local kind
+    kind=$("$python" -c 'import platform, sys
+print(sys.platform, platform.machine(), "%d.%d" % sys.version_info[:2])' </dev/null)
+    case $'\n'$kinds in *$'\n'"$kind"$'\n'*) return 0 ;; esac
+    return 1
+}
+
 # The coordinator's version and what it needs, into $venv: from the coordinator's wheelhouse where an admin has filled
 # one, else what it needs comes from this user's own package index, wheels only.
 install_package() {
     fetch_wheel
-    if [ -z "$requirements" ]; then
+    if has_wheels; then
+        printf '%s' "$requirements" >"$work/requirements.txt"
+        (
+            only_here
+            venv_pip install --require-hashes --only-binary :all: --index-url "$scheme://$address/simple/" \
+                --trusted-host "$address" -r "$work/requirements.txt" &&
+                venv_pip install --no-deps --no-index "$work/$wheel_name" && venv_pip check
+        ) || fail "can't install from the coordinator's wheelhouse; $log says why" \
+            "fill it again for this machine, on the coordinator: clusterd wheelhouse fill --help"
+    else
         venv_pip install --only-binary :all: "$work/$wheel_name" ||
             fail "can't install what clustersh needs from this user's package index; $log says why" \
-                "no internet here? On the coordinator: clusterd wheelhouse fill"
-        return
+                "no internet here? On the coordinator: clusterd wheelhouse fill --help"
     fi
-    printf '%s' "$requirements" >"$work/requirements.txt"
-    (
-        only_here
-        venv_pip install --require-hashes --only-binary :all: --index-url "$scheme://$address/simple/" \
-            --trusted-host "$address" -r "$work/requirements.txt" &&
-            venv_pip install --no-deps --no-index "$work/$wheel_name" && venv_pip check
-    ) || fail "the coordinator's wheelhouse lacks something for this machine; $log says what" \
-        "on the coordinator: clusterd wheelhouse fill --help"
 }
