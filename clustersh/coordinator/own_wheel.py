@@ -45,13 +45,14 @@ class OwnWheel(NamedTuple):
 def pack_installed() -> OwnWheel:
     """Pack the installation that this process runs from; blocks for a moment. Raises OwnWheelError."""
     root = Path(clustersh.__file__).resolve().parent.parent
-    for found in distributions(name=PROJECT):
-        if _metadata(found):
-            try:
-                return pack(found, root)
-            except OSError as error:
-                raise OwnWheelError(f"can't read the installed {error.filename}: {error.strerror}") from error
-    raise OwnWheelError(f"{PROJECT} runs from {root} without being installed, so nothing says what it needs")
+    # A checkout may have an egg-info too, which a build left there and which may be old.
+    found = sorted((each for each in distributions(name=PROJECT) if _metadata(each)), key=_is_egg_info)
+    if not found:
+        raise OwnWheelError(f"{PROJECT} runs from {root} without being installed, so nothing says what it needs")
+    try:
+        return pack(found[0], root)
+    except OSError as error:
+        raise OwnWheelError(f"can't read the installed {error.filename}: {error.strerror}") from error
 
 
 def pack(found: Distribution, root: Path) -> OwnWheel:
@@ -75,6 +76,10 @@ def pack(found: Distribution, root: Path) -> OwnWheel:
 
 def _metadata(found: Distribution) -> str:
     return found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+
+
+def _is_egg_info(found: Distribution) -> bool:
+    return not found.read_text("METADATA")
 
 
 def _recorded(found: Distribution) -> dict[str, bytes]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..address import Address
-from ..wire.problems import Kind, Problem
+from ..address import Address, parse_address
+from ..wire.problems import Kind, Problem, ProblemError
+from ..wire.queries import InviteQuery
+from ..wire.rest import Invitation
 from .api import Api
+from .callers import Caller
 from .http import Request
-from .installers import InstallerFacts, address_of_host, render, render_error, render_unaddressed
+from .installers import NAMES, InstallerFacts, address_of_host, render, render_error, render_unaddressed
 from .packages import Packages
-from .routes import Answer
+from .routes import ADMINS, Answer
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -48,7 +52,7 @@ class Installers:
 
 
 class InstallerCalls:
-    """``/install.sh`` and its like."""
+    """``/install.sh`` and its like, and what an admin tells of them."""
 
     def __init__(self, installers: Installers) -> None:
         self._installers = installers
@@ -70,6 +74,7 @@ class InstallerCalls:
                 problems=(Kind.UNAVAILABLE,),
                 explain=_explain(name),
             )
+        api.add("GET", "/v1/admin/invite", self.invite, ADMINS, query=InviteQuery, problems=(Kind.UNAVAILABLE,))
 
     async def install_sh(self, request: Request) -> Answer:
         """Give the shell script that makes a machine one that commands run on."""
@@ -86,6 +91,17 @@ class InstallerCalls:
     async def install_client_ps1(self, request: Request) -> Answer:
         """Give the PowerShell script that makes a machine one that commands are typed on."""
         return await self._answer(request, "install_client.ps1")
+
+    async def invite(self, request: Request, caller: Caller, query: InviteQuery) -> Invitation:
+        """Tell what machines know this coordinator by, and the sum of each installer."""
+        try:
+            address = parse_address(query.address)
+        except ValueError as error:
+            raise ProblemError(Kind.BAD_REQUEST, str(error)) from error
+        scripts = {name: await self._installers.script(name, address, "http") for name in NAMES}
+        trust = self._installers.trust
+        sums = {name: hashlib.sha256(script).hexdigest() for name, script in scripts.items()}
+        return Invitation(address.netloc, trust.server_pin, trust.ca_sha256, sums)
 
     async def _answer(self, request: Request, name: str) -> Answer:
         scheme = "https" if request.secure else "http"
