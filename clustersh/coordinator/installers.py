@@ -16,7 +16,7 @@ from ..address import Address, parse_address
 NAMES = ("install.sh", "install_client.sh", "install.ps1", "install_client.ps1")
 _TOKEN = re.compile(r"@([A-Z][A-Z0-9_]*)@")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_MAX_HOST = 300
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%\w-]{1,100}\]|[A-Za-z0-9._-]{1,255})(?::([0-9]{1,5}))?")
 _UNUSABLE = (
     "this coordinator can't tell which address it was asked at, so it can't say where to join",
     "fetch the installer by the coordinator's name or address, without a proxy that changes the Host header",
@@ -67,17 +67,13 @@ def address_of_host(headers: Sequence[bytes], scheme: str) -> Address:
 
     Without a port it is the scheme's, as for everyone who speaks HTTP.
     """
-    if len(headers) != 1 or len(headers[0]) > _MAX_HOST:
+    if len(headers) != 1:
         raise ValueError("a request has one Host header")
-    text = headers[0].decode("ascii")
-    if not text or set(text) & set("/?#@\\ \t"):
+    found = _HOST.fullmatch(headers[0].decode("ascii"))
+    if not found:
         raise ValueError("a Host header is a host and a port")
-    address = parse_address(text)
-    return (
-        address
-        if re.search(r":[0-9]+\Z", text) and text != address.host
-        else address._replace(port=_DEFAULT_PORTS[scheme])
-    )
+    host, port = found.groups()
+    return parse_address(f"{host}:{port or _DEFAULT_PORTS[scheme]}")
 
 
 def quoter(name: str) -> Callable[[str], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +75,11 @@ def invited(home: Home, *words: str) -> dict[str, object]:
     return dict(answer.json)
 
 
-def test_the_one_line_makes_a_machine_of_the_coordinators_version(coordinator: Home, tmp_path: Path) -> None:
-    done = shell(f"curl -fsS http://{coordinator.address()}/install.sh | bash", tmp_path)
+def test_the_invitations_line_makes_a_machine_of_the_coordinators_version(coordinator: Home, tmp_path: Path) -> None:
+    line = str(invited(coordinator)["line"])
+    pin, url = r"'sha256//[A-Za-z0-9+/]{43}='", r"https://\S+/install\.sh"
+    assert re.fullmatch(rf"curl -fsSk --pinnedpubkey {pin} {url} \| bash", line)
+    done = shell(line, tmp_path)
     assert done.returncode == 0, (done, (tmp_path / ".local/share/clustersh/install.log").read_text())
     program = tmp_path / ".local/bin/clusteragent"
     assert program.resolve().is_relative_to(tmp_path / ".local/share/clustersh/versions")
@@ -84,6 +88,18 @@ def test_the_one_line_makes_a_machine_of_the_coordinators_version(coordinator: H
     machines = coordinator.run("clusterd", "machines", "--json")
     assert len(machines.json["machines"]) == 1
     assert not list((tmp_path / ".local/share/clustersh").glob("install.*/"))
+
+
+@pytest.mark.parametrize("name", ["install.sh", "install_client.sh"])
+def test_a_machine_without_python_is_told_so(coordinator: Home, tmp_path: Path, name: str) -> None:
+    programs, user = tmp_path / "programs", tmp_path / "user"
+    programs.mkdir()
+    user.mkdir()
+    for program in ("bash", "curl", "mkdir", "mktemp", "rm"):
+        (programs / program).symlink_to(str(shutil.which(program)))
+    done = shell(f"curl -fsS http://{coordinator.address()}/{name} | bash", user, PATH=str(programs))
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR: no Python >= 3.11 with venv was found\nhint: ")
 
 
 def test_pip_installs_from_the_index_alone_and_checks_sums(coordinator: Home, tmp_path: Path) -> None:
@@ -136,16 +152,6 @@ def test_shellcheck_finds_nothing_in_what_is_served(coordinator: Home, tmp_path:
     checked = subprocess.run(["shellcheck", tmp_path / name], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout) == (0, "")
     assert f"scheme='{scheme}'" in script
-
-
-def test_the_invitations_line_works_over_tls(coordinator: Home, tmp_path: Path) -> None:
-    line = str(invited(coordinator, "--client")["line"])
-    assert re.fullmatch(
-        r"curl -fsSk --pinnedpubkey 'sha256//[A-Za-z0-9+/]{43}=' https://\S+/install_client\.sh \| bash", line
-    )
-    done = shell(line, tmp_path)
-    assert done.returncode == 0, done
-    assert "clusterd approve " in done.stdout
 
 
 def test_an_impostors_script_is_never_run(tmp_path: Path) -> None:

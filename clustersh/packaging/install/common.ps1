@@ -1,5 +1,4 @@
 $Address = @ADDRESS@
-$Scheme = @SCHEME@
 $Version = @VERSION@
 $WheelName = @WHEEL_NAME@
 $WheelSha256 = @WHEEL_SHA256@
@@ -35,28 +34,30 @@ function Install-Package {
     try {
         & $Python -m venv --clear $Venv
         if ($LASTEXITCODE) { Stop-Installing "can't make a venv in $Venv" }
-        $Wheel = Join-Path $Work $WheelName
-        Invoke-WebRequest -UseBasicParsing "http://$Address/packages/$WheelName" -OutFile $Wheel
-        if ((Get-FileHash -Algorithm SHA256 $Wheel).Hash -ne $WheelSha256) {
-            Stop-Installing "$WheelName is not what the coordinator promised" 'run the line again'
-        }
-        $Pip = @('-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--quiet')
         $VenvPython = Join-Path $Venv 'Scripts\python.exe'
-        $Kind = & $VenvPython -c 'import platform, sys; print(sys.platform, platform.machine(), sys.version[:4].rstrip(chr(46)))'
+        $Pip = @('-m', 'pip', '--disable-pip-version-check', '--no-input', 'install', '--quiet', '--only-binary', ':all:')
+        $Kind = & $VenvPython -c 'import platform, sys; print(sys.platform, platform.machine(), sys.winver[:4])'
         if (($Kinds -split "`n") -contains $Kind) {
             $List = Join-Path $Work 'requirements.txt'
-            [IO.File]::WriteAllText($List, $Requirements)
-            & $VenvPython @Pip --isolated --require-hashes --only-binary :all: --index-url "http://$Address/simple/" `
+            [IO.File]::WriteAllText($List, $Requirements + "clustersh==$Version --hash=sha256:$WheelSha256`n")
+            & $VenvPython @Pip --isolated --require-hashes --index-url "http://$Address/simple/" `
                 --trusted-host $Address -r $List
             if ($LASTEXITCODE) {
-                Stop-Installing "the coordinator's wheelhouse lacks something for this machine" `
-                    'on the coordinator: clusterd wheelhouse fill --help'
+                Stop-Installing "can't install from the coordinator's wheelhouse" `
+                    'fill it again for this machine, on the coordinator: clusterd wheelhouse fill --help'
             }
-            & $VenvPython @Pip --no-deps --no-index $Wheel
         } else {
-            & $VenvPython @Pip --only-binary :all: $Wheel
+            $Wheel = Join-Path $Work $WheelName
+            Invoke-WebRequest -UseBasicParsing "http://$Address/packages/$WheelName" -OutFile $Wheel
+            if ((Get-FileHash -Algorithm SHA256 $Wheel).Hash -ne $WheelSha256) {
+                Stop-Installing "$WheelName is not what the coordinator promised" 'run the line again'
+            }
+            & $VenvPython @Pip $Wheel
+            if ($LASTEXITCODE) {
+                Stop-Installing "can't install what clustersh needs from this user's package index" `
+                    'no internet here? On the coordinator: clusterd wheelhouse fill --help'
+            }
         }
-        if ($LASTEXITCODE) { Stop-Installing "can't install $WheelName" }
     } finally {
         Remove-Item -Recurse -Force $Work
     }

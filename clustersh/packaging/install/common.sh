@@ -66,11 +66,11 @@ fetch_wheel() {
     local -a secure=()
     if [ "$scheme" = https ]; then secure=(--insecure --pinnedpubkey "$server_pin"); fi
     curl -fsS ${secure[@]+"${secure[@]}"} --output "$work/$wheel_name" "$url" </dev/null 2>>"$log" ||
-        fail "can't fetch $url" "is the coordinator still up? Its log and $log say more"
+        fail "can't fetch $url; $log says why" "run the line again when the coordinator is up"
     found=$("$python" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' \
         "$work/$wheel_name" </dev/null)
     [ "$found" = "$wheel_sha256" ] ||
-        fail "$wheel_name is not what the coordinator promised (SHA-256 $found)" "run the line again"
+        fail "$wheel_name is not what the coordinator promised (its SHA-256 is $found)" "run the line again"
 }
 
 # Whether the coordinator's wheelhouse has all that this machine needs.
@@ -82,20 +82,20 @@ print(sys.platform, platform.machine(), "%d.%d" % sys.version_info[:2])' </dev/n
     return 1
 }
 
-# The coordinator's version and what it needs, into $venv: from the coordinator's wheelhouse where an admin has filled
-# one, else what it needs comes from this user's own package index, wheels only.
+# The coordinator's version and what it needs, into $venv: from the coordinator where its wheelhouse was filled for
+# machines like this one, every file against the sum that this script carries. Else what it needs comes from this
+# user's own package index, wheels only.
 install_package() {
-    fetch_wheel
     if has_wheels; then
-        printf '%s' "$requirements" >"$work/requirements.txt"
+        printf '%sclustersh==%s --hash=sha256:%s\n' "$requirements" "$version" "$wheel_sha256" >"$work/requirements.txt"
         (
             only_here
             venv_pip install --require-hashes --only-binary :all: --index-url "$scheme://$address/simple/" \
-                --trusted-host "$address" -r "$work/requirements.txt" &&
-                venv_pip install --no-deps --no-index "$work/$wheel_name" && venv_pip check
+                --trusted-host "$address" -r "$work/requirements.txt"
         ) || fail "can't install from the coordinator's wheelhouse; $log says why" \
             "fill it again for this machine, on the coordinator: clusterd wheelhouse fill --help"
     else
+        fetch_wheel
         venv_pip install --only-binary :all: "$work/$wheel_name" ||
             fail "can't install what clustersh needs from this user's package index; $log says why" \
                 "no internet here? On the coordinator: clusterd wheelhouse fill --help"
