@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -97,6 +98,7 @@ def _fill(template: str, values: dict[str, str]) -> str:
     return _TOKEN.sub(lambda found: values[found[1]], template)
 
 
+@cache
 def _template(name: str) -> str:
     folder = files("clustersh") / "packaging" / "install"
     return (folder / name).read_text(encoding="utf-8")

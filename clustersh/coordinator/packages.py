@@ -16,7 +16,7 @@ from .wheelhouse import Contents, Wheelhouse
 
 
 class Packages:
-    """The files of the package index. The own wheel is made once, by *pack*; the wheelhouse is read at each request."""
+    """The files of the package index. The own wheel is made once, by *pack*; the wheelhouse may change at any time."""
 
     _log = Logger()
 
@@ -25,6 +25,7 @@ class Packages:
         self._pack = pack
         self._packing = DeferredLock()
         self._own: OwnWheel | None = None
+        self._indexed: tuple[Contents, PackageIndex] | None = None
 
     async def prepare(self) -> None:
         """Make the own wheel now: later the files may be those of another version."""
@@ -58,4 +59,7 @@ class Packages:
 
     async def index(self) -> PackageIndex:
         """Return all there is. Raises ProblemError."""
-        return index_of(await self.own(), self._wheelhouse, await self.contents())
+        own, contents = await self.own(), await self.contents()
+        if self._indexed is None or self._indexed[0] is not contents:
+            self._indexed = contents, await deferToThread(index_of, own, self._wheelhouse, contents)
+        return self._indexed[1]

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from twisted.internet.threads import deferToThread
+
 from ..address import Address, parse_address
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.queries import InviteQuery
@@ -14,8 +16,10 @@ from .api import Api
 from .callers import Caller
 from .http import Request
 from .installers import NAMES, InstallerFacts, address_of_host, render, render_error, render_unaddressed
+from .own_wheel import OwnWheel
 from .packages import Packages
 from .routes import ADMINS, Answer
+from .wheelhouse import Contents
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -38,7 +42,10 @@ class Installers:
     async def script(self, name: str, address: Address, scheme: str) -> bytes:
         """Return the installer *name* for machines that reach this coordinator at *address*. Raises ProblemError."""
         own, contents = await self._packages.own(), await self._packages.contents()
-        facts = InstallerFacts(
+        return await deferToThread(lambda: render(name, self._facts(own, contents, address, scheme)).encode())
+
+    def _facts(self, own: OwnWheel, contents: Contents, address: Address, scheme: str) -> InstallerFacts:
+        return InstallerFacts(
             address=address.netloc,
             scheme=scheme,
             **self.trust._asdict(),
@@ -48,7 +55,6 @@ class Installers:
             requirements=contents.requirements(),
             kinds="".join(f"{' '.join(kind)}\n" for kind in contents.kinds()),
         )
-        return render(name, facts).encode()
 
 
 class InstallerCalls:

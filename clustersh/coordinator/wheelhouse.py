@@ -22,12 +22,15 @@ _ENDING = ".whl"
 
 
 class HeldWheel(msgspec.Struct, frozen=True):
-    """A wheel: the name it is handed out under, and what it is."""
+    """A wheel: the name it is handed out under, and what it is. Raises ValueError for what is no wheel's name."""
 
     name: str
     sha256: Sha256
     size: int
     requires_python: str = ""
+
+    def __post_init__(self) -> None:
+        parse_wheel_filename(self.name)
 
     @property
     def project(self) -> str:
@@ -97,10 +100,18 @@ class Wheelhouse:
 
     def __init__(self, state: Path) -> None:
         self.folder = state / FOLDER
+        self._read: tuple[tuple[int, ...] | None, Contents] = (None, Contents())
 
     def read(self) -> Contents:
-        """Return what there is. Blocks; raises HomeError where the list is damaged."""
-        return read_json(self.folder / _LIST, Contents) or Contents()
+        """Return what there is: the same object until there is something else.
+
+        Blocks; raises HomeError where the list is damaged.
+        """
+        path = self.folder / _LIST
+        mark = _mark(path)
+        if mark != self._read[0]:
+            self._read = (mark, read_json(path, Contents) or Contents())
+        return self._read[1]
 
     def path(self, wheel: HeldWheel) -> Path:
         """Where *wheel* lies."""
@@ -116,6 +127,15 @@ class Wheelhouse:
         for path in self.folder.glob(f"*{_ENDING}"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever *path* is replaced; None where it isn't there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _marker(kind: tuple[str, str, str]) -> str:

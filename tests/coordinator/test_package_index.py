@@ -150,6 +150,17 @@ async def test_strangers_from_far_away_get_nothing(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_new_fill_shows_at_once(calls: Front, wheelhouse: Wheelhouse) -> None:
+    assert "zope-interface" in (await calls.call("GET", "/simple/")).content.decode()
+    new = held("attrs-1.0-py3-none-any.whl", b"new")
+    wheelhouse.path(new).write_bytes(b"new")
+    # As another process does it.
+    Wheelhouse(wheelhouse.folder.parent).replace(Contents((fill(new),)))
+    assert "zope-interface" not in (await calls.call("GET", "/simple/")).content.decode()
+    assert (await calls.call("GET", f"/packages/{new.name}")).content == b"new"
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_own_wheel_is_made_once(front: Front, wheelhouse: Wheelhouse) -> None:
     made: list[OwnWheel] = []
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+import tree_sitter
+import tree_sitter_powershell
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +90,20 @@ def test_an_error_is_told_by_the_script_which_ends_with_it(name: str) -> None:
     ran = bash(render_error(name, "it's `id` $(id)", "run: $HOME"))
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "ERROR: it's `id` $(id)\nhint: run: $HOME\n"
+
+
+def has_error(script: str) -> bool:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    return parser.parse(script.encode()).root_node.has_error
+
+
+def test_powershell_reads_every_script_without_error() -> None:
+    for name in ("install.ps1", "install_client.ps1"):
+        assert not has_error(render(name, FACTS._replace(requirements="it's\n")))
+        assert not has_error(render_error(name, "it's `id` $(id)", "run: $HOME"))
+        assert has_error(render(name, FACTS).replace("try {", "try"))
+    for client in (False, True):
+        assert not has_error(powershell_line(INVITATION, HUB, client=client, token="a'b"))
 
 
 # -- the address
