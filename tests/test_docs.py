@@ -15,6 +15,7 @@ from clustersh import config
 from clustersh.agent.enroll import Enrolled
 from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
+from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.wire import rest, units
 from clustersh.wire.problems import STATUS, Kind
@@ -106,6 +107,8 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
+        (rest.Invitation, "`clusterd invite`"),
+        (Fill, "`clusterd wheelhouse`"),
         (rest.Verified, "`clusterd audit verify`"),
         (Overview, "bare `clustersh --json`"),
         (rest.TokenMade, "`clusterd token create`"),

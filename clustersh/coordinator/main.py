@@ -23,6 +23,10 @@ COMMANDS = {
     "revoke": Command(f"{_ADMIN}:prepare_revoke", "let a user in no more"),
     "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),
     "forget": Command(f"{_ADMIN}:prepare_forget", "let a machine in no more, and free its name"),
+    "invite": Command("clustersh.coordinator.invite_command:prepare", "the line that brings a machine in safely"),
+    "wheelhouse": Command(
+        "clustersh.coordinator.wheelhouse_command:prepare", "what machines without a package index install"
+    ),
     "audit": Command("clustersh.coordinator.audit_command:prepare", "who ran what, where, when, and how it ended"),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")

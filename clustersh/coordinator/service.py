@@ -30,7 +30,7 @@ from ..home import HomeError, ServiceLock, private_folder, user_name
 from ..trust.authority import Authority, server_credentials
 from ..trust.credentials import Credentials
 from ..trust.errors import ExposedKeyError, TrustError
-from ..trust.identity import Identity, Role, fingerprint
+from ..trust.identity import Identity, Role, certificate_sha256, curl_pin, fingerprint
 from ..trust.keys import generate
 from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
@@ -52,6 +52,7 @@ from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
 from .own_secret import own_secret
+from .packages import Packages
 from .pairing import Pairings
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
@@ -60,6 +61,8 @@ from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_leaving import LeavingCalls
+from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
@@ -68,6 +71,7 @@ from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
 from .tokens import JoinTokens
+from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -194,6 +198,13 @@ class _Parts:
             tokens=self._tokens,
             host=self._host,
         )
+        self._packages = Packages(Wheelhouse(folder))
+        trust = Trust(
+            certificate_sha256(self._authority.certificate),
+            self._authority.certificate_pem.decode(),
+            curl_pin(self._server.key.public_key()),
+        )
+        self._installers = Installers(self._packages, trust)
         self._seen_loop = LoopingCall(self._seen.save_in_background)
         self._seen_loop.clock = reactor
         gate = Gate(
@@ -225,6 +236,8 @@ class _Parts:
         runs.add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
+        PackageCalls(self._packages).add_to(api)
+        InstallerCalls(self._installers).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
@@ -246,6 +259,7 @@ class _Parts:
         await self._let_admin_in()
         await self._runs.load()
         self._seen_loop.start(SEEN_EVERY_S, now=False)
+        Deferred.fromCoroutine(self._packages.prepare())
 
     async def stop(self) -> None:
         """End the links and write what waits."""

@@ -227,6 +227,18 @@ class Approved(msgspec.Struct, frozen=True):
     check: str
 
 
+class Invitation(msgspec.Struct, frozen=True):
+    """What machines know the coordinator by: *server_pin* is curl's ``--pinnedpubkey``, *ca_sha256* the CA's.
+
+    *scripts* has the SHA-256 of each installer as it is served over plain HTTP at *address*.
+    """
+
+    address: str
+    server_pin: str
+    ca_sha256: str
+    scripts: dict[str, str]
+
+
 class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/admin/revoke and /v1/admin/forget: a client's or a machine's name."""
 

@@ -222,7 +222,7 @@ def test_another_user_s_state_names_the_sudo_line(
     monkeypatch.setattr(admin_client, "_owner", lambda path: "clusterd")
     terminal = Terminal(tmp_path, tmp_path, environ)
     with pytest.raises(CliError) as caught:
-        admin_client._check_readable(folder, terminal.invocation(("approve", "1a2b3c4d"), 1, 2))
+        admin_client.check_readable(folder, terminal.invocation(("approve", "1a2b3c4d"), 1, 2))
     setting = "env CLUSTERSH_HOME=/var/lib/clustersh " if environ else ""
     assert caught.value.hints == (f"sudo -u clusterd {setting}clusterd approve 1a2b3c4d",)
     program = tmp_path / "bin" / "clusterd"
@@ -230,7 +230,7 @@ def test_another_user_s_state_names_the_sudo_line(
     program.touch(0o700)
     terminal.environ["PATH"] = str(program.parent)
     with pytest.raises(CliError) as caught:
-        admin_client._check_readable(folder, terminal.invocation(("pending",), 1, 2))
+        admin_client.check_readable(folder, terminal.invocation(("pending",), 1, 2))
     assert caught.value.hints == (f"sudo -u clusterd {setting}{program} pending",)
 
 

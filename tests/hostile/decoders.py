@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from twisted.internet.testing import StringTransport
@@ -20,6 +20,8 @@ from clustersh.cli.errors import CliError
 from clustersh.coordinator import records
 from clustersh.coordinator.door import DoorFactory, _FirstByte
 from clustersh.coordinator.http import Request, path_text, wait_seconds
+from clustersh.coordinator.installers import address_of_host
+from clustersh.coordinator.wheelhouse import Contents
 from clustersh.frontend.output import FrameDecoder
 from clustersh.home import HomeError, read_json
 from clustersh.trust.errors import PairingError
@@ -32,6 +34,8 @@ from clustersh.wire.jobs import Command
 from clustersh.wire.problems import Problem, ProblemError
 
 __all__ = ["DECODERS"]
+
+T = TypeVar("T")
 
 
 def from_agent(data: bytes) -> None:
@@ -211,6 +215,15 @@ def address(data: bytes) -> None:
     assert found.netloc.isascii() and found.netloc.isprintable() and " " not in found.netloc
 
 
+def host(data: bytes) -> None:
+    try:
+        found = address_of_host([data], "http")
+    except ValueError:
+        return
+    assert parse_address(found.netloc) == found
+    assert found.netloc.isascii() and found.netloc.isprintable() and " " not in found.netloc
+
+
 class _Door:
     """What the first byte chooses between."""
 
@@ -266,13 +279,24 @@ class _Kept(msgspec.Struct):
 
 def run_json(data: bytes) -> None:
     """A state file, as a crash or another program may have left it."""
+    _in_file(data, _Kept)
+
+
+def wheel_list(data: bytes) -> None:
+    contents = _in_file(data, Contents)
+    if contents is not None:
+        contents.requirements()
+        assert all("/" not in name for name in contents.wheels())
+
+
+def _in_file(data: bytes, kind: type[T]) -> T | None:
     descriptor, name = tempfile.mkstemp(prefix="clustersh-fuzz-")
     os.write(descriptor, data)
     os.close(descriptor)
     try:
-        read_json(Path(name), _Kept)
+        return read_json(Path(name), kind)
     except HomeError:
-        return
+        return None
     finally:
         Path(name).unlink()
 
@@ -312,6 +336,8 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "http Prefer": prefer,
     "http query": query,
     "http path": path,
+    "http Host": host,
+    "coordinator wheelhouse": wheel_list,
     "address": address,
     "door first byte": first_byte,
     "home state file": run_json,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from clustersh.coordinator import records
+from clustersh.coordinator.wheelhouse import Contents, Fill, HeldWheel
 from clustersh.trust import keys
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import commitment, make_request
@@ -24,6 +25,8 @@ _RUNS = output.encode_runs([(Stream.STDOUT, 3), (Stream.STDERR, 2)])
 _REQUEST = make_request(keys.generate(), "ann@box", Role.FRONTEND)
 _ASKED = rest.RunRequest("ws1", Command(shell="true"), env={"A": "b"}, files=BlobRef(SHA256, 1))
 _ENDED = records.JobEnded(UUID, "ws1", "id", Outcome.exited(0), _OUTPUT, 1.5, "2026-11-21T03:00:00.000Z")
+_WHEEL = HeldWheel("zope_interface-7.2-1-cp311-abi3-win_amd64.whl", SHA256, 5, ">=3.9")
+_WHEELS = Contents((Fill("win_amd64", "3.11", "win32", "AMD64", "2026-11-21T03:00:00.000Z", (_WHEEL,)),))
 
 SEEDS: dict[str, list[bytes]] = {
     "wire.link from an agent": [
@@ -49,6 +52,8 @@ SEEDS: dict[str, list[bytes]] = {
             link.Stdin(1, UUID, 0, b"abc", True),
         )
     ],
+    "http Host": [b"hub.example:5672", b"[fd00::5%eth0]:5672", b"10.0.0.5"],
+    "coordinator wheelhouse": [encode_json(_WHEELS)],
     "body RunRequest": [encode_json(_ASKED)],
     "body BlobNames": [encode_json(rest.BlobNames((SHA256,)))],
     "body PairStart": [encode_json(pairing.PairStart("frontend", _REQUEST, commitment(b"n" * 32)))],

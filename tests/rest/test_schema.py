@@ -40,7 +40,10 @@ class Caller:
     def __init__(self, recorder: Recorder) -> None:
         run = recorder.start("known")
         self._recorder = recorder
-        self._known = {"machine": "ws1", "id": run["uuid"], "uuid": run["uuid"], "sha256": "0" * 64}
+        index = recorder.sessions[""].get(f"{recorder.url}/simple/clustersh/", timeout=30).text
+        wheel = index.partition("/packages/")[2].partition("#")[0]
+        packages = {"project": "clustersh", "file": wheel}
+        self._known = {**packages, "machine": "ws1", "id": run["uuid"], "uuid": run["uuid"], "sha256": "0" * 64}
         self._bodies = {
             "POST /v1/runs": {"target": "ws1", "command": {"shell": "true"}},
             **recorder.throwaway,
