@@ -15,6 +15,7 @@ from clustersh import config
 from clustersh.agent.enroll import Enrolled
 from clustersh.agent.status import Status
 from clustersh.frontend.bare import Overview
+from clustersh.services.program import Report
 from clustersh.wire import rest, units
 from clustersh.wire.problems import STATUS, Kind
 
@@ -109,6 +110,7 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (Overview, "bare `clustersh --json`"),
         (Enrolled, "`clusteragent enroll`"),
         (Status, "`clusteragent status`"),
+        (Report, "`clusterd service`, `clusteragent service`"),
     ],
 )
 def test_the_documents_have_the_documented_fields(document: type[msgspec.Struct], heading: str) -> None:

@@ -17,6 +17,7 @@ ABOUT = (
 COMMANDS = {
     "enroll": Command("clustersh.agent.enroll:prepare", "ask a coordinator to take this machine in"),
     "status": Command("clustersh.agent.status:prepare", "whether the agent runs here and is connected"),
+    "service": Command("clustersh.agent.service_command:prepare", "have the agent start with the machine, or no more"),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
 

@@ -23,6 +23,9 @@ COMMANDS = {
     "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),
     "forget": Command(f"{_ADMIN}:prepare_forget", "let a machine in no more, and free its name"),
     "audit": Command("clustersh.coordinator.audit_command:prepare", "who ran what, where, when, and how it ended"),
+    "service": Command(
+        "clustersh.coordinator.service_command:prepare", "have the coordinator start with the machine, or no more"
+    ),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
 
