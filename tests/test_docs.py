@@ -17,6 +17,7 @@ from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
+from clustersh.services.program import Report
 from clustersh.wire import rest, units
 from clustersh.wire.problems import STATUS, Kind
 
@@ -116,6 +117,7 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (Enrolled, "`clusteragent enroll`"),
         (Left, "`clusteragent leave`"),
         (Status, "`clusteragent status`"),
+        (Report, "`clusterd service`, `clusteragent service`"),
     ],
 )
 def test_the_documents_have_the_documented_fields(document: type[msgspec.Struct], heading: str) -> None:

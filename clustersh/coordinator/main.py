@@ -28,6 +28,9 @@ COMMANDS = {
         "clustersh.coordinator.wheelhouse_command:prepare", "what machines without a package index install"
     ),
     "audit": Command("clustersh.coordinator.audit_command:prepare", "who ran what, where, when, and how it ended"),
+    "service": Command(
+        "clustersh.coordinator.service_command:prepare", "have the coordinator start with the machine, or no more"
+    ),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
 

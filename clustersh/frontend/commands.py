@@ -21,7 +21,11 @@ COMMANDS = {
     "down": Command("clustersh.frontend.up:prepare_down", "stop what up started"),
 }
 
+COMPLETE = Command("clustersh.frontend.complete:prepare", "what the shells' completions ask for")
+
 
 def choose(invocation: Invocation) -> Start:
     """Return the start of the command that *invocation* names."""
+    if invocation.argv[:1] == ("__complete",):
+        return COMPLETE.load()(invocation, invocation.argv[1:])
     return prepare_command(invocation, COMMANDS, BARE, ABOUT)
