@@ -85,6 +85,10 @@ class Console:
         """Write to stdout before there is a reactor; may block."""
         _write_all(self._out, _encoded(data))
 
+    def err_now(self, data: bytes | str) -> None:
+        """Write to stderr before there is a reactor; may block."""
+        _write_all(self._err, _encoded(data))
+
     def error_now(self, message: str, hints: tuple[str, ...] = ()) -> None:
         """As `error`, before there is a reactor; may block."""
         _write_all(self._err, _encoded(self._error_text(message, hints)))

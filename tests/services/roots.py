@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..real.programs import end
 
+ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 _MAKE = """
 mount -t tmpfs none {place}
 mkdir {place}/upper {place}/work {place}/root
@@ -21,6 +22,7 @@ mount --rbind /dev {place}/root/dev
 mount -t proc proc {place}/root/proc
 mount -t tmpfs none {place}/root/tmp
 mount -t tmpfs none {place}/root/run
+{more}
 echo ready
 sleep infinity & wait  # and so take leave of whatever ends in here
 """
@@ -35,16 +37,19 @@ class Root:
 
     def run(self, *words: str | Path, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command in there as root, with a clean environment."""
-        environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
         return subprocess.run(
-            [*self._enter(), "chroot", self._place / "root", *words],
-            env=environ,
+            self.words(*words),
+            env=ENVIRON,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=seconds,
             check=False,
         )
+
+    def words(self, *words: str | Path) -> list[str | Path]:
+        """Return the whole command line that runs *words* in there."""
+        return [*self._enter(), "chroot", self._place / "root", *words]
 
     def check(self, *words: str | Path) -> str:
         """As `run`, of a command that has to succeed: return what it printed."""
@@ -80,15 +85,18 @@ class Root:
         return set(listed.stdout.splitlines())
 
     def _enter(self) -> tuple[str, ...]:
-        return ("nsenter", f"--target={self._first}", "--mount", "--pid")
+        return ("nsenter", f"--target={self._first}", "--mount", "--pid", "--net", "--uts")
 
 
 @contextlib.contextmanager
-def isolated_root(place: Path) -> Iterator[Root]:
-    """Make a root; whatever still runs in there ends with it."""
-    script = _MAKE.format(place=shlex.quote(str(place)))
+def isolated_root(place: Path, *, within: tuple[str, ...] = (), more: str = "") -> Iterator[Root]:
+    """Make a root; whatever still runs in there ends with it.
+
+    *within* are words to start it with (a network of its own), *more* lines of shell that make it complete.
+    """
+    script = _MAKE.format(place=shlex.quote(str(place)), more=more)
     holder = subprocess.Popen(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script],
+        [*within, "unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script],
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
