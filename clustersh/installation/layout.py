@@ -14,6 +14,7 @@ from ..services.errors import cannot
 
 PROGRAMS = {"clusteragent": ("clusteragent", "clustersh"), "clustersh": ("clustersh",)}
 """What is installed with a machine's service, and with a client."""
+_HALF_MADE = ".clustersh-link-"
 
 
 class Layout:
@@ -52,6 +53,7 @@ class Layout:
         try:
             self.note_folder(self.links)
             self.links.mkdir(parents=True, exist_ok=True)
+            self._remove_half_made()
             (self.data / f"has-{name}").touch()
             for program in PROGRAMS[name]:
                 link = self.links / program
@@ -63,6 +65,7 @@ class Layout:
     def take_away(self, name: str) -> None:
         """As if *name* had never been placed; what another one needs stays. Raises ServiceError."""
         try:
+            self._remove_half_made()
             (self.data / f"has-{name}").unlink(missing_ok=True)
             needed = {program for other, programs in PROGRAMS.items() if self.installed(other) for program in programs}
             for program in set(PROGRAMS[name]) - needed:
@@ -71,6 +74,10 @@ class Layout:
                     link.unlink()
         except OSError as error:
             raise cannot("remove links from", self.links, error) from error
+
+    def _remove_half_made(self) -> None:
+        for folder in self.links.glob(f"{_HALF_MADE}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def is_empty(self) -> bool:
         """Whether nothing is installed any more."""
@@ -109,7 +116,7 @@ def check_whole() -> None:
 
 
 def _link(link: Path, target: Path) -> None:
-    folder = Path(tempfile.mkdtemp(prefix=".link-", dir=link.parent))
+    folder = Path(tempfile.mkdtemp(prefix=_HALF_MADE, dir=link.parent))
     try:
         (folder / "link").symlink_to(target)
         (folder / "link").replace(link)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .hosts import Host, Hub, Network, fetch_wheels, make_hub, network, why_not
+from .hosts import Hub, Network, fetch_wheels, make_hub, network, why_not
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,7 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     reason = why_not()
     if reason:
@@ -26,6 +25,6 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub(net: Network, tmp_path_factory: pytest.TempPathFactory) -> Hub:
     return make_hub(net, fetch_wheels(tmp_path_factory.mktemp("wheels")))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from clustersh.coordinator.own_wheel import pack_installed
 
@@ -131,13 +132,31 @@ class Hub:
         self.host = host
         self.machine_line, self.client_line = lines
 
-    def sh(self, words: str) -> str:
-        """Run `clustersh` there."""
-        return self.host.check(f"clusterd/bin/clustersh {words}")
+    url = "http://hub:5672"
+
+    def sh(self, words: str, status: int = 0) -> str:
+        """Run `clustersh` there, and see that it ends with *status*."""
+        ran = self.host.type(f"clusterd/bin/clustersh {words}")
+        assert ran.returncode == status, f"{words}\n{ran.stdout}\n{ran.stderr}"
+        return ran.stdout
+
+    def job(self, uuid: str) -> dict[str, Any]:
+        """Return the job as history tells it."""
+        jobs = json.loads(self.sh("history --json"))["jobs"]
+        return next(dict(job) for job in jobs if job["uuid"] == uuid)
+
+    def invitation(self, *words: str) -> str:
+        """Return the line for untrusted networks."""
+        return str(json.loads(self.admin(f"invite --address hub --json {shlex.join(words)}"))["line"])
 
     def admin(self, words: str) -> str:
         """Run `clusterd` there."""
         return self.host.check(f"clusterd/bin/clusterd {words}")
+
+    def restart(self) -> None:
+        """Start the coordinator anew, with whatever its package holds now."""
+        self.admin("service uninstall")
+        self.admin("service install")
 
     def until_status(self, machine: str, status: str) -> None:
         """Wait until the coordinator shows *machine* so."""
@@ -160,6 +179,7 @@ def make_hub(net: Network, wheels: Path) -> Hub:
     hub = Hub(host, [line.partition("with:")[2].strip() for line in installed.splitlines() if "join with:" in line])
     asked = hub.sh("login localhost --no-wait --name ann@hub")
     hub.admin(f"approve {asked.partition('clusterd approve ')[2].split()[0]}")
+    hub.sh("whoami")
     return hub
 
 

@@ -81,7 +81,7 @@ this_line() {
 
 # Makes the data folder, and in it a list of the folders that were made for it: the last one that goes takes them along.
 prepare() {
-    local folder=$data free=''
+    local folder=$data free
     local -a made=()
     while [ ! -d "$folder" ]; do
         made+=("$folder")
@@ -94,8 +94,8 @@ prepare() {
     if [ ${#made[@]} -gt 0 ]; then
         printf '%s\n' "${made[@]}" >>"$data/made" || fail "can't write to $data" "is the disk full?"
     fi
-    { read -r _ && read -r _ _ _ free _; } < <(df -Pk "$data" 2>/dev/null) || true
-    if [ "${free:-999999}" -lt 153600 ] && ! [ -L "$data/current" ]; then
+    free=$(room -k)
+    if [ "$free" -lt 153600 ] && ! [ -L "$data/current" ]; then
         abandon
         fail "there is too little room on the disk of $data: $((free / 1024)) MiB, and 150 are needed" \
             "free some space there, then run the line again"
@@ -107,10 +107,19 @@ prepare() {
     trap 'exit 143' TERM HUP
 }
 
+# How much is free where the data is: KiB (-k) or files (-i); a lot where that can't be told.
+room() {
+    local free=''
+    { read -r _ && read -r _ _ _ free _; } < <(df -P "$1" "$data" 2>/dev/null) || true
+    case $free in '' | *[!0-9]*) free=999999999 ;; esac
+    printf %s "$free"
+}
+
 # Whatever ends this: nothing half-made stays.
 leave() {
     rm -rf "$work"
     if [ "$new" ] && ! [ "$data/current" -ef "$new" ]; then rm -rf "$new"; fi
+    if ! [ -L "$data/current" ]; then remove_made "$(made)"; fi
 }
 
 # Gives up what was made before anything was in it.
@@ -121,12 +130,22 @@ abandon() {
 
 # Removes the data folder, and those that were made for it.
 sweep() {
-    local folder made=''
-    if [ -f "$data/made" ]; then made=$(sort -ru "$data/made"); fi
+    local folders
+    folders=$(made)
     rm -rf "$data"
+    remove_made "$folders"
+}
+
+# The folders that were made, the innermost first.
+made() {
+    if [ -f "$data/made" ]; then sort -ru "$data/made"; fi
+}
+
+remove_made() {
+    local folder
     while read -r folder; do
         if [ "$folder" ] && [ -d "$folder" ]; then rmdir "$folder" 2>/dev/null || true; fi
-    done <<<"$made"
+    done <<<"$1"
 }
 
 # Sets python to a Python >= 3.11 that can make a venv.
@@ -211,7 +230,7 @@ make_version() {
 fail_with_log() {
     local message=$1
     shift
-    if grep -q 'No space left on device\|Errno 28\|curl: (23)' "$log" 2>/dev/null || ! printf x >"$work/x" 2>/dev/null; then
+    if [ "$(room -k)" -lt 10240 ] || [ "$(room -i)" -lt 500 ] || grep -q 'No space left on device' "$log"; then
         set -- "the disk of $data is full: free some space, then run the line again"
     fi
     fail "$message" "$@" "log: $log"
@@ -219,7 +238,8 @@ fail_with_log() {
 
 # pip of the new venv, which leaves nothing outside it; only_here has it look at nothing but what it is told.
 venv_pip() {
-    TMPDIR=$work "$venv/bin/python" -I -m pip --disable-pip-version-check --no-input --no-cache-dir "$@" >>"$log" 2>&1
+    TMPDIR=$work "$venv/bin/python" -I -m pip --disable-pip-version-check --no-input --no-cache-dir --retries 2 \
+        "$@" >>"$log" 2>&1
 }
 
 only_here() {
