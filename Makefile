@@ -11,6 +11,7 @@
 #   make lint           linter, formatter and type checker
 #   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
 #   make bench-NAME     one: latency, throughput, bulk, intake, history, memory (ARGS=... is handed to it)
+#   make deb            build the Debian package in dist (DEB_PYTHON=... is the system's Python that it is for)
 #   make clean          stop, and remove .venv, .home and everything that was built
 
 VENV := .venv
@@ -19,8 +20,9 @@ STATE := $(CURDIR)/.home
 CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
 PORT ?=
 ARGS ?=
+DEB_PYTHON ?= /usr/bin/python3
 
-.PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench venv clean
+.PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench venv deb clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -118,6 +120,9 @@ bench: $(VENV)/.installed-dev
 
 bench-%: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.$* $(ARGS)
+
+deb: $(VENV)/.installed
+	$(BIN)/python packaging/debian/build.py dist --python "$(DEB_PYTHON)"
 
 clean:
 	@if [ -x $(BIN)/clustersh ] && [ -d "$(STATE)" ]; then $(CLUSTERSH) down; fi

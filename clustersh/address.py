@@ -6,8 +6,7 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-from .config import DEFAULT_PORT
-
+DEFAULT_PORT = 5672
 _SCHEMES = ("http", "https")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from .address import DEFAULT_PORT, Address, parse_address
 from .wire import ids, units
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-DEFAULT_PORT = 5672
 
 
 class ConfigError(Exception):
@@ -53,8 +53,27 @@ class MachineName(str):
     """A machine's name."""
 
 
+class CoordinatorAddress(str):
+    """Where a coordinator is, ``host:port``."""
+
+    @property
+    def address(self) -> Address:
+        return parse_address(self)
+
+
+class Fingerprint(str):
+    """A SHA-256: 64 hex digits in lower case."""
+
+
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
+
+
+class JoinConfig(_Section, frozen=True):
+    """``[join]``: which coordinator `clusteragent enroll` and `clustersh login` ask where they are told no other."""
+
+    coordinator: CoordinatorAddress | None = None
+    ca: Fingerprint | None = None
 
 
 class CoordinatorConfig(_Section, frozen=True):
@@ -68,9 +87,9 @@ class CoordinatorConfig(_Section, frozen=True):
 
 
 class EnrollmentConfig(_Section, frozen=True):
-    """``[enrollment]``: who may ask to join, and whether an admin has to say yes to a machine."""
+    """``[enrollment]``: who may ask to join, and what a machine needs to be let in."""
 
-    policy: Literal["open", "approve"] = "open"
+    policy: Literal["open", "token", "approve"] = "open"
     allow: tuple[NetworkText, ...] = ()
 
 
@@ -98,6 +117,7 @@ class ClientConfig(_Section, frozen=True):
 class Config(_Section, frozen=True):
     """The whole of ``config.toml``; every key has a default, so the file may be missing."""
 
+    join: JoinConfig = JoinConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
     enrollment: EnrollmentConfig = EnrollmentConfig()
     agent: AgentConfig = AgentConfig()
@@ -148,6 +168,10 @@ def _read_value(kind: type, value: Any) -> Any:
         return NetworkText(ipaddress.ip_network(_text(value)))
     if kind is MachineName:
         return MachineName(ids.machine_name(_text(value)))
+    if kind is CoordinatorAddress:
+        return CoordinatorAddress(parse_address(_text(value)).netloc)
+    if kind is Fingerprint:
+        return Fingerprint(ids.sha256_digits(_text(value)))
     raise NotImplementedError(kind)
 
 
@@ -217,5 +241,7 @@ _WORDS: dict[Any, str] = {
     Size: "a size such as '128KiB', '10GiB' or a number of bytes",
     Listen: "an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'",
     NetworkText: "a network such as '203.0.113.0/24', its host bits zero",
+    CoordinatorAddress: "a coordinator such as 'joshua-ws1' or '10.0.0.5:5672'",
+    Fingerprint: "a SHA-256: 64 hex digits, with or without colons",
     MachineName: "a machine's name, not 'all': 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last",
 }

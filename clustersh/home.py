@@ -12,9 +12,12 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 T = TypeVar("T")
 KEY_ENDINGS = ("key.pem", ".key")
@@ -158,16 +161,16 @@ class ServiceLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        from filelock import FileLock
-
         self._folder = private_folder(folder)
         make_private(folder)
-        self._lock = FileLock(folder / "lock", mode=0o600)
+        self._lock: FileLock | None = None
 
     def take(self) -> None:
         """Take the lock or raise HomeError naming who holds it."""
-        from filelock import Timeout
+        from filelock import FileLock, Timeout
 
+        # Made only now: twistd goes into the background after it made the service, and a lock is of one process.
+        self._lock = FileLock(self._folder / "lock", mode=0o600)
         try:
             self._lock.acquire(timeout=0.5)
         except Timeout:
@@ -189,7 +192,7 @@ class ServiceLock:
 
     def release(self) -> None:
         """Take ``run.json`` away and let go of the folder, if it was taken."""
-        if not self._lock.is_locked:
+        if self._lock is None or not self._lock.is_locked:
             return
         with contextlib.suppress(OSError):
             (self._folder / "run.json").unlink()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -22,13 +22,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from .home import HomeError, private_folder, read_json, write_json
+from .pinning import check_pin, over_tls
 from .rest_client import RestClient, Unreachable
 from .trust import keys
 from .trust.credentials import CERTIFICATE_FILE, KEY_FILE, Credentials, check_validity
 from .trust.errors import MissingCredentialsError, PairingError
-from .trust.identity import Identity, Role, certificate_sha256
+from .trust.identity import Identity, Role
 from .trust.pairing import NONCE_BYTES, PairingCode, commitment, make_request, new_nonce, transcript_hash
-from .wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus
+from .trust.tokens import JoinToken
+from .wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus, TokenProof
 from .wire.problems import Kind, ProblemError
 from .wire.rest import MAX_WAIT_S
 
@@ -52,15 +54,19 @@ class Pending(msgspec.Struct, frozen=True):
     @property
     def code(self) -> PairingCode:
         """What the admin types, and the digits to compare."""
-        return PairingCode.of(
-            transcript_hash(self.role, self.request, self.ca, self.client_nonce, self.server_nonce),
-        )
+        return PairingCode.of(self.transcript)
+
+    @property
+    def transcript(self) -> bytes:
+        """The hash of all that both ends have seen."""
+        return transcript_hash(self.role, self.request, self.ca, self.client_nonce, self.server_nonce)
 
 
 class Started(msgspec.Struct, frozen=True):
     """A pairing under way: what to show. *host* is where to run the approval, as the coordinator says.
 
-    *approved*: nobody needs to be asked (an open enrollment, or it was approved in the meantime).
+    *approved*: nobody needs to be asked (an open enrollment, or it was approved in the meantime). *needs_token*: a
+    machine is let in there by a join token, or by somebody who types the code after all.
     """
 
     code: PairingCode
@@ -68,6 +74,7 @@ class Started(msgspec.Struct, frozen=True):
     name: str
     resumed: bool
     approved: bool
+    needs_token: bool = False
 
 
 class PairingEndedError(PairingError):
@@ -89,8 +96,9 @@ def forget_pending(folder: Path) -> None:
 class Pairing:
     """One program's pairing with the coordinator of *client* (plain HTTP or TLS), kept in *folder* until it is done.
 
-    *ca_sha256* (hex, or empty) pins the CA certificate. *now* is the wall clock. Raises TrustError, whose message is
-    for people, ProblemError and Unreachable.
+    *ca_sha256* (hex, or empty) pins the CA certificate: then all of it goes over TLS. A *token* must let this program
+    in, and proves the coordinator to it. *now* is the wall clock. Raises TrustError, whose message is for people,
+    ProblemError and Unreachable.
     """
 
     def __init__(
@@ -101,6 +109,7 @@ class Pairing:
         role: Role,
         *,
         ca_sha256: str = "",
+        token: JoinToken | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
@@ -108,6 +117,7 @@ class Pairing:
         self._folder = folder
         self._role = role
         self._pin = ca_sha256.replace(":", "").lower()
+        self._token = token
         self._now = now
 
     async def start(self, name: str) -> Started:
@@ -116,7 +126,7 @@ class Pairing:
         if kept is not None and (kept.address, kept.role, kept.name) == (self._address, self._role, name):
             self._check_pin(_read_ca(kept.ca))
             with contextlib.suppress(PairingEndedError):
-                progress = await self._progress(kept, 0)
+                progress = await (self._progress(kept, 0) if self._token is None else self._reveal(kept))
                 return _started(kept, progress, resumed=True)
         return await self._ask(name)
 
@@ -156,6 +166,10 @@ class Pairing:
         (self._folder / CERTIFICATE_FILE).unlink(missing_ok=True)
         credentials.save(self._folder)
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
     @property
     def _address(self) -> str:
         return self._client.address.netloc
@@ -164,23 +178,45 @@ class Pairing:
         request = make_request(self._key(), name, self._role)
         nonce = new_nonce()
         start = PairStart(self._role.value, request, commitment(nonce))
-        offer = await self._client.call("POST", "/pair", start, answer=PairOffer)
+        offer = await (await self._way()).call("POST", "/pair", start, answer=PairOffer)
         self._check_pin(_read_ca(offer.ca))
         if len(offer.nonce) != NONCE_BYTES:
             raise PairingError(f"the coordinator's nonce has {len(offer.nonce)} bytes, not {NONCE_BYTES}")
-        progress = await self._client.call("POST", _path(offer.id), PairReveal(nonce), answer=PairProgress)
+        pending = Pending(self._address, self._role, name, offer.id, offer.host, request, offer.ca, nonce, offer.nonce)
+        progress = await self._reveal(pending)
         if self._role is Role.FRONTEND and progress.status is not PairStatus.PENDING:
             raise PairingError(
                 f"what answers at {self._address} let {name} in before anybody could type the code: "
                 "no coordinator does that, so nothing was kept"
             )
-        pending = Pending(self._address, self._role, name, offer.id, offer.host, request, offer.ca, nonce, offer.nonce)
         write_json(self._folder / PENDING_FILE, pending)
         return _started(pending, progress, resumed=False)
 
+    async def _reveal(self, pending: Pending) -> PairProgress:
+        """Reveal our nonce, and show that we have the token. It may be done again."""
+        token = self._token
+        proof = None if token is None else TokenProof(token.id, token.proof(pending.transcript))
+        revealed = PairReveal(pending.client_nonce, proof)
+        client = await self._way()
+        with self._ends(pending):
+            progress = await client.call("POST", _path(pending.id), revealed, answer=PairProgress)
+        if token is not None and not hmac.compare_digest(progress.token_proof, token.answer(pending.transcript)):
+            forget_pending(self._folder)
+            raise PairingError(
+                f"{self._address} is not the coordinator that made the join token: it can't prove that it knows it"
+            )
+        return progress
+
     async def _progress(self, pending: Pending, wait_s: float) -> PairProgress:
+        client = await self._way()
+        with self._ends(pending):
+            return await client.call("GET", _path(pending.id), answer=PairProgress, wait_s=wait_s)
+
+    @contextlib.contextmanager
+    def _ends(self, pending: Pending) -> Iterator[None]:
+        """Raise PairingEndedError where the coordinator doesn't have *pending* any more."""
         try:
-            return await self._client.call("GET", _path(pending.id), answer=PairProgress, wait_s=wait_s)
+            yield
         except ProblemError as error:
             if error.problem.kind is not Kind.UNKNOWN_PAIRING:
                 raise
@@ -188,6 +224,13 @@ class Pairing:
             raise PairingEndedError(
                 f"the coordinator did not let {pending.name} in: refused, or not approved within 10 minutes"
             ) from error
+
+    async def _way(self) -> RestClient:
+        """Return how to call the coordinator: over TLS where its CA is pinned."""
+        if self._pin and not self._client.secure:
+            plain, self._client = self._client, await over_tls(self._reactor, self._client, self._pin)
+            await plain.close()
+        return self._client
 
     def _key(self) -> EllipticCurvePrivateKey:
         private_folder(self._folder)
@@ -200,12 +243,8 @@ class Pairing:
             return key
 
     def _check_pin(self, ca: x509.Certificate) -> None:
-        found = certificate_sha256(ca)
-        if self._pin and not hmac.compare_digest(found, self._pin):
-            raise PairingError(
-                f"{self._address} is not the coordinator that --ca names (its CA certificate's SHA-256 is {found}): "
-                "it was set up anew, or something stands in between"
-            )
+        if self._pin:
+            check_pin(ca, self._pin, self._address)
 
     def _verified(self, pending: Pending, progress: PairProgress) -> Credentials:
         """Return the credentials that *progress* brings, or raise TrustError: what came must be what was asked for."""
@@ -232,7 +271,7 @@ def _path(pairing: str) -> str:
 
 def _started(pending: Pending, progress: PairProgress, *, resumed: bool) -> Started:
     approved = progress.status is PairStatus.APPROVED
-    return Started(pending.code, pending.host, pending.name, resumed, approved)
+    return Started(pending.code, pending.host, pending.name, resumed, approved, progress.needs_token)
 
 
 def _read_ca(der: bytes) -> x509.Certificate:

@@ -84,6 +84,11 @@ class RestClient:
         dial = _Dial(reactor, address, policy)
         self._agent = Agent.usingEndpointFactory(reactor, dial, pool=self._pool)
 
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._scheme == "https"
+
     @cached_property
     def _http(self) -> HTTPClient:
         # Imported at the first request: an agent whose jobs bring no files makes none, and it is 2 MiB.
@@ -128,7 +133,7 @@ class RestClient:
         wait_s: float = 0.0,
         timeout_s: float = 30.0,
     ) -> T | None:
-        """Send *body* and return the answer as *answer* (None without it: the body is read and dropped).
+        """Send *body* and return the answer as *answer*: bytes as they come (None without it: read and dropped).
 
         *path* is percent-encoded by the caller (`quote`), *query* is encoded here. *body* is sent as JSON; bytes go as
         they are. *wait_s* becomes ``Prefer: wait=``, and *timeout_s* begins after it. Raises ProblemError for what the
@@ -148,6 +153,8 @@ class RestClient:
         received = await self._watched(exchange, wait_s + timeout_s)
         if answer is None:
             return None
+        if isinstance(received, answer):
+            return received
         try:
             return decode_json(received, answer)
         except WireError as error:

@@ -19,7 +19,8 @@ SHARED_BELOW: dict[str, tuple[str, ...]] = {
     "wire": ("wire",),
     "trust": ("trust", "wire", "home"),
     "home": (),
-    "config": ("wire",),
+    "config": ("wire", "address"),
+    "address": (),
 }
 """What these rooms may import of clustersh; the other shared rooms just stay out of the programs."""
 

@@ -66,7 +66,9 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     [
         ("[agent]\nenvironment = 'zsh'", "agent.environment", "'zsh'", "'login' or 'service'"),
         ("[agent]\nenvironment = 3", "agent.environment", "3", "'login' or 'service'"),
-        ("[enrollment]\npolicy = 'ask'", "enrollment.policy", "'ask'", "'open' or 'approve'"),
+        ("[enrollment]\npolicy = 'ask'", "enrollment.policy", "'ask'", "'open' or 'token' or 'approve'"),
+        ("[join]\ncoordinator = 'http://a/b'", "join.coordinator", "'http://a/b'", "a coordinator such as"),
+        ("[join]\nca = 'abc'", "join.ca", "'abc'", "a SHA-256: 64 hex digits"),
         ("agent = 3", "agent", "3", "a table"),
         ("[[agent]]\nname = 'x'", "agent", "[{'name': 'x'}]", "a table"),
         ("[agent]\ngrace = 5", "agent.grace", "5", "a duration with its unit"),

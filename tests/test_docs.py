@@ -13,8 +13,11 @@ import pytest
 
 from clustersh import config
 from clustersh.agent.enroll import Enrolled
+from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
+from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
+from clustersh.services.program import Report
 from clustersh.wire import rest, units
 from clustersh.wire.problems import STATUS, Kind
 
@@ -105,10 +108,16 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
+        (rest.Invitation, "`clusterd invite`"),
+        (Fill, "`clusterd wheelhouse`"),
         (rest.Verified, "`clusterd audit verify`"),
         (Overview, "bare `clustersh --json`"),
+        (rest.TokenMade, "`clusterd token create`"),
+        (rest.Token, "`clusterd token list`"),
         (Enrolled, "`clusteragent enroll`"),
+        (Left, "`clusteragent leave`"),
         (Status, "`clusteragent status`"),
+        (Report, "`clusterd service`, `clusteragent service`"),
     ],
 )
 def test_the_documents_have_the_documented_fields(document: type[msgspec.Struct], heading: str) -> None:

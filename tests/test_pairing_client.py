@@ -160,7 +160,7 @@ async def test_the_pinned_ca_is_demanded_before_anything_is_revealed(setting: Se
     assert right in str(caught.value)
     with pytest.raises(PairingError, match="--ca"):
         await setting.pairing(ca_sha256="0" * 64).start("joshua@other")
-    assert setting.coordinator.calls.count("POST /pair") == 2
+    assert setting.coordinator.calls.count("POST /pair") == 1
     assert len([call for call in setting.coordinator.calls if call.startswith("POST /pair/")]) == 1
     await setting.coordinator.approve(started.code.code)
     with pytest.raises(PairingError, match="--ca"):

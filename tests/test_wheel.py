@@ -63,6 +63,8 @@ def test_the_wheel_adds_plugins_to_twisted_and_nothing_else(wheel: Path) -> None
     assert all(name.startswith("twisted/plugins/") and name.endswith(".py") for name in plugins)
     assert not [name for name in plugins if name.endswith("__init__.py")]
     assert "clustersh/py.typed" in names
+    packaged = {path.relative_to(ROOT).as_posix() for path in (ROOT / "clustersh" / "packaging").glob("*/*")}
+    assert {name for name in packaged if "__pycache__" not in name} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "docs/"))]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 

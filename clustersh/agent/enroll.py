@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,11 +14,15 @@ from ..cli.commands import Start
 from ..cli.errors import CliError, UsageError, from_problem
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
-from ..config import load
+from ..config import JoinConfig, load
 from ..home import private_folder, read_running, write_json
-from ..wire.ids import clean_name, machine_name
+from ..wire.ids import clean_name, machine_name, sha256_digits
 from ..wire.problems import Kind, ProblemError
 from .state import IDENTITY_FILE, AgentIdentity, NotEnrolledError, load_identity
+
+if TYPE_CHECKING:
+    from ..pairing_client import Started
+    from ..trust.tokens import JoinToken
 
 
 class Enrolled(msgspec.Struct, frozen=True):
@@ -37,11 +41,19 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "Ask a coordinator to take this machine in.",
         ("clusteragent enroll joshua-ws1", "clusteragent enroll http://joshua-ws1:5672 --name joshua-mba"),
     )
-    parser.add_argument("address", metavar="ADDRESS", nargs="?", type=reads(parse_address), help="the coordinator's")
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        nargs="?",
+        type=reads(parse_address),
+        help="the coordinator's ([join] coordinator)",
+    )
     parser.add_argument(
         "--name", type=reads(machine_name), help="what the machine is called ([agent] name; its host name)"
     )
-    parser.add_argument("--ca", metavar="SHA256", default="", help="the CA certificate that the coordinator must have")
+    parser.add_argument(
+        "--ca", metavar="SHA256", type=reads(sha256_digits), help="the CA certificate that it must have ([join] ca)"
+    )
     parser.add_argument("--again", action="store_true", help="although it is enrolled already")
     options = parser.read(invocation, arguments)
     return lambda reactor: enroll(reactor, invocation, options)
@@ -52,14 +64,19 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     from ..pairing_client import forget_pending
 
     folder = private_folder(invocation.home / "agent")
-    known = _known(folder)
+    known, config = _known(folder), load(invocation.home)
+    if options.name and config.agent.name and options.name != config.agent.name:
+        raise UsageError(
+            f"config.toml says that this machine is called {config.agent.name}",
+            ("change [agent] name there; the agent would go back to it at its next start",),
+        )
     if known is not None and not options.again:
         return await _enrolled_already(invocation, known, options)
-    address: Address | None = options.address or (known.address if known is not None else None)
+    address = options.address or _usual_address(known, config.join)
     if address is None:
         raise UsageError("which coordinator?", ("clusteragent enroll ADDRESS, such as joshua-ws1 or 10.0.0.5:5672",))
-    name = options.name or load(invocation.home).agent.name or (known and known.machine) or _host_name()
-    identity = await _pair(reactor, invocation, folder, address, name, options.ca)
+    name = str(options.name or config.agent.name or (known and known.machine) or _host_name())
+    identity = await _pair(reactor, invocation, folder, address, name, options.ca or config.join.ca or "")
     write_json(folder / IDENTITY_FILE, identity)
     forget_pending(folder)
     await _show(invocation, identity, again=False)
@@ -71,13 +88,16 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
 async def _pair(
     reactor: Any, invocation: Invocation, folder: Path, address: Address, name: str, ca_sha256: str
 ) -> AgentIdentity:
-    from ..pairing_client import Pairing, Started
+    from ..pairing_client import Pairing
+    from ..pinning import PAIRING_ANSWER_LIMIT
     from ..rest_client import RestClient, Unreachable
     from ..trust.credentials import KEY_FILE
     from ..trust.identity import Identity, Role
 
-    client = RestClient(reactor, address, None)
-    pairing = Pairing(reactor, client, folder, Role.AGENT, ca_sha256=ca_sha256, now=invocation.now)
+    plain = RestClient(reactor, address, None, answer_limit=PAIRING_ANSWER_LIMIT)
+    pairing = Pairing(
+        reactor, plain, folder, Role.AGENT, ca_sha256=ca_sha256, token=_token(invocation), now=invocation.now
+    )
 
     async def begin() -> Started:
         try:
@@ -91,6 +111,8 @@ async def _pair(
 
     try:
         started = await begin()
+        if started.needs_token:
+            raise _refused(started, address)
         if not started.approved:
             await invocation.console.err(
                 f"To allow {name}, run on {started.host or address.host}:  clusterd approve {started.code.code}"
@@ -103,9 +125,40 @@ async def _pair(
     except ProblemError as error:
         raise from_problem(error.problem) from error
     finally:
-        await client.close()
+        await pairing.close()
     found = Identity.from_certificate(credentials.certificate)
     return AgentIdentity(address.netloc, found.name, found.id)
+
+
+def _refused(started: Started, address: Address) -> CliError:
+    """Return the refusal of a machine without a token. Its request stays, and may be approved after all."""
+    host = started.host or address.host
+    return CliError(
+        f"the coordinator at {address.netloc} lets machines in by a join token, and none was given",
+        (
+            f"on {host}: clusterd token create; then here: CLUSTERSH_TOKEN=... clusteragent enroll {address.netloc}",
+            f"or on {host}: clusterd approve {started.code.code} (10 minutes); "
+            f"then here again: clusteragent enroll {address.netloc} --name {started.name}",
+        ),
+        kind=Kind.WRONG_TOKEN,
+    )
+
+
+def _token(invocation: Invocation) -> JoinToken | None:
+    """Return the join token in the environment, the one place where other users don't see it."""
+    from ..trust.tokens import read_token
+
+    given = invocation.environ.get("CLUSTERSH_TOKEN", "").strip()
+    try:
+        return read_token(given) if given else None
+    except ValueError as error:
+        raise UsageError(f"CLUSTERSH_TOKEN: {error}", ("clusterd token create prints one",)) from error
+
+
+def _usual_address(known: AgentIdentity | None, join: JoinConfig) -> Address | None:
+    if known is not None:
+        return known.address
+    return None if join.coordinator is None else join.coordinator.address
 
 
 def _known(folder: Path) -> AgentIdentity | None:

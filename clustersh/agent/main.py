@@ -16,7 +16,9 @@ ABOUT = (
 )
 COMMANDS = {
     "enroll": Command("clustersh.agent.enroll:prepare", "ask a coordinator to take this machine in"),
+    "leave": Command("clustersh.agent.leave:prepare", "give this machine's registration up, and delete its key"),
     "status": Command("clustersh.agent.status:prepare", "whether the agent runs here and is connected"),
+    "service": Command("clustersh.agent.service_command:prepare", "have the agent start with the machine, or no more"),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
 

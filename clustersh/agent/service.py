@@ -151,6 +151,7 @@ class Agent:
         self._status = StatusFile(folder)
         self._status_writer = LoopingCall(self._write_status)
         self._status_writer.clock = reactor
+        self._renaming: Deferred[None] | None = None
         self._problem = "it has only begun"
         self._status_problem = ""
 
@@ -172,10 +173,14 @@ class Agent:
             address=self.identity.coordinator,
         )
         self._status_writer.start(STATUS_S)
+        if self._config.name not in (None, self.identity.machine):
+            self._rename(str(self._config.name))
 
     async def stop(self) -> None:
         """End the jobs, tell their outcomes while there is a link, and close everything."""
         self._status_writer.stop()
+        if self._renaming is not None:
+            self._renaming.cancel()
         await self._jobs.stop()
         await self._connector.stop()
         if self._client is not None:
@@ -183,6 +188,18 @@ class Agent:
         await self._store.close()
         with contextlib.suppress(OSError):
             self._status.remove()
+
+    def _rename(self, name: str) -> None:
+        """Ask for another name, in the background. The import costs memory, and most agents are never renamed."""
+        from .renaming import Renaming
+
+        renaming = Renaming(self._reactor, self._folder, self.identity, name, time.time)
+        self._renaming = Deferred.fromCoroutine(renaming.run())
+        self._renaming.addErrback(self._not_renamed)
+
+    def _not_renamed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("the machine can't be renamed", failure)
 
     def _rest(self) -> RestClient:
         """Return the REST client, made when the first job brings files: what it imports is 4 MiB."""
@@ -231,6 +248,9 @@ class Agent:
 
         Returns how long it ran, as far as that is known (seconds): until now, or until the last agent's last trace.
         """
+        before = self.identity.before
+        if before:
+            await self._ender.end(Tree(job.uuid, before))
         tree = Tree(job.uuid, self.identity.machine)
         mark, lasted = job.mark, 0.0
         if mark is not None and mark.boot_id == self._boot_id and created(mark.pid) == mark.created:

@@ -15,11 +15,15 @@ STATUS_FILE = "status.json"
 
 
 class AgentIdentity(msgspec.Struct, frozen=True):
-    """``agent.json``: the coordinator's address (``host:port``), and the machine's name and id there."""
+    """``agent.json``: the coordinator's address (``host:port``), and the machine's name and id there.
+
+    *before* is its name before the last change: the agent's processes may still be marked with it.
+    """
 
     coordinator: str
     machine: str
     id: str
+    before: str = ""
 
     @property
     def address(self) -> Address:

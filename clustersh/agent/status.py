@@ -8,9 +8,12 @@ import msgspec
 
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
+from ..cli.parser import Parser, reads
 from ..home import read_json, read_running
+from ..wire.units import parse_duration
 from .state import STATUS_FILE, AgentStatus, load_identity
+
+_LOOK_S = 0.1
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -28,13 +31,23 @@ class Status(msgspec.Struct, frozen=True):
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``status``."""
     summary = "Say whether the agent runs here and is connected (exit status 0), or why not (1)."
-    Parser("clusteragent status", summary, ("clusteragent status",)).read(invocation, arguments)
-    return lambda reactor: status(reactor, invocation)
+    parser = Parser("clusteragent status", summary, ("clusteragent status", "clusteragent status --wait 60s"))
+    parser.add_argument(
+        "--wait", metavar="TIME", type=reads(parse_duration), default=0.0, help="so long, until it is connected"
+    )
+    options = parser.read(invocation, arguments)
+    return lambda reactor: status(reactor, invocation, options.wait)
 
 
-async def status(reactor: Any, invocation: Invocation) -> int:
-    """Print how the agent is."""
+async def status(reactor: Any, invocation: Invocation, wait_s: float = 0.0) -> int:
+    """Print how the agent is, after waiting at most *wait_s* seconds for its link."""
+    from twisted.internet.task import deferLater
+
+    deadline = reactor.seconds() + wait_s
     found = look(invocation)
+    while not found.connected and reactor.seconds() < deadline:
+        await deferLater(reactor, _LOOK_S)
+        found = look(invocation)
     if invocation.json:
         await invocation.console.out(msgspec.json.encode(found) + b"\n")
     else:

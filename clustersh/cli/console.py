@@ -85,9 +85,17 @@ class Console:
         """Write to stdout before there is a reactor; may block."""
         _write_all(self._out, _encoded(data))
 
+    def err_now(self, data: bytes | str) -> None:
+        """Write to stderr before there is a reactor; may block."""
+        _write_all(self._err, _encoded(data))
+
     def error_now(self, message: str, hints: tuple[str, ...] = ()) -> None:
         """As `error`, before there is a reactor; may block."""
         _write_all(self._err, _encoded(self._error_text(message, hints)))
+
+    def hint_now(self, text: str) -> None:
+        """As `hint`, before there is a reactor; may block."""
+        _write_all(self._err, _encoded(f"hint: {printable(text)}\n"))
 
     def _error_text(self, message: str, hints: tuple[str, ...]) -> str:
         label = "\x1b[31mERROR:\x1b[0m" if self._colour else "ERROR:"

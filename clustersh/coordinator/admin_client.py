@@ -35,7 +35,7 @@ async def ask(reactor: Any, invocation: Invocation, question: Callable[[RestClie
 
 def _connect(reactor: Any, invocation: Invocation) -> RestClient:
     folder = invocation.home / "coordinator"
-    _check_readable(folder, invocation)
+    check_readable(folder, invocation)
     running = read_running(folder)
     if running is None:
         elsewhere = "its state is elsewhere? Set CLUSTERSH_HOME as the service has it"
@@ -51,7 +51,7 @@ def _connect(reactor: Any, invocation: Invocation) -> RestClient:
     return RestClient(reactor, parse_address(running.address), load_client_policy(folder / ADMIN_FOLDER))
 
 
-def _check_readable(folder: Path, invocation: Invocation) -> None:
+def check_readable(folder: Path, invocation: Invocation) -> None:
     """Raise CliError where this user may not use the coordinator's state, naming who may."""
     closed = _closed_part(folder)
     if closed is None:

@@ -94,14 +94,16 @@ async def machines(reactor: Any, invocation: Invocation) -> int:
         (
             machine.name,
             machine.platform,
-            _machine_status(machine, invocation.now()),
+            machine.status,
+            _last_seen(machine, invocation.now()),
+            machine.version,
             _day(machine.enrolled),
             machine.address,
             machine.fingerprint,
         )
         for machine in found.machines
     ]
-    headers = ("name", "platform", "status", "enrolled", "address", "key")
+    headers = ("name", "platform", "status", "last seen", "version", "enrolled", "address", "key")
     await _print(invocation, found, _table(invocation, headers, rows))
     return 0
 
@@ -145,11 +147,12 @@ def _client_status(client: Client) -> str:
     return "allowed" if client.revoked is None else f"revoked {_day(client.revoked)}"
 
 
-def _machine_status(machine: Machine, now: float) -> str:
-    if machine.status == "online" or machine.last_seen is None:
-        return machine.status
-    ago = format_duration(max(0.0, now - parse_timestamp(machine.last_seen)))
-    return f"{machine.status} (last seen {ago} ago)"
+def _last_seen(machine: Machine, now: float) -> str:
+    if machine.status == "online":
+        return "now"
+    if machine.last_seen is None:
+        return "never"
+    return f"{format_duration(max(0.0, now - parse_timestamp(machine.last_seen)))} ago"
 
 
 def _code(text: str) -> str:

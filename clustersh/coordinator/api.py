@@ -131,8 +131,15 @@ class Api:
         except (ClientGone, CancelledError):
             return None
         except Exception as error:
-            request.send_problem(self._as_problem(request, error).problem)
-            return None
+            problem = self._as_problem(request, error).problem
+            if route.explain is None:
+                request.send_problem(problem)
+                return None
+            answer = route.explain(problem)
+        if not isinstance(answer, Answer):
+            return answer
+        await _send(request, answer)
+        return None
 
     def _admit(self, request: Request, route: Route) -> None:
         if route.roles is None:

@@ -83,16 +83,16 @@ class Audit:
 
 def _fits(entry: Entry, wanted: AuditFilter) -> bool:
     record = entry.record
-    if wanted.client and wanted.client not in (getattr(record, "client", None), _name_of(record, "frontend")):
+    if wanted.client and wanted.client not in {getattr(record, "client", None), *_names_of(record, "frontend")}:
         return False
     if not wanted.machine:
         return True
     machines = {machine.name for machine in getattr(record, "machines", ())}
-    machines |= {getattr(record, "machine", ""), _name_of(record, "agent"), getattr(record, "target", "")}
+    machines |= {getattr(record, "machine", ""), *_names_of(record, "agent"), getattr(record, "target", "")}
     return wanted.machine in machines
 
 
-def _name_of(record: object, role: str) -> str:
-    """Return whom an enrollment or its end is about, if that is a *role*."""
+def _names_of(record: object, role: str) -> set[str]:
+    """Return whom an enrollment, its end or a new name is about, if that is a *role*."""
     kind = getattr(record, "role", {"Revoked": "frontend", "Forgotten": "agent"}.get(type(record).__name__, ""))
-    return str(getattr(record, "name", "")) if kind == role else ""
+    return {getattr(record, name, "") for name in ("name", "before")} if kind == role else set()

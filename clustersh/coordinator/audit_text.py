@@ -14,12 +14,15 @@ from .records import (
     JobEnded,
     Orphan,
     Record,
+    Renamed,
     Repaired,
     Revoked,
     RunRefused,
     RunRequested,
     StoreSeen,
     Summary,
+    TokenCreated,
+    TokenRevoked,
 )
 
 
@@ -50,17 +53,30 @@ def describe(record: Record) -> Words:
         case Orphan():
             return Words(f"orphan {short(record.uuid)}", "", record.machine, _outcome(record.outcome))
         case Enrolled():
-            details = f"{record.role} from {record.address or 'here'}, approved by {record.approved_by}"
-            return Words("enrolled", record.name, "", f"{details}, key {record.fingerprint[:16]}")
+            return Words("enrolled", record.name, "", f"{_joined(record)}, key {record.fingerprint[:16]}")
+        case Renamed():
+            return Words("renamed", record.name, "", f"was {record.before}; {_joined(record)}")
         case Revoked() | Forgotten():
             what = "revoked" if isinstance(record, Revoked) else "forgotten"
-            return Words(what, record.name, "", f"key {record.fingerprint[:16]}")
+            by = f"by {record.by}, " if record.by else ""
+            return Words(what, record.name, "", f"{by}key {record.fingerprint[:16]}")
+        case TokenCreated():
+            uses = f"{record.uses} machine{'' if record.uses == 1 else 's'}"
+            return Words(f"token {record.token}", "", "", f"for {uses} until {record.expires}")
+        case TokenRevoked():
+            return Words(f"token {record.token}", "", "", "revoked")
         case StoreSeen():
             return Words("store", "", record.machine, record.store)
         case Repaired():
             return Words("repaired", "", "", f"{record.cut} bytes cut from {record.file}, kept in {record.kept}")
         case Summary():
             return Words("summary", "", "", f"{record.what}: {record.count}")
+
+
+def _joined(record: Enrolled | Renamed) -> str:
+    """How that key was let in."""
+    by = f"{record.approved_by} {record.token}".strip()
+    return f"{record.role} from {record.address or 'here'}, approved by {by}"
 
 
 def _outcome(outcome: Outcome) -> str:

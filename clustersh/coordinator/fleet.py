@@ -275,6 +275,12 @@ class Fleet:
             self.closed(link)
             link.close(reason)
 
+    def renamed(self, machine: Key) -> None:
+        """*machine* is called otherwise now; its link stays."""
+        link = self._links.get(machine.id)
+        if link is not None:
+            link.machine = machine
+
     def close(self) -> None:
         """End every link."""
         for machine_id in list(self._links):

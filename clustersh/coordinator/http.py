@@ -142,6 +142,10 @@ class Request(server.Request):
         finally:
             gone.cancel()
 
+    def spare(self) -> None:
+        """Keep this connection when those with its key are cut: it has to carry the answer that says so."""
+        self.channel.site.connections.pop(self.channel, None)
+
     # -- the body
 
     def gotLength(self, length: int | None) -> None:

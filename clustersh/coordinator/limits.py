@@ -43,6 +43,14 @@ class RateLimit:
         self._sources = sources
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
+    def left(self, source: str) -> bool:
+        """Whether `take` would succeed."""
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            return True
+        bucket.refill(self._clock())
+        return bucket.level >= 1
+
     def take(self, source: str) -> bool:
         """Take one of *source*'s tokens; False where it has none left."""
         now = self._clock()

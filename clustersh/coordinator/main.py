@@ -18,11 +18,19 @@ _ADMIN = "clustersh.coordinator.admin_commands"
 COMMANDS = {
     "approve": Command(f"{_ADMIN}:prepare_approve", "let in whoever shows this code"),
     "pending": Command(f"{_ADMIN}:prepare_pending", "list who waits to be let in"),
+    "token": Command("clustersh.coordinator.token_command:prepare", "make, list and revoke join tokens"),
     "clients": Command(f"{_ADMIN}:prepare_clients", "list the users that were let in"),
     "revoke": Command(f"{_ADMIN}:prepare_revoke", "let a user in no more"),
     "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),
     "forget": Command(f"{_ADMIN}:prepare_forget", "let a machine in no more, and free its name"),
+    "invite": Command("clustersh.coordinator.invite_command:prepare", "the line that brings a machine in safely"),
+    "wheelhouse": Command(
+        "clustersh.coordinator.wheelhouse_command:prepare", "what machines without a package index install"
+    ),
     "audit": Command("clustersh.coordinator.audit_command:prepare", "who ran what, where, when, and how it ended"),
+    "service": Command(
+        "clustersh.coordinator.service_command:prepare", "have the coordinator start with the machine, or no more"
+    ),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
 

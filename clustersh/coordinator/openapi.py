@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import msgspec
 
@@ -27,6 +27,8 @@ _PATH_PARTS = {
     "id": ("A run's whole uuid, or 8 or more hex digits from its end.", "^[0-9A-Fa-f-]{8,36}$"),
     "uuid": ("A run's whole uuid.", "^[0-9a-f-]{36}$"),
     "sha256": ("The SHA-256 of the content: 64 hex digits.", "^[0-9a-f]{64}$"),
+    "project": ("A project's normalised name.", "^[a-z0-9-]{1,100}$"),
+    "file": ("A file's name, as the project's page has it.", "^[A-Za-z0-9._+-]{1,300}$"),
     "pairing": ("The pairing's id, from its offer.", "^[!-~]+$"),
 }
 """What the variables in paths are, and what they look like."""
@@ -156,7 +158,9 @@ def _problems(route: Route, types: _Types) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
     for kind in dict.fromkeys((*_common_problems(route), *route.problems)):
         by_status.setdefault(STATUS[kind], []).append(f"`{kind.value}`")
-    content = {PROBLEM_JSON: {"schema": types.schema(Problem)}}
+    content: dict[str, Any] = {PROBLEM_JSON: {"schema": types.schema(Problem)}}
+    if route.explain is not None:  # it tells them as it tells everything
+        content |= {media: {"schema": {}} for media in cast(tuple[str, ...], route.answers[200])}
     return {
         str(status): {"description": f"A problem: {', '.join(kinds)}.", "content": content}
         for status, kinds in sorted(by_status.items())

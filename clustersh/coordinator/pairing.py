@@ -5,27 +5,24 @@ The rules are design section "The pairing code"; the code itself is `trust.pairi
 
 from __future__ import annotations
 
-import enum
 import hmac
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ..trust.errors import PairingError
 from ..trust.identity import Role, fingerprint
-from ..trust.pairing import NONCE_BYTES, PairingCode, PairingRequest, opens, read_request, transcript_hash
-from ..wire.ids import client_name, machine_name
-from ..wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus
+from ..trust.pairing import NONCE_BYTES, opens
+from ..wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus, TokenProof
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Approved, Pending
 from .addresses import IpAddress
 from .limits import RateLimit, source_of
+from .pairing_state import PairingState, Stage, read_start
 from .refusals import Refusals
-from .signals import Signal, wait_until
+from .signals import wait_until
+from .tokens import JoinTokens
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -37,9 +34,7 @@ ALL_RATE, ALL_BURST = 10.0, 100.0
 MAX_PENDING_EACH = 20
 MAX_PENDING = 1000
 WRONG_RATE, WRONG_BURST = 10 / 60, 10.0
-"""Wrong codes a second, and at once, before all codes are refused for a while."""
-_CODE = re.compile(r"[0-9a-f]{8}")
-_NO_CODE = PairingCode("", "")
+"""Wrong codes a second, and at once, before all codes are refused for a while; the same for each address's tokens."""
 _EVERYONE = "everyone"
 
 
@@ -60,42 +55,9 @@ class Registrar(Protocol):
         fingerprint: str,
         address: str,
         approved_by: str,
+        token: str = "",
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError."""
-
-
-class _Stage(enum.Enum):
-    STARTED = enum.auto()
-    REVEALED = enum.auto()
-    JOINING = enum.auto()
-    APPROVED = enum.auto()
-
-
-@dataclass
-class _Pairing:
-    id: str
-    role: Role
-    name: str
-    request: PairingRequest
-    request_der: bytes
-    committed: bytes
-    server_nonce: bytes
-    address: IpAddress
-    begun: float
-    expires: float
-    stage: _Stage = _Stage.STARTED
-    client_nonce: bytes = b""
-    code: PairingCode = _NO_CODE
-    certificate: bytes = b""
-    changed: Signal = field(default_factory=Signal)
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.request.public_key)
-
-    @property
-    def awaits_approval(self) -> bool:
-        return self.stage is _Stage.REVEALED
 
 
 class Pairings:
@@ -109,7 +71,8 @@ class Pairings:
         random: Callable[[int], bytes],
         refusals: Refusals,
         *,
-        policy: Literal["open", "approve"],
+        policy: Literal["open", "token", "approve"],
+        tokens: JoinTokens,
         host: str = "",
     ) -> None:
         self._log = Logger()
@@ -119,11 +82,13 @@ class Pairings:
         self._random = random
         self._refusals = refusals
         self._policy = policy
+        self._tokens = tokens
         self._host = host
-        self._pairings: dict[str, _Pairing] = {}
+        self._pairings: dict[str, PairingState] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
         self._wrong = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
+        self._wrong_tokens = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
         self._closed_until = float("-inf")
 
     # -- the stranger's calls
@@ -131,10 +96,10 @@ class Pairings:
     def start(self, asked: PairStart, address: IpAddress) -> PairOffer:
         """Take a request in and offer what it is answered with. Raises ProblemError."""
         self._limit(address)
-        request, role, name = _read(asked)
+        request, role, name = read_start(asked)
         self._registrar.check_join(role, name, fingerprint(request.public_key))
         now = self._clock.seconds()
-        pairing = _Pairing(
+        pairing = PairingState(
             id=self._random(16).hex(),
             role=role,
             name=name,
@@ -152,23 +117,24 @@ class Pairings:
     async def reveal(self, id_: str, revealed: PairReveal) -> PairProgress:
         """Take the stranger's nonce, once; from here on there is a code. Raises ProblemError."""
         pairing = self._pairing(id_)
-        if pairing.stage is _Stage.STARTED:
+        if pairing.stage is Stage.STARTED:
             if not opens(pairing.committed, revealed.nonce):
                 self._drop(pairing)
                 self._refusals.note(str(pairing.address), "a pairing's nonce is not what was committed to")
                 raise ProblemError(Kind.BAD_REQUEST, "the nonce is not the one that was committed to")
-            self._make_code(pairing, revealed.nonce)
-            if self._needs_no_code(pairing):
-                await self._join(pairing, "open" if self._policy == "open" else "same key")
+            pairing.reveal(self._ca_der, revealed.nonce)
         elif not hmac.compare_digest(pairing.client_nonce, revealed.nonce):
             raise ProblemError(Kind.BAD_REQUEST, "another nonce was revealed before")
-        return _progress(pairing)
+        answer = b"" if revealed.token is None else self._check_token(pairing, revealed.token)
+        if pairing.awaits_approval and pairing.role is Role.AGENT:
+            await self._let_in(pairing, revealed.token)
+        return self._progress(pairing, answer)
 
     async def progress(self, id_: str, wait_s: float) -> PairProgress:
         """Return how far the pairing is, after at most *wait_s* seconds if it isn't approved. Raises ProblemError."""
         pairing = self._pairing(id_)
         await wait_until(self._clock, pairing.changed, lambda: not self._waits(pairing), wait_s)
-        return _progress(self._pairing(id_))
+        return self._progress(self._pairing(id_))
 
     # -- the admin's
 
@@ -187,7 +153,7 @@ class Pairings:
         self._expire()
         self._check_not_closed()
         code = typed.strip().lower()
-        matching = [pairing for pairing in self._pairings.values() if _has_code(pairing, code)]
+        matching = [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
         if len(matching) > 1:
             for pairing in matching:
                 self._drop(pairing)
@@ -208,7 +174,7 @@ class Pairings:
     def _limit(self, address: IpAddress) -> None:
         self._expire()
         source = source_of(address)
-        waiting = [pairing for pairing in self._pairings.values() if pairing.stage is not _Stage.APPROVED]
+        waiting = [pairing for pairing in self._pairings.values() if pairing.stage is not Stage.APPROVED]
         each = sum(source_of(pairing.address) == source for pairing in waiting)
         if each >= MAX_PENDING_EACH or len(waiting) >= MAX_PENDING:
             reason, hint = (
@@ -222,25 +188,47 @@ class Pairings:
         self._refusals.note(str(address), reason)
         raise ProblemError(Kind.RATE_LIMITED, reason, hint=hint)
 
-    def _make_code(self, pairing: _Pairing, nonce: bytes) -> None:
-        transcript = transcript_hash(pairing.role, pairing.request_der, self._ca_der, nonce, pairing.server_nonce)
-        pairing.client_nonce = nonce
-        pairing.code = PairingCode.of(transcript)
-        pairing.stage = _Stage.REVEALED
+    def _check_token(self, pairing: PairingState, shown: TokenProof) -> bytes:
+        """Return the coordinator's own proof of the token that *shown* proves. Raises ProblemError; one try each."""
+        source = source_of(pairing.address)
+        answer = self._tokens.answer(shown, pairing.transcript)
+        if answer is not None and self._wrong_tokens.left(source):
+            return answer
+        self._drop(pairing)
+        if not self._wrong_tokens.take(source):
+            self._refusals.note(str(pairing.address), "too many wrong join tokens")
+            raise ProblemError(Kind.RATE_LIMITED, "too many wrong join tokens", hint="try again in a minute")
+        self._refusals.note(str(pairing.address), "wrong join token")
+        raise ProblemError(
+            Kind.WRONG_TOKEN,
+            "the coordinator did not make this join token",
+            hint="mistyped, or another coordinator's? Get one there: clusterd token create",
+        )
 
-    def _needs_no_code(self, pairing: _Pairing) -> bool:
-        """Whether it is a machine, and any may enroll or this key holds that name already."""
-        known = self._registrar.holder(pairing.role, pairing.name) == pairing.fingerprint
-        return pairing.role is Role.AGENT and (known or self._policy == "open")
+    async def _let_in(self, pairing: PairingState, shown: TokenProof | None) -> None:
+        """Let a machine in that needs no code: this key holds that name, any may enroll, or it has a token."""
+        if self._registrar.holder(pairing.role, pairing.name) == pairing.fingerprint:
+            await self._join(pairing, "same key")
+        elif self._policy == "open":
+            await self._join(pairing, "open")
+        elif self._policy == "token" and shown is not None:
+            try:
+                with self._tokens.held(shown.id):
+                    await self._join(pairing, "token", shown.id)
+            except ProblemError as error:
+                if error.problem.kind is Kind.WRONG_TOKEN:
+                    self._refusals.note(str(pairing.address), "a join token that is no longer good")
+                    self._drop(pairing)
+                raise
 
-    async def _approve(self, pairing: _Pairing) -> None:
-        if pairing.stage is _Stage.REVEALED:
+    async def _approve(self, pairing: PairingState) -> None:
+        if pairing.stage is Stage.REVEALED:
             await self._join(pairing, "admin")
-        elif pairing.stage is _Stage.JOINING:
+        elif pairing.stage is Stage.JOINING:
             raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
 
-    async def _join(self, pairing: _Pairing, approved_by: str) -> None:
-        pairing.stage = _Stage.JOINING
+    async def _join(self, pairing: PairingState, approved_by: str, token: str = "") -> None:
+        pairing.stage = Stage.JOINING
         try:
             pairing.certificate = await self._registrar.register(
                 pairing.role,
@@ -249,11 +237,12 @@ class Pairings:
                 pairing.fingerprint,
                 str(pairing.address),
                 approved_by,
+                token,
             )
         except BaseException:
-            pairing.stage = _Stage.REVEALED
+            pairing.stage = Stage.REVEALED
             raise
-        pairing.stage = _Stage.APPROVED
+        pairing.stage = Stage.APPROVED
         pairing.expires = self._clock.seconds() + PENDING_S
         pairing.changed.fire()
         self._log.info(
@@ -279,7 +268,17 @@ class Pairings:
 
     # -- the table
 
-    def _pairing(self, id_: str) -> _Pairing:
+    def _progress(self, pairing: PairingState, token_proof: bytes = b"") -> PairProgress:
+        approved = pairing.stage is Stage.APPROVED
+        return PairProgress(
+            PairStatus.APPROVED if approved else PairStatus.PENDING,
+            pairing.name,
+            pairing.certificate,
+            token_proof,
+            needs_token=self._policy == "token" and pairing.role is Role.AGENT and not approved,
+        )
+
+    def _pairing(self, id_: str) -> PairingState:
         self._expire()
         pairing = self._pairings.get(id_)
         if pairing is None:
@@ -288,44 +287,17 @@ class Pairings:
             )
         return pairing
 
-    def _waits(self, pairing: _Pairing) -> bool:
-        return pairing.stage is not _Stage.APPROVED and pairing.id in self._pairings
+    def _waits(self, pairing: PairingState) -> bool:
+        return pairing.stage is not Stage.APPROVED and pairing.id in self._pairings
 
     def _expire(self) -> None:
         now = self._clock.seconds()
         for pairing in [pairing for pairing in self._pairings.values() if pairing.expires <= now]:
             self._drop(pairing)
 
-    def _drop(self, pairing: _Pairing) -> None:
+    def _drop(self, pairing: PairingState) -> None:
         self._pairings.pop(pairing.id, None)
         pairing.changed.fire()
-
-
-def _read(asked: PairStart) -> tuple[PairingRequest, Role, str]:
-    try:
-        request = read_request(asked.request)
-    except PairingError as error:
-        raise ProblemError(Kind.BAD_REQUEST, str(error)) from error
-    if request.role != asked.role:
-        raise ProblemError(Kind.BAD_REQUEST, "the certificate request is for another role")
-    if len(asked.commitment) != 32:
-        raise ProblemError(Kind.BAD_REQUEST, "a commitment is a SHA-256: 32 bytes")
-    try:
-        name = machine_name(request.name) if request.role is Role.AGENT else client_name(request.name)
-    except ValueError as error:
-        raise ProblemError(Kind.BAD_REQUEST, str(error), hint="choose a name with --name") from error
-    return request, request.role, name
-
-
-def _has_code(pairing: _Pairing, code: str) -> bool:
-    has_one = pairing.stage is not _Stage.STARTED
-    return has_one and bool(_CODE.fullmatch(code)) and hmac.compare_digest(pairing.code.code, code)
-
-
-def _progress(pairing: _Pairing) -> PairProgress:
-    approved = pairing.stage is _Stage.APPROVED
-    status = PairStatus.APPROVED if approved else PairStatus.PENDING
-    return PairProgress(status, pairing.name, pairing.certificate)
 
 
 def _wrong_code() -> ProblemError:

@@ -10,7 +10,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from ..config import Config, ConfigError, Listen, load, parse_listen
-from ..home import HomeError, default_home
+from ..home import HomeError, default_home, read_running
 
 if TYPE_CHECKING:
     from .service import CoordinatorService
@@ -65,6 +65,9 @@ def makeService(options: Options) -> CoordinatorService:
 
     try:
         config = load(options.home)
+        running = read_running(options.home / "coordinator")
+        if running is not None:  # said here: twistd in the background only logs what its service finds out
+            raise HomeError(f"{options.home / 'coordinator'} is in use by process {running.pid}", "stop that one first")
         use_boot_clock(reactor)
         return make_service(reactor, options.home, config, options.listen(config))
     except (HomeError, ConfigError, TrustError, DoorError) as error:

@@ -1,4 +1,4 @@
-"""What the ledger's records become in the index: its tables, and what each kind of record changes in them."""
+"""What each kind of record changes in the index, and the tables that it is kept in."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from .records import (
     Forgotten,
     JobEnded,
     Record,
+    Renamed,
     Revoked,
     RunRefused,
     RunRequested,
     StoreSeen,
+    TokenCreated,
+    TokenRevoked,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -48,6 +51,10 @@ CREATE TABLE keys (
     fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
     new INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY, uses INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL,
+    expires TEXT NOT NULL, revoked TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE seen (machine_id TEXT PRIMARY KEY, at REAL NOT NULL, facts BLOB NOT NULL, version TEXT NOT NULL,
     address TEXT NOT NULL) WITHOUT ROWID;
@@ -129,10 +136,11 @@ def _cancel_requested(connection: sqlite3.Connection, entry: Entry, record: Canc
     )
 
 
-def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled) -> None:
+def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | Renamed) -> None:
     connection.execute(
         "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address",
+        " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address,"
+        " new = CASE WHEN excluded.name = name THEN new ELSE excluded.new END",
         (
             record.fingerprint,
             record.role,
@@ -143,6 +151,7 @@ def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled) ->
             record.approved_by == "open",
         ),
     )
+    connection.execute("UPDATE tokens SET used = used + 1 WHERE id = ?", (record.token,))
 
 
 def _key_ended(connection: sqlite3.Connection, entry: Entry, record: Revoked | Forgotten) -> None:
@@ -153,13 +162,27 @@ def _store_seen(connection: sqlite3.Connection, entry: Entry, record: StoreSeen)
     connection.execute("UPDATE keys SET store = ? WHERE id = ?", (record.store, record.machine_id))
 
 
+def _token_created(connection: sqlite3.Connection, entry: Entry, record: TokenCreated) -> None:
+    connection.execute(
+        "INSERT INTO tokens (id, uses, created, expires) VALUES (?, ?, ?, ?)",
+        (record.token, record.uses, entry.time, record.expires),
+    )
+
+
+def _token_revoked(connection: sqlite3.Connection, entry: Entry, record: TokenRevoked) -> None:
+    connection.execute("UPDATE tokens SET revoked = ? WHERE id = ?", (entry.time, record.token))
+
+
 _PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None]] = {
     RunRequested: _run_requested,
     RunRefused: _run_refused,
     JobEnded: _job_ended,
     CancelRequested: _cancel_requested,
     Enrolled: _enrolled,
+    Renamed: _enrolled,
     Revoked: _key_ended,
     Forgotten: _key_ended,
     StoreSeen: _store_seen,
+    TokenCreated: _token_created,
+    TokenRevoked: _token_revoked,
 }

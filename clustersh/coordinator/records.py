@@ -91,7 +91,10 @@ class Orphan(_Record, frozen=True, tag="orphan"):
 
 
 class Enrolled(_Record, frozen=True, tag="enrolled"):
-    """A key was let in, as *role* under *name*; *approved_by* says by whom: ``admin``, ``open``, ``first start``."""
+    """A key was let in, as *role* under *name*; *approved_by* says by whom: ``admin``, ``open``, ``first start``.
+
+    Or by ``token``, whose id is *token*: this record is that use of it.
+    """
 
     role: str
     name: str
@@ -99,22 +102,52 @@ class Enrolled(_Record, frozen=True, tag="enrolled"):
     fingerprint: str
     address: str
     approved_by: str
+    token: str = ""
+
+
+class Renamed(_Record, frozen=True, tag="renamed"):
+    """A key that was let in as *before* is called *name* now; its id is the same. The rest as in Enrolled."""
+
+    role: str
+    name: str
+    id: str
+    fingerprint: str
+    address: str
+    approved_by: str
+    before: str
+    token: str = ""
 
 
 class Revoked(_Record, frozen=True, tag="revoked"):
-    """A client's key is no longer trusted."""
+    """A client's key is no longer trusted. *by* is ``itself`` where it logged out."""
 
     name: str
     id: str
     fingerprint: str
+    by: str = ""
 
 
 class Forgotten(_Record, frozen=True, tag="forgotten"):
-    """A machine's key is no longer trusted, and its name is free."""
+    """A machine's key is no longer trusted, and its name is free. *by* is ``itself`` where it left."""
 
     name: str
     id: str
     fingerprint: str
+    by: str = ""
+
+
+class TokenCreated(_Record, frozen=True, tag="token"):
+    """A join token was made, for that many *uses* until *expires* (RFC 3339). Its secret is not recorded."""
+
+    token: str
+    uses: int
+    expires: str
+
+
+class TokenRevoked(_Record, frozen=True, tag="token-revoked"):
+    """A join token lets nobody in any more."""
+
+    token: str
 
 
 class StoreSeen(_Record, frozen=True, tag="store"):
@@ -147,8 +180,11 @@ Record: TypeAlias = (
     | CancelRequested
     | Orphan
     | Enrolled
+    | Renamed
     | Revoked
     | Forgotten
+    | TokenCreated
+    | TokenRevoked
     | StoreSeen
     | Repaired
     | Summary

@@ -6,6 +6,7 @@ It is a projection of the ledger, kept in memory: each request asks it, so that 
 from __future__ import annotations
 
 import difflib
+import itertools
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..trust.identity import Identity, Role
-from ..wire.ids import RESERVED_NAMES
+from ..wire.ids import NAME_LENGTH, RESERVED_NAMES
 from ..wire.problems import Kind, ProblemError
 from .index import Index
 from .ledger import Ledger
 from .ledger_files import Entry
-from .records import Enrolled, Forgotten, Record, Revoked, StoreSeen
+from .records import Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -59,10 +60,11 @@ class Registry:
         self._index = index
         self._issue = issue
         self._book = _Book()
-        self._joining: set[tuple[Role, str]] = set()
+        self._joining: dict[str, tuple[Role, str]] = {}
         self._unrecorded: dict[tuple[Role, str], Key] = {}
         """Keys that lost their trust although the ledger could not take that."""
         self._ended_watchers: list[Callable[[Key], None]] = []
+        self._renamed_watchers: list[Callable[[Key], None]] = []
 
     async def load(self) -> None:
         """Read the trusted list from the index."""
@@ -72,6 +74,10 @@ class Registry:
     def watch_ended(self, watcher: Callable[[Key], None]) -> None:
         """Have *watcher* called with each key that loses its trust."""
         self._ended_watchers.append(watcher)
+
+    def watch_renamed(self, watcher: Callable[[Key], None]) -> None:
+        """Have *watcher* called with each key that is called otherwise from now on."""
+        self._renamed_watchers.append(watcher)
 
     # -- asked at every request
 
@@ -127,16 +133,28 @@ class Registry:
         if known is not None and (known.ended or known.role is not role):
             why = f"was {'forgotten' if role is Role.AGENT else 'revoked'}" if known.ended else f"is a {known.role}'s"
             raise ProblemError(Kind.UNTRUSTED, f"this key {why}", hint=_join_again(role))
-        if name in RESERVED_NAMES or (role, name) in self._joining:
+        if fingerprint in self._joining:
+            raise ProblemError(Kind.UNAVAILABLE, "this key is just being let in", hint="ask again in a moment")
+        if name in RESERVED_NAMES:
             raise ProblemError(Kind.NAME_TAKEN, f"the name {name} is taken", hint="choose another with --name")
-        holder = self.holder(role, name)
-        if holder not in (None, fingerprint):
-            free = f"clusterd {'forget' if role is Role.AGENT else 'revoke'} {name}"
+        if not self._is_free(role, name) and self.holder(role, name) != fingerprint:
+            verb = "forget" if role is Role.AGENT else "revoke"
             raise ProblemError(
                 Kind.NAME_TAKEN,
                 f"the name {name} belongs to another key",
-                hint=f"choose another with --name, or free it on the coordinator: {free}",
+                hint=f"this one is free: --name {self._free_name(role, name)}\n"
+                f"or take {name} over: on the coordinator, clusterd {verb} {name}",
             )
+
+    def _is_free(self, role: Role, name: str) -> bool:
+        return self.holder(role, name) is None and (role, name) not in self._joining.values()
+
+    def _free_name(self, role: Role, name: str) -> str:
+        """Return the first of NAME-2, NAME-3, ... that nobody has."""
+        before, at, last = name.rpartition("@")
+        endings = (f"-{n}" for n in itertools.count(2))
+        numbered = (f"{before}{at}{last[: NAME_LENGTH - len(ending)]}{ending}" for ending in endings)
+        return next(each for each in numbered if self._is_free(role, each))
 
     async def register(
         self,
@@ -146,22 +164,36 @@ class Registry:
         fingerprint: str,
         address: str,
         approved_by: str,
+        token: str = "",
     ) -> bytes:
-        """Trust that key under that name and return its certificate (DER). Raises ProblemError."""
+        """Trust that key under that name and return its certificate (DER). Raises ProblemError.
+
+        A key that is trusted already under another name is renamed. *token* is the join token that this is a use of.
+        """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
         identity = Identity(role, name, known.id if known else str(uuid4()))
         certificate = self._issue(identity, public_key)
-        self._joining.add((role, name))
+        self._joining[fingerprint] = (role, name)
+        words = (role.value, name, identity.id, fingerprint, address, approved_by)
+        renamed = known is not None and known.name != name
         try:
-            record = Enrolled(role.value, name, identity.id, fingerprint, address, approved_by)
-            entry = await self._ledger.append(record)
+            entry = await self._ledger.append(
+                Renamed(*words, known.name, token) if known is not None and renamed else Enrolled(*words, token)
+            )
         finally:
-            self._joining.discard((role, name))
+            del self._joining[fingerprint]
         self._take_in(entry)
         if self._book.by_fingerprint[fingerprint].ended:
             raise ProblemError(Kind.UNTRUSTED, "this key lost its trust meanwhile", hint=_join_again(role))
         return certificate
+
+    async def leave(self, identity: Identity) -> None:
+        """Trust a machine's or a client's key no more, at its own wish. Raises ProblemError."""
+        key = self._book.by_name.get((identity.role, identity.name))
+        if key is not None and key.id == identity.id:
+            kind = Forgotten if key.role is Role.AGENT else Revoked
+            self._take_in(await self._ledger.append(kind(key.name, key.id, key.fingerprint, "itself")))
 
     async def revoke(self, name: str) -> None:
         """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`."""
@@ -244,10 +276,16 @@ class Registry:
 
     def _take_in(self, entry: Entry) -> None:
         record: Record = entry.record
-        if isinstance(record, Enrolled):
+        if isinstance(record, Enrolled | Renamed):
             known = self._book.by_fingerprint.get(record.fingerprint)
             if known is None or not known.ended:  # what was revoked just before it was let in again stays revoked
-                self._enter(_key_of(record, entry.time, new=known.new if known else record.approved_by == "open"))
+                # Under another name it is new again: nobody has used it by that.
+                same = known is not None and known.name == record.name
+                new = known.new if known is not None and same else record.approved_by == "open"
+                self._enter(_key_of(record, entry.time, new=new))
+                if isinstance(record, Renamed):
+                    for watcher in self._renamed_watchers:
+                        watcher(self._book.by_fingerprint[record.fingerprint])
         elif isinstance(record, Revoked | Forgotten):
             self._end(record.fingerprint, entry.time)
         elif isinstance(record, StoreSeen):
@@ -270,7 +308,7 @@ class Registry:
             book.machines[key.id] = key
 
 
-def _key_of(record: Enrolled, time: str, *, new: bool) -> Key:
+def _key_of(record: Enrolled | Renamed, time: str, *, new: bool) -> Key:
     return Key(record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new)
 
 

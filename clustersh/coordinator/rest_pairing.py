@@ -23,7 +23,7 @@ class PairingCalls:
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
-        refused = (Kind.RATE_LIMITED, Kind.NAME_TAKEN, Kind.UNTRUSTED)
+        refused = (Kind.RATE_LIMITED, Kind.NAME_TAKEN, Kind.UNTRUSTED, Kind.UNAVAILABLE)
         api.add_open("GET", "/health", self.health)
         api.add_open("GET", "/ca.pem", self.ca, answers={200: (PEM,)})
         api.add_open("POST", "/pair", self.start_pairing, PairStart, problems=refused)
@@ -32,7 +32,7 @@ class PairingCalls:
             "/pair/<pairing>",
             self.reveal,
             PairReveal,
-            problems=(*refused, Kind.UNKNOWN_PAIRING, Kind.UNAVAILABLE, Kind.STORAGE),
+            problems=(*refused, Kind.UNKNOWN_PAIRING, Kind.WRONG_TOKEN, Kind.STORAGE),
         )
         api.add_open("GET", "/pair/<pairing>", self.pairing, headers=(WAIT,), problems=(Kind.UNKNOWN_PAIRING,))
 

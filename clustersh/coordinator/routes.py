@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 import msgspec
 
 from ..trust.identity import Role
-from ..wire.problems import Kind
+from ..wire.problems import Kind, Problem
 from ..wire.queries import NoQuery
 from ..wire.rest import JSON, MAX_BODY
 
@@ -78,13 +78,15 @@ class Told(TypedDict, total=False):
     answers: Mapping[int, Content]
     headers: tuple[Header, ...]
     problems: tuple[Kind, ...]
+    explain: Callable[[Problem], Answer] | None
 
 
 class Route(NamedTuple):
     """One call. *roles* is None where it needs no certificate.
 
     *query* is what its query parameters are read as. *answers*, by status, is there where the handler's return type
-    doesn't say it; *problems* are those of this call, beside what any call may be refused for.
+    doesn't say it; *problems* are those of this call, beside what any call may be refused for. *explain* makes the
+    answer of a problem, for callers who can't read a problem document.
     """
 
     method: str
@@ -96,6 +98,7 @@ class Route(NamedTuple):
     answers: Mapping[int, Content] = {}
     headers: tuple[Header, ...] = ()
     problems: tuple[Kind, ...] = ()
+    explain: Callable[[Problem], Answer] | None = None
 
     @property
     def limit(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import socket
@@ -13,7 +12,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_der_x509_certificate
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -28,16 +26,15 @@ from ..clocks import boot_clock
 from ..config import Config, Listen
 from ..daemon import stop_because
 from ..heap import keep_freed_memory
-from ..home import HomeError, ServiceLock, private_folder, user_name, write_private
+from ..home import HomeError, ServiceLock, private_folder, user_name
 from ..trust.authority import Authority, server_credentials
-from ..trust.credentials import Credentials
-from ..trust.errors import ExposedKeyError, TrustError
-from ..trust.identity import Identity, Role, fingerprint
-from ..trust.keys import generate, read_bounded
+from ..trust.errors import TrustError
+from ..trust.identity import Identity, Role, certificate_sha256, curl_pin, fingerprint
 from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
 from . import door, history
+from .admin_key import let_admin_in
 from .api import Api
 from .audit import Audit
 from .callers import Gate
@@ -54,6 +51,8 @@ from .open_runs import RunTable
 from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
+from .own_secret import own_secret
+from .packages import Packages
 from .pairing import Pairings
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
@@ -61,12 +60,18 @@ from .registry import Key, Registry
 from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
+from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_leaving import LeavingCalls
+from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
+from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tokens import JoinTokens
+from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -140,6 +145,7 @@ class _Parts:
 
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
+        self._policy = config.enrollment.policy
         self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
@@ -172,18 +178,36 @@ class _Parts:
         self._fleet.events = self._runs
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
-            self._ledger, self._index, self._registry, held, table, self._runs, self._new_uuid, _digest_secret(folder)
+            self._ledger,
+            self._index,
+            self._registry,
+            held,
+            table,
+            self._runs,
+            self._new_uuid,
+            own_secret(folder, "digest.key"),
         )
         self._host = socket.gethostname().partition(".")[0]
+        token_key = own_secret(folder, "token.key")
+        self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
+        self._ledger.subscribe(self._tokens.follow)
         self._pairings = Pairings(
             self._registry,
             self._authority.certificate_der,
             reactor,
             secrets.token_bytes,
             self._refusals,
-            policy=config.enrollment.policy,
+            policy=self._policy,
+            tokens=self._tokens,
             host=self._host,
         )
+        self._packages = Packages(Wheelhouse(folder))
+        trust = Trust(
+            certificate_sha256(self._authority.certificate),
+            self._authority.certificate_pem.decode(),
+            curl_pin(self._server.key.public_key()),
+        )
+        self._installers = Installers(self._packages, trust)
         self._seen_loop = LoopingCall(self._seen.save_in_background)
         self._seen_loop.clock = reactor
         gate = Gate(
@@ -215,8 +239,12 @@ class _Parts:
         runs.add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
+        PackageCalls(self._packages).add_to(api)
+        InstallerCalls(self._installers).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
+        TokenCalls(self._tokens, self._policy).add_to(api)
+        LeavingCalls(self._registry).add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
 
@@ -227,14 +255,17 @@ class _Parts:
         self._index.start()
         self._started = True
         await self._registry.load()
+        await self._tokens.load(self._index)
         await self._seen.load()
         self._registry.watch_ended(self._cut)
-        await self._let_admin_in()
+        self._registry.watch_renamed(self._fleet.renamed)
+        await let_admin_in(self._folder, self._registry, self._authority)
         await self._runs.load()
         if last := await self._index.ask(history.last_uuid):
             # The clock may have been set back since: a history is in the order of its uuids.
             self._new_uuid.follow(last)
         self._seen_loop.start(SEEN_EVERY_S, now=False)
+        Deferred.fromCoroutine(self._packages.prepare())
 
     async def stop(self) -> None:
         """End the links and write what waits."""
@@ -253,27 +284,6 @@ class _Parts:
             await self._seen.save()
         except Exception as error:  # whatever the index has: it must not keep the ledger from being closed
             self._log.warn("can't note who was seen: {reason}", reason=str(error))
-
-    async def _let_admin_in(self) -> None:
-        """Make the admin's certificate at the first start; only this user can read it."""
-        folder = private_folder(self._folder / "admin")
-        try:
-            held = Credentials.load(folder, datetime.now(UTC))
-            mark = fingerprint(held.certificate)
-            self._registry.check(Identity.from_certificate(held.certificate), mark)
-            await self._registry.revoke_other_admins(mark)
-            return
-        except ExposedKeyError:
-            raise
-        except (TrustError, ProblemError):
-            self._log.info("making a certificate for the admin")
-        key = generate()
-        mark = fingerprint(key.public_key())
-        certificate = await self._registry.register(
-            Role.ADMIN, f"admin-{mark[:8]}", key.public_key(), mark, "", "first start"
-        )
-        Credentials(key, load_der_x509_certificate(certificate), self._authority.certificate).save(folder)
-        await self._registry.revoke_other_admins(mark)
 
     def _issue(self, identity: Identity, public_key: EllipticCurvePublicKey) -> bytes:
         certificate = self._authority.issue(identity, public_key, datetime.now(UTC))
@@ -311,17 +321,6 @@ def _number(port: IListeningPort) -> int:
     address = port.getHost()
     assert isinstance(address, IPv4Address | IPv6Address)
     return address.port
-
-
-def _digest_secret(folder: Path) -> bytes:
-    """Return the key of the digests: requests that hold secrets can't be guessed from the ledger."""
-    path = folder / "digest.key"
-    if not path.exists():
-        write_private(path, secrets.token_bytes(32))
-    secret = read_bounded(path, private=True)
-    if len(secret) != hashlib.sha256().digest_size:
-        raise HomeError(f"{path} is damaged: restore it from a backup, or remove it")
-    return secret
 
 
 def make_service(reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> CoordinatorService:

@@ -15,13 +15,17 @@ COMMANDS = {
     "wait": Command("clustersh.frontend.wait:prepare", "wait for a run's end, and get what run would have printed"),
     "cancel": Command("clustersh.frontend.cancel:prepare", "end a running command"),
     "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
-    "logout": Command("clustersh.frontend.login:prepare_logout", "forget the coordinator and this user's key"),
+    "logout": Command("clustersh.frontend.logout:prepare", "give this user's key up, and forget the coordinator"),
     "whoami": Command("clustersh.frontend.whoami:prepare", "who the coordinator takes this user for"),
     "up": Command("clustersh.frontend.up:prepare_up", "start a coordinator and an agent here, to try it out"),
     "down": Command("clustersh.frontend.up:prepare_down", "stop what up started"),
 }
 
+COMPLETE = Command("clustersh.frontend.complete:prepare", "what the shells' completions ask for")
+
 
 def choose(invocation: Invocation) -> Start:
     """Return the start of the command that *invocation* names."""
+    if invocation.argv[:1] == ("__complete",):
+        return COMPLETE.load()(invocation, invocation.argv[1:])
     return prepare_command(invocation, COMMANDS, BARE, ABOUT)

@@ -17,6 +17,7 @@ from ..cli.commands import Start
 from ..cli.errors import CliError, UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
+from ..config import JoinConfig, load
 from ..home import read_json
 from ..pairing_client import Pairing, PairingEndedError, Started, forget_pending, read_pending
 from ..rest_client import RestClient
@@ -24,9 +25,9 @@ from ..trust.credentials import CERTIFICATE_FILE, Credentials, load_certificate
 from ..trust.errors import TrustError
 from ..trust.identity import Identity
 from ..trust.tls import ClientPolicy, client_connection_creator
-from ..wire.ids import clean_name, client_name
+from ..wire.ids import clean_name, client_name, sha256_digits
 from ..wire.rest import Whoami
-from .session import approve_line, forget, keep, new_pairing
+from .session import approve_line, keep, new_pairing
 from .state import LOGIN_FILE, Login, client_folder
 
 _CHECK_DIGITS = re.compile(r"[0-9a-f]{4}")
@@ -69,7 +70,7 @@ def prepare_login(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     parser.add_argument("--again", action="store_true", help="replace the login there is")
     parser.add_argument("--no-wait", action="store_true", help="don't wait for the approval; the next command goes on")
     parser.add_argument(
-        "--ca", type=reads(_sha256), metavar="SHA256", help="the coordinator's CA certificate must be this one"
+        "--ca", type=reads(sha256_digits), metavar="SHA256", help="the coordinator's CA certificate must be this one"
     )
     parser.add_argument("--verify", action="store_true", help="ask for the check digits that clusterd approve shows")
     given = parser.read(invocation, arguments)
@@ -77,15 +78,6 @@ def prepare_login(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         raise UsageError("--verify asks for what the approval shows, so it can't go with --no-wait")
     options = Options(given.address, given.name, given.again, not given.no_wait, given.ca or "", given.verify)
     return lambda reactor: login(reactor, invocation, options)
-
-
-def prepare_logout(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
-    """Read the arguments of ``logout``."""
-    examples = ("clustersh logout",)
-    Parser("clustersh logout", "Forget the coordinator and delete this user's key.", examples).read(
-        invocation, arguments
-    )
-    return lambda reactor: logout(invocation)
 
 
 def default_name(invocation: Invocation) -> str:
@@ -119,12 +111,12 @@ def logged_in(folder: Path) -> LoggedIn | None:
 
 async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
     """Ask, show the code, wait for the approval, and say who this user is now."""
-    folder = client_folder(invocation.home)
-    address = _coordinator(folder, options)
+    folder, join = client_folder(invocation.home), load(invocation.home).join
+    address = _coordinator(folder, options, join)
     present = logged_in(folder)
     if present is not None and not options.again and read_pending(folder) is None:
         return await _already(invocation, present, address)
-    pairing = new_pairing(reactor, invocation, address, options.ca_sha256)
+    pairing = new_pairing(reactor, invocation, address, options.ca_sha256 or join.ca or "")
     try:
         started = await pairing.start(options.name or _usual_name(invocation, folder, address))
         await _show(invocation, started, options)
@@ -145,22 +137,7 @@ async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
     return 0
 
 
-async def logout(invocation: Invocation) -> int:
-    """Delete the key, the certificate, and whatever was asked for."""
-    folder = client_folder(invocation.home)
-    present = logged_in(folder)
-    was = forget(folder)
-    console = invocation.console
-    if invocation.json:
-        await console.out(msgspec.json.encode({"logged_out": was, "name": present.name if present else None}) + b"\n")
-    else:
-        await console.out("Logged out; the key is deleted.\n" if was else "Not logged in; nothing to do.\n")
-    if present is not None:
-        await console.hint(f"to free the name, run on {present.address.host}: clusterd revoke {present.name}")
-    return 0
-
-
-def _coordinator(folder: Path, options: Options) -> Address:
+def _coordinator(folder: Path, options: Options, join: JoinConfig) -> Address:
     if options.address is not None:
         return options.address
     pending, present = read_pending(folder), logged_in(folder)
@@ -168,6 +145,8 @@ def _coordinator(folder: Path, options: Options) -> Address:
         return parse_address(pending.address)
     if present is not None:
         return present.address
+    if join.coordinator is not None:
+        return join.coordinator.address
     raise UsageError("which coordinator?", ("clustersh login http://HOST:5672 (HOST is where clusterd runs)",))
 
 
@@ -238,10 +217,3 @@ def _document(status: str, present: LoggedIn, known: Whoami | None = None) -> by
     counts = {"machines": known.machines, "online": known.online} if known is not None else {}
     document = {"status": status, "name": present.name, "coordinator": present.address.netloc, **counts}
     return msgspec.json.encode(document) + b"\n"
-
-
-def _sha256(text: str) -> str:
-    digits = text.replace(":", "").strip().lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError(f"{text!r} is no SHA-256: 64 hex digits, with or without colons")
-    return digits

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -94,11 +95,20 @@ class Programs:
             await deferLater(self._reactor, _LOOK_S)
         raise CliError(f"{program.script} is not up after {START_S:g}s", (f"its log: {self.log(program)}",))
 
-    async def run(self, program: Program, *arguments: str, on_line: Callable[[str], None]) -> None:
-        """Run one of its commands, giving each line it prints to *on_line*. Raises CliError where it fails."""
+    async def run(
+        self,
+        program: Program,
+        *arguments: str,
+        on_line: Callable[[str], None],
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Run one of its commands, giving each line it prints to *on_line*; *environ* comes on top of the caller's.
+
+        Raises CliError where it fails.
+        """
         lines = _Lines(on_line)
         command = program.command(*arguments)
-        self._reactor.spawnProcess(lines, command[0], command, env=self._environ)
+        self._reactor.spawnProcess(lines, command[0], command, env={**self._environ, **environ})
         code = await lines.done
         if code != 0:
             raise CliError(f"{program.script} {' '.join(arguments)} failed (exit {code})")

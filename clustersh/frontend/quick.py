@@ -8,20 +8,17 @@ way, which asks again with the same idempotency key: it is the same run, and run
 from __future__ import annotations
 
 import http.client
-import os
-import socket
 import ssl
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..address import Address, parse_address
+from ..address import parse_address
 from ..cli.invocation import Interrupted, Invocation
 from ..home import HomeError, read_json
-from ..trust.identity import SERVER_NAME
 from ..wire.codec import WireError, decode_json, encode_json
 from ..wire.problems import Problem
 from ..wire.rest import JSON, Job, Run
+from .blocking import connect_blocking
 from .run_arguments import RunOptions, run_request
 from .show import Form, heads_suffice, order_matters, print_end, print_heads, printer_for
 from .state import LOGIN_FILE, PENDING_FILE, Login, client_folder
@@ -74,7 +71,8 @@ class QuickRun:
         assert self._options.command is not None
         body = encode_json(run_request(self._options, self._options.command))
         headers = {"Content-Type": JSON, "Idempotency-Key": self._options.key, "Prefer": f"wait={WAIT_S}"}
-        connection = _connect(parse_address(login.coordinator), folder)
+        address = parse_address(login.coordinator)
+        connection = connect_blocking(address, folder, connect_s=CONNECT_S, answer_s=WAIT_S + ANSWER_S)
         try:
             self.asked = True
             connection.request("POST", "/v1/runs", body, headers)
@@ -118,27 +116,6 @@ def _started_nothing(status: int, content: bytes) -> bool:
         return decode_json(content, Problem).started is False
     except WireError:
         return False
-
-
-def _connect(address: Address, folder: Path) -> http.client.HTTPConnection:
-    """Return a connection to the coordinator, verified, with our certificate. Raises OSError."""
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    if os.name == "posix" and key.stat().st_mode & 0o077:
-        raise OSError("the full way says what is wrong with that key")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(folder / "ca.pem")
-    context.load_cert_chain(certificate, key)
-    connection = http.client.HTTPConnection(address.host, address.port)
-    plain = socket.create_connection(address, CONNECT_S)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        connection.sock = context.wrap_socket(plain, server_hostname=SERVER_NAME)
-    except BaseException:
-        plain.close()
-        raise
-    connection.sock.settimeout(WAIT_S + ANSWER_S)
-    return connection
 
 
 def _without_reactor(work: Coroutine[Any, Any, T]) -> T:

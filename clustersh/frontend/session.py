@@ -10,13 +10,11 @@ from ..cli.errors import CliError
 from ..cli.invocation import Invocation
 from ..home import write_json
 from ..pairing_client import Pairing, PairingEndedError, Pending, forget_pending, read_pending
+from ..pinning import PAIRING_ANSWER_LIMIT
 from ..rest_client import RestClient
 from ..trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials
 from ..trust.identity import Role
 from .state import LOGIN_FILE, Login, client_folder
-
-PAIRING_ANSWER_LIMIT = 64 << 10
-"""Bytes: who answers over plain HTTP may be anyone."""
 
 
 class NotApproved(CliError):

@@ -10,13 +10,13 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from ..address import Address, parse_address
+from ..address import DEFAULT_PORT, Address, parse_address
 from ..cli.commands import Start
 from ..cli.errors import CliError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.text import printable
-from ..config import DEFAULT_PORT, Listen, parse_listen
+from ..config import Listen, load, parse_listen
 from ..home import read_json, write_json
 from ..rest_client import RestClient
 from ..wire.ids import machine_name
@@ -30,6 +30,7 @@ from .state import client_folder
 UP_FILE = "up.json"
 ONLINE_S = 30.0
 _LOOK_S = 0.1
+_TOKEN = re.compile(r"[0-9a-f]+-[0-9a-f]+")
 _APPROVE = re.compile(r"clusterd approve ([0-9a-f]{8})\b")
 
 
@@ -139,7 +140,8 @@ class _Up:
         if enrolled is None or enrolled.coordinator != address.netloc:
             named = ["--name", self._options.name] if self._options.name else []
             again = ["--again"] if enrolled is not None else []
-            await self._visibly(AGENT, "enroll", address.netloc, *named, *again)
+            token = await self._token() if load(self._home).enrollment.policy == "token" else {}
+            await self._visibly(AGENT, "enroll", address.netloc, *named, *again, **token)
             enrolled = read_json(path, _Enrolled)
             if enrolled is None:
                 raise CliError(f"the agent did not enroll: there is no {path}")
@@ -183,10 +185,17 @@ class _Up:
         await self._say(f'Go on:  clustersh run {machine} "uname -a"\nStop:   clustersh down')
         return 0
 
-    async def _visibly(self, program: Program, *arguments: str) -> None:
+    async def _token(self) -> dict[str, str]:
+        """Return what has the environment of an enrollment say that this machine is wanted."""
+        await self._say("$ clusterd token create --ttl 5m")
+        lines: list[str] = []
+        await self._programs.run(COORDINATOR, "token", "create", "--ttl", "5m", on_line=lines.append)
+        return {"CLUSTERSH_TOKEN": next(line for line in lines if _TOKEN.fullmatch(line))}
+
+    async def _visibly(self, program: Program, *arguments: str, **environ: str) -> None:
         """Show a command, run it, show what it says, and approve what it asks for."""
         await self._say(f"$ {program.script} {' '.join(arguments)}")
-        await self._programs.run(program, *arguments, on_line=self._show_line)
+        await self._programs.run(program, *arguments, on_line=self._show_line, environ=environ)
         for approval in self._approvals:
             await approval
         self._approvals.clear()

@@ -5,6 +5,7 @@ This module imports no cryptography until a certificate is read: a command that 
 
 from __future__ import annotations
 
+import base64
 import enum
 import hashlib
 import re
@@ -118,6 +119,11 @@ def fingerprint(holder: Certificate | PublicKeyTypes) -> str:
     key = holder.public_key() if isinstance(holder, Certificate) else holder
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).hexdigest()
+
+
+def curl_pin(key: PublicKeyTypes) -> str:
+    """Return what curl's ``--pinnedpubkey`` takes for *key*: the same SHA-256 as its fingerprint, in base64."""
+    return "sha256//" + base64.b64encode(bytes.fromhex(fingerprint(key))).decode()
 
 
 def certificate_sha256(certificate: Certificate) -> str:

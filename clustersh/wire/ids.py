@@ -10,6 +10,8 @@ from uuid import UUID
 
 MACHINE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 CLIENT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:@[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)?")
+NAME_LENGTH = 64
+"""Characters of a machine's name, and of each part of a client's."""
 RESERVED_NAMES = frozenset({"all"})
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,128}")
 SHORT_LENGTH = 8
@@ -39,6 +41,14 @@ def client_name(text: str) -> str:
             "each part with a letter or digit first and last"
         )
     return name
+
+
+def sha256_digits(text: str) -> str:
+    """Fold *text*, a SHA-256 as people copy it (in capitals, with colons), to its 64 digits, or raise ValueError."""
+    digits = text.replace(":", "").strip().lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError(f"{text!r} is no SHA-256: 64 hex digits, with or without colons")
+    return digits
 
 
 def clean_name(text: str) -> str:

@@ -16,6 +16,7 @@ class Kind(enum.StrEnum):
     UNKNOWN_CLIENT = "unknown-client"
     UNKNOWN_BLOB = "unknown-blob"
     UNKNOWN_PAIRING = "unknown-pairing"
+    UNKNOWN_TOKEN = "unknown-token"  # noqa: S105 - no password
     AMBIGUOUS_ID = "ambiguous-id"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
@@ -24,6 +25,7 @@ class Kind(enum.StrEnum):
     KEY_CONFLICT = "key-conflict"
     NAME_TAKEN = "name-taken"
     WRONG_CODE = "wrong-code"
+    WRONG_TOKEN = "wrong-token"  # noqa: S105
     NO_CERTIFICATE = "no-certificate"
     UNTRUSTED = "untrusted"
     WRONG_ROLE = "wrong-role"
@@ -46,6 +48,7 @@ STATUS: dict[Kind, int] = {
     Kind.UNKNOWN_CLIENT: 404,
     Kind.UNKNOWN_BLOB: 404,
     Kind.UNKNOWN_PAIRING: 404,
+    Kind.UNKNOWN_TOKEN: 404,
     Kind.NOT_FOUND: 404,
     Kind.METHOD_NOT_ALLOWED: 405,
     Kind.AMBIGUOUS_ID: 409,
@@ -54,6 +57,7 @@ STATUS: dict[Kind, int] = {
     Kind.KEY_CONFLICT: 409,
     Kind.NAME_TAKEN: 409,
     Kind.WRONG_CODE: 403,
+    Kind.WRONG_TOKEN: 403,
     Kind.NO_CERTIFICATE: 401,
     Kind.UNTRUSTED: 403,
     Kind.WRONG_ROLE: 403,

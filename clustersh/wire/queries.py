@@ -39,6 +39,12 @@ class RunQuery(_Query, frozen=True):
     )
 
 
+class InviteQuery(_Query, frozen=True):
+    """GET /v1/admin/invite."""
+
+    address: Annotated[str, msgspec.Meta(max_length=300, description="Where machines reach the coordinator.")]
+
+
 class JobsQuery(_Query, frozen=True):
     """GET /v1/jobs: empty parts don't restrict."""
 

@@ -27,7 +27,17 @@ from clustersh.coordinator.audit_command import since_when
 from clustersh.coordinator.audit_text import describe
 from clustersh.coordinator.main import choose
 from clustersh.coordinator.plugin import Options
-from clustersh.coordinator.records import Enrolled, JobEnded, MachineRef, Repaired, RunRequested
+from clustersh.coordinator.records import (
+    Enrolled,
+    Forgotten,
+    JobEnded,
+    MachineRef,
+    Renamed,
+    Repaired,
+    RunRequested,
+    TokenCreated,
+    TokenRevoked,
+)
 from clustersh.coordinator.service import CoordinatorService, make_service
 from clustersh.home import read_running
 from clustersh.pairing_client import Pairing
@@ -138,6 +148,37 @@ async def test_machines_and_forget(terminal: Terminal, tmp_path: Path) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["create", "ab" * 6], "revoke, and only that, takes a token's id"),
+        (["revoke"], "revoke, and only that, takes a token's id"),
+        (["list", "--uses", "2"], "--ttl and --uses go with create"),
+        (["create", "--uses", "0"], "a token is for 1 to 100000 machines"),
+        (["create", "--ttl", "0"], "a token is good for at least 1 second and at most 366 days"),
+        (["create", "--ttl", "5"], "argument --ttl"),
+        (["make"], "invalid choice"),
+        ([], "arguments are required"),
+    ],
+)
+def test_token_arguments_that_make_no_sense(tmp_path: Path, words: list[str], error: str) -> None:
+    with pytest.raises(CliUsageError, match=error):
+        choose(Terminal(tmp_path, tmp_path).invocation(("token", *words), 1, 2))
+
+
+@pytest_twisted.ensureDeferred
+async def test_tokens(terminal: Terminal) -> None:
+    status, out, err = await terminal.run("token", "create", "--ttl", "90s", "--uses", "3")
+    id_ = out.partition("-")[0]
+    assert status == 0 and len(out) == 54
+    assert err.startswith("hint: lets 3 machines in until ") and 'policy is "open": no machine is asked for' in err
+    status, listed, _ = await terminal.run("token", "list")
+    assert f"{id_} | usable | 0 of 3 | " in listed and out.strip() not in listed
+    assert await terminal.run("token", "revoke", out.strip()) == (0, f"Revoked the token {id_}.\n", "")
+    status, _, err = await terminal.run("token", "revoke", id_, "--json")
+    assert (status, err.splitlines()[0]) == (125, f"ERROR: the token {id_} was revoked already")
+
+
 @pytest_twisted.ensureDeferred
 async def test_audit(terminal: Terminal, tmp_path: Path) -> None:
     pairing, _, client = await ask_to_join(terminal, tmp_path, Role.AGENT, "ws1")
@@ -181,7 +222,7 @@ def test_another_user_s_state_names_the_sudo_line(
     monkeypatch.setattr(admin_client, "_owner", lambda path: "clusterd")
     terminal = Terminal(tmp_path, tmp_path, environ)
     with pytest.raises(CliError) as caught:
-        admin_client._check_readable(folder, terminal.invocation(("approve", "1a2b3c4d"), 1, 2))
+        admin_client.check_readable(folder, terminal.invocation(("approve", "1a2b3c4d"), 1, 2))
     setting = "env CLUSTERSH_HOME=/var/lib/clustersh " if environ else ""
     assert caught.value.hints == (f"sudo -u clusterd {setting}clusterd approve 1a2b3c4d",)
     program = tmp_path / "bin" / "clusterd"
@@ -189,7 +230,7 @@ def test_another_user_s_state_names_the_sudo_line(
     program.touch(0o700)
     terminal.environ["PATH"] = str(program.parent)
     with pytest.raises(CliError) as caught:
-        admin_client._check_readable(folder, terminal.invocation(("pending",), 1, 2))
+        admin_client.check_readable(folder, terminal.invocation(("pending",), 1, 2))
     assert caught.value.hints == (f"sudo -u clusterd {setting}{program} pending",)
 
 
@@ -227,6 +268,15 @@ def test_records_in_words() -> None:
     assert describe(JobEnded(UUID, "ws1", "1", Outcome(State.CANCELLED, signal=15))).details == "cancelled (signal 15)"
     enrolled = Enrolled("agent", "ws1", "1", "f" * 64, "10.0.0.1", "open")
     assert describe(enrolled).details == "agent from 10.0.0.1, approved by open, key ffffffffffffffff"
+    token = "ab" * 6
+    enrolled = Enrolled("agent", "ws1", "1", "f" * 64, "10.0.0.1", "token", token)
+    assert describe(enrolled).details == f"agent from 10.0.0.1, approved by token {token}, key ffffffffffffffff"
+    renamed = Renamed("agent", "db1", "1", "f" * 64, "10.0.0.1", "admin", "ws1")
+    assert describe(renamed) == ("renamed", "db1", "", "was ws1; agent from 10.0.0.1, approved by admin")
+    assert describe(Forgotten("ws1", "1", "f" * 64, "itself")).details == "by itself, key ffffffffffffffff"
+    until = "2026-11-20T11:00:00Z"
+    assert describe(TokenCreated(token, 1, until)) == (f"token {token}", "", "", f"for 1 machine until {until}")
+    assert describe(TokenRevoked(token)) == (f"token {token}", "", "", "revoked")
     assert describe(Repaired("1.jsonl", 7, "1.jsonl.cut")).what == "repaired"
 
 

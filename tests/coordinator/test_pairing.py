@@ -23,8 +23,10 @@ from clustersh.coordinator.pairing import (
     WRONG_BURST,
     Pairings,
 )
+from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
+from clustersh.coordinator.tokens import JoinTokens
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role, fingerprint
@@ -32,16 +34,20 @@ from clustersh.trust.pairing import PairingCode, commitment, make_request, new_n
 from clustersh.wire.codec import decode_json, encode_json
 from clustersh.wire.pairing import PENDING_S, PairOffer, PairReveal, PairStart, PairStatus
 from clustersh.wire.problems import Kind, ProblemError
+from clustersh.wire.units import parse_timestamp
 
+from ..memory_ledger import MemoryLedger
 from .conftest import Opener
 
 HERE = plain_address("192.168.1.7")
+NOON = parse_timestamp("2026-11-20T12:00:00Z")
 
 
 class Register:
     """Names and keys, in memory. *failure* is raised by the next registration."""
 
     def __init__(self) -> None:
+        self.ledger: MemoryLedger
         self.names: dict[tuple[Role, str], str] = {}
         self.approved_by: list[str] = []
         self.failure: Exception | None = None
@@ -65,6 +71,7 @@ class Register:
         fingerprint: str,
         address: str,
         approved_by: str,
+        token: str = "",
     ) -> bytes:
         self.check_join(role, name, fingerprint)
         if self.wait is not None:
@@ -74,6 +81,10 @@ class Register:
             raise failure
         self.names[role, name] = fingerprint
         self.approved_by.append(approved_by)
+        if token:
+            await self.ledger.append(
+                Enrolled(role.value, name, f"id of {name}", fingerprint, address, approved_by, token)
+            )
         return b"certificate of " + name.encode()
 
 
@@ -90,6 +101,15 @@ class Desk:
     def __post_init__(self) -> None:
         counter = itertools.count(1)
         refusals = Refusals(self.clock, self.refused.append)
+        self.ledger = self.register.ledger = MemoryLedger()
+        random = iter(range(1, 1 << 20))
+        self.tokens = JoinTokens(
+            self.ledger,
+            b"k" * 32,
+            lambda: NOON + self.clock.seconds(),
+            lambda count: next(random).to_bytes(count, "big"),
+        )
+        self.ledger.followers.append(self.tokens.follow)
         self.pairings = Pairings(
             self.register,
             self.ca_der,
@@ -97,6 +117,7 @@ class Desk:
             lambda count: next(counter).to_bytes(count, "big"),
             refusals,
             policy=self.policy,
+            tokens=self.tokens,
             host="box",
         )
 

@@ -9,10 +9,11 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, fail
 
-from clustersh.coordinator.records import Enrolled, Forgotten, Revoked
+from clustersh.coordinator.records import Enrolled, Forgotten, Renamed, Revoked
 from clustersh.coordinator.registry import Key
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
+from clustersh.wire.ids import client_name, machine_name
 from clustersh.wire.problems import Kind, ProblemError
 
 from .test_runs import World
@@ -169,3 +170,123 @@ async def test_trust_ends_also_where_that_can_not_be_recorded_and_again_when_it_
     assert world.registry.check(new, "mark-2") == new
     await end_trust("name")
     assert refusal(lambda: world.registry.check(new, "mark-2")) is Kind.UNTRUSTED
+
+
+# -- names
+
+
+async def register(world: World, name: str, mark: str, approved_by: str = "open", role: Role = Role.AGENT) -> None:
+    await world.registry.register(role, name, PUBLIC, mark, "192.0.2.1", approved_by)
+
+
+@pytest.mark.parametrize(
+    ("role", "taken", "wanted", "free"),
+    [
+        (Role.AGENT, ["ws1"], "ws1", "ws1-2"),
+        (Role.AGENT, ["ws1", "ws1-2", "ws1-3"], "ws1", "ws1-4"),
+        (Role.AGENT, ["a" * 64], "a" * 64, "a" * 62 + "-2"),
+        (Role.FRONTEND, ["ann@" + "m" * 64], "ann@" + "m" * 64, "ann@" + "m" * 62 + "-2"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_for_a_taken_name_the_first_free_one_is_proposed(
+    world: World, role: Role, taken: list[str], wanted: str, free: str
+) -> None:
+    for number, name in enumerate(taken):
+        await register(world, name, f"mark-{number}", role=role)
+    with pytest.raises(ProblemError) as caught:
+        world.registry.check_join(role, wanted, "another")
+    assert caught.value.problem.kind is Kind.NAME_TAKEN
+    verb = "forget" if role is Role.AGENT else "revoke"
+    assert caught.value.problem.hint.splitlines() == [
+        f"this one is free: --name {free}",
+        f"or take {wanted} over: on the coordinator, clusterd {verb} {wanted}",
+    ]
+    world.registry.check_join(role, free, "another")
+    assert (machine_name if role is Role.AGENT else client_name)(free) == free
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_under_another_name_is_renamed_and_keeps_its_id(make_world: Callable[[], World]) -> None:
+    world = make_world()
+    await register(world, "ws1", "mark")
+    before = world.registry.machine("ws1")
+    world.registry.used(before.id)
+    told: list[Key] = []
+    world.registry.watch_renamed(told.append)
+    await register(world, "db1", "mark", "admin")
+    after = world.registry.machine("db1")
+    assert (after.id, after.enrolled, after.new) == (before.id, before.enrolled, False)
+    assert [key.name for key in told] == ["db1"]
+    assert [(record.before, record.name, record.id) for record in renames(world)] == [("ws1", "db1", before.id)]
+    assert refusal(lambda: world.registry.machine("ws1")) is Kind.UNKNOWN_MACHINE
+    await register(world, "ws1", "another key")
+    assert world.registry.machine("ws1").id != before.id, "its old name is free"
+    await world.stop()
+    again = make_world()
+    await again.load()
+    assert again.registry.machine("db1") == after
+    assert len(again.registry.machines()) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_that_renames_itself_is_new_under_that_name(make_world: Callable[[], World]) -> None:
+    world = make_world()
+    await register(world, "ws1", "mark")
+    world.registry.used(world.registry.machine("ws1").id)
+    await register(world, "ws1", "mark", "same key")
+    assert not world.registry.machine("ws1").new
+    await register(world, "db1", "mark", "open")
+    assert world.registry.machine("db1").new, "nobody has used it by that name"
+    await world.stop()
+    again = make_world()
+    await again.load()
+    assert again.registry.machine("db1").new
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_two_that_want_one_name_at_once_one_gets_it(world: World) -> None:
+    await register(world, "ws1", "mark-1")
+    renaming = Deferred.fromCoroutine(register(world, "db1", "mark-1"))
+    with pytest.raises(ProblemError) as caught:
+        await register(world, "db1", "mark-2")
+    assert caught.value.problem.kind is Kind.NAME_TAKEN
+    assert "--name db1-2" in caught.value.problem.hint
+    await renaming
+    assert world.registry.machine("db1").fingerprint == "mark-1"
+    assert len(world.registry.machines()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_key_that_joins_twice_at_once_becomes_one_machine(world: World) -> None:
+    first = Deferred.fromCoroutine(register(world, "ws1", "mark"))
+    with pytest.raises(ProblemError) as caught:
+        await register(world, "ws2", "mark")
+    assert caught.value.problem.kind is Kind.UNAVAILABLE
+    await first
+    assert [key.name for key in world.registry.machines()] == ["ws1"]
+    await register(world, "ws2", "mark")
+    assert [key.name for key in world.registry.machines()] == ["ws2"]
+
+
+# -- leaving
+
+
+@pytest.mark.parametrize("role", [Role.AGENT, Role.FRONTEND])
+@pytest_twisted.ensureDeferred
+async def test_who_leaves_is_trusted_no_more_and_frees_the_name(world: World, role: Role) -> None:
+    identity = await let_in(world, role, "ws1", "mark-1")
+    told: list[Key] = []
+    world.registry.watch_ended(told.append)
+    await world.registry.leave(identity)
+    assert refusal(lambda: world.registry.check(identity, "mark-1")) is Kind.UNTRUSTED
+    assert [key.fingerprint for key in told] == ["mark-1"]
+    kind = Forgotten if role is Role.AGENT else Revoked
+    assert [getattr(record, "by", "") for record in world.records(kind)] == ["itself"]
+    await let_in(world, role, "ws1", "mark-2")
+    await world.registry.leave(identity)
+    assert world.registry.holder(role, "ws1") == "mark-2", "it is not the old one's to give up"
+
+
+def renames(world: World) -> list[Renamed]:
+    return [record for record in world.records(Renamed) if isinstance(record, Renamed)]

@@ -16,6 +16,8 @@ from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, Answer
 from clustersh.coordinator.limits import RateLimit
 from clustersh.coordinator.open_runs import OpenRun
 from clustersh.coordinator.records import CancelRequested, JobEnded, Orphan, RunRequested, StoreSeen
+from clustersh.trust.identity import Role
+from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import HEAD_LIMIT, MAX_COMMAND, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import (
@@ -495,3 +497,13 @@ async def test_pieces_of_stdin_wait_in_bounds_of_their_own_and_can_be_withdrawn(
     for each in (*waiting[1:], *readers):
         each.addErrback(lambda failure: failure.trap(ProblemError))
     assert world.clock.getDelayedCalls() == [] and agent.link.feeding == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_with_another_name_keeps_its_link(world: World) -> None:
+    await world.join("ws1")
+    agent = await world.agent()
+    world.registry.watch_renamed(world.fleet.renamed)
+    await world.registry.register(Role.AGENT, "db1", generate().public_key(), "key of ws1", "192.0.2.1", "admin")
+    assert (agent.link.machine.name, agent.closed) == ("db1", [])
+    assert world.fleet.status(agent.key.id) == "online"

@@ -188,16 +188,41 @@ async def test_an_older_login_works_on_while_another_is_pending(world: World) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_logout_deletes_the_key_and_says_how_to_free_the_name(world: World) -> None:
+async def test_logout_gives_the_name_up_and_deletes_the_key(world: World) -> None:
     await world.login()
     status, out, err = await world("logout")
     assert (status, list(world.client.iterdir())) == (0, [])
-    assert out == "Logged out; the key is deleted.\n"
-    assert "run on 127.0.0.1: clusterd revoke joshua@mba" in err
+    assert (out, err) == ("Logged out; the key is deleted.\n", "")
+    assert world.coordinator.taken == {}
     assert (await world("logout"))[1] == "Not logged in; nothing to do.\n"
     status, _, err = await world("whoami")
     assert (status, err.splitlines()[0]) == (125, "ERROR: not logged in")
     assert "clustersh login http://HOST:5672" in err
+
+
+@pytest_twisted.ensureDeferred
+async def test_logout_without_the_coordinator_says_how_to_free_the_name(world: World) -> None:
+    await world.login()
+    await world.coordinator.stop()
+    status, out, err = await world("logout")
+    assert (status, list(world.client.iterdir())) == (0, [])
+    assert out == "Logged out; the key is deleted.\n"
+    assert err == "hint: to free the name, run on 127.0.0.1: clusterd revoke joshua@mba\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_configuration_says_which_coordinator_to_ask_and_its_ca(world: World) -> None:
+    config = world.folder / "home" / "config.toml"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(f'[join]\ncoordinator = "{world.address.netloc}"\nca = "{"0" * 64}"\n')
+    status, _, err = await world("login", "--no-wait")
+    assert status == 125 and "is not the coordinator that --ca names (or [join] ca" in err, err
+    right = certificate_sha256(world.coordinator.authority.certificate)
+    config.write_text(f'[join]\ncoordinator = "{world.address.netloc}"\nca = "{right.upper()}"\n')
+    status, out, _ = await world("login", "--no-wait")
+    assert status == 0 and "clusterd approve " in out
+    assert world.coordinator.calls[:3] == ["GET /ca.pem", "GET /ca.pem", "POST /pair"]
+    assert world.coordinator.secure == [False, False, True, True], "the pairing itself goes over TLS"
 
 
 @pytest_twisted.ensureDeferred
@@ -276,7 +301,8 @@ async def test_json_prints_one_document_each(world: World) -> None:
     assert json.loads((await world("login", "--json"))[1])["status"] == "logged-in"
     assert json.loads((await world("whoami", "--json"))[1])["name"] == "joshua@mba"
     assert json.loads((await world("--json"))[1])["online"] == ["ws1", "ws2"]
-    assert json.loads((await world("logout", "--json"))[1]) == {"logged_out": True, "name": "joshua@mba"}
+    logged_out = {"logged_out": True, "name": "joshua@mba", "revoked": True}
+    assert json.loads((await world("logout", "--json"))[1]) == logged_out
     assert json.loads((await world("whoami", "--json"))[1])["error"]["type"] == "no-certificate"
 
 

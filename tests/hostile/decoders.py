@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from twisted.internet.testing import StringTransport
@@ -20,10 +20,13 @@ from clustersh.cli.errors import CliError
 from clustersh.coordinator import records
 from clustersh.coordinator.door import DoorFactory, _FirstByte
 from clustersh.coordinator.http import Request, path_text, wait_seconds
+from clustersh.coordinator.installers import address_of_host
+from clustersh.coordinator.wheelhouse import Contents
 from clustersh.frontend.output import FrameDecoder
 from clustersh.home import HomeError, read_json
 from clustersh.trust.errors import PairingError
 from clustersh.trust.pairing import read_request
+from clustersh.trust.tokens import read_token
 from clustersh.wire import ids, link, output, pairing, rest, units
 from clustersh.wire.codec import WireError, decode_json, encode_json
 from clustersh.wire.files import check_manifest, decode_manifest, encode_manifest
@@ -31,6 +34,8 @@ from clustersh.wire.jobs import Command
 from clustersh.wire.problems import Problem, ProblemError
 
 __all__ = ["DECODERS"]
+
+T = TypeVar("T")
 
 
 def from_agent(data: bytes) -> None:
@@ -102,6 +107,16 @@ def pairing_request(data: bytes) -> None:
     except PairingError:
         return
     assert len(found.name) <= 160
+
+
+def join_token(data: bytes) -> None:
+    text = data.decode(errors="surrogateescape")
+    try:
+        found = read_token(text)
+    except ValueError as error:
+        assert str(error).startswith("that is no join token")  # and nothing of what was given
+        return
+    assert found.text == text.strip().lower()
 
 
 def frames(data: bytes) -> None:
@@ -200,6 +215,15 @@ def address(data: bytes) -> None:
     assert found.netloc.isascii() and found.netloc.isprintable() and " " not in found.netloc
 
 
+def host(data: bytes) -> None:
+    try:
+        found = address_of_host([data], "http")
+    except ValueError:
+        return
+    assert parse_address(found.netloc) == found
+    assert found.netloc.isascii() and found.netloc.isprintable() and " " not in found.netloc
+
+
 class _Door:
     """What the first byte chooses between."""
 
@@ -255,13 +279,24 @@ class _Kept(msgspec.Struct):
 
 def run_json(data: bytes) -> None:
     """A state file, as a crash or another program may have left it."""
+    _in_file(data, _Kept)
+
+
+def wheel_list(data: bytes) -> None:
+    contents = _in_file(data, Contents)
+    if contents is not None:
+        contents.requirements()
+        assert all("/" not in name for name in contents.wheels())
+
+
+def _in_file(data: bytes, kind: type[T]) -> T | None:
     descriptor, name = tempfile.mkstemp(prefix="clustersh-fuzz-")
     os.write(descriptor, data)
     os.close(descriptor)
     try:
-        read_json(Path(name), _Kept)
+        return read_json(Path(name), kind)
     except HomeError:
-        return
+        return None
     finally:
         Path(name).unlink()
 
@@ -271,6 +306,10 @@ BODIES: tuple[type[msgspec.Struct], ...] = (
     rest.BlobNames,
     rest.Approve,
     rest.NameOf,
+    rest.CreateToken,
+    rest.TokenId,
+    rest.TokenMade,
+    rest.Tokens,
     rest.Run,
     rest.JobPage,
     rest.Machines,
@@ -291,17 +330,21 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "wire.files manifest": manifest,
     "wire.output runs": runs,
     "trust.pairing request": pairing_request,
+    "trust.tokens text": join_token,
     "frontend frames": frames,
     "coordinator ledger line": ledger_line,
     "http Prefer": prefer,
     "http query": query,
     "http path": path,
+    "http Host": host,
+    "coordinator wheelhouse": wheel_list,
     "address": address,
     "door first byte": first_byte,
     "home state file": run_json,
     "wire.ids machine name": text_of(ids.machine_name),
     "wire.ids client name": text_of(ids.client_name),
     "wire.ids uuid": text_of(ids.uuid_ending),
+    "wire.ids sha256": text_of(ids.sha256_digits),
     "wire.units duration": text_of(units.parse_duration),
     "wire.units size": text_of(units.parse_size),
     "wire.units timestamp": text_of(units.parse_timestamp),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from clustersh.coordinator import records
+from clustersh.coordinator.wheelhouse import Contents, Fill, HeldWheel
 from clustersh.trust import keys
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import commitment, make_request
+from clustersh.trust.tokens import make_token
 from clustersh.wire import link, output, pairing, rest
 from clustersh.wire.codec import encode_json
 from clustersh.wire.files import Entry, EntryKind, Manifest, encode_manifest
@@ -23,6 +25,8 @@ _RUNS = output.encode_runs([(Stream.STDOUT, 3), (Stream.STDERR, 2)])
 _REQUEST = make_request(keys.generate(), "ann@box", Role.FRONTEND)
 _ASKED = rest.RunRequest("ws1", Command(shell="true"), env={"A": "b"}, files=BlobRef(SHA256, 1))
 _ENDED = records.JobEnded(UUID, "ws1", "id", Outcome.exited(0), _OUTPUT, 1.5, "2026-11-21T03:00:00.000Z")
+_WHEEL = HeldWheel("zope_interface-7.2-1-cp311-abi3-win_amd64.whl", SHA256, 5, ">=3.9")
+_WHEELS = Contents((Fill("win_amd64", "3.11", "win32", "AMD64", "2026-11-21T03:00:00.000Z", (_WHEEL,)),))
 
 SEEDS: dict[str, list[bytes]] = {
     "wire.link from an agent": [
@@ -48,9 +52,14 @@ SEEDS: dict[str, list[bytes]] = {
             link.Stdin(1, UUID, 0, b"abc", True),
         )
     ],
+    "http Host": [b"hub.example:5672", b"[fd00::5%eth0]:5672", b"10.0.0.5"],
+    "coordinator wheelhouse": [encode_json(_WHEELS)],
     "body RunRequest": [encode_json(_ASKED)],
     "body BlobNames": [encode_json(rest.BlobNames((SHA256,)))],
     "body PairStart": [encode_json(pairing.PairStart("frontend", _REQUEST, commitment(b"n" * 32)))],
+    "body PairReveal": [encode_json(pairing.PairReveal(b"n" * 32, pairing.TokenProof("ab" * 6, b"p" * 32)))],
+    "body CreateToken": [encode_json(rest.CreateToken(60.0, 5))],
+    "body TokenId": [encode_json(rest.TokenId("ab" * 6))],
     "wire.jobs command": [encode_json(_ASKED.command), b'{"argv":["a","b c"]}'],
     "wire.files manifest": [
         encode_manifest(
@@ -65,8 +74,16 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "wire.output runs": [b"\0\5" + _RUNS],
     "trust.pairing request": [_REQUEST, _REQUEST.replace(b"\x02\x01\x00", b"\x02\x01\x31", 1)],
+    "trust.tokens text": [make_token(b"k" * 32, "ab" * 6).text.encode()],
     "frontend frames": [b"\x01\0\0\0\x03abc\x02\0\0\0\x02de"],
-    "coordinator ledger line": [records.to_line(records.Envelope(1, "2026-11-21T03:00:00.000Z", SHA256), _ENDED)],
+    "coordinator ledger line": [
+        records.to_line(records.Envelope(1, "2026-11-21T03:00:00.000Z", SHA256), record)
+        for record in (
+            _ENDED,
+            records.Renamed("agent", "db1", "id", SHA256, "10.0.0.7", "token", "ws1", "ab" * 6),
+            records.TokenCreated("ab" * 6, 5, "2026-11-21T04:00:00.000Z"),
+        )
+    ],
     "http Prefer": [b"wait=5", b'respond-async, wait="10"; x=y'],
     "http query": [b"limit=5&machine=ws1&status=failed&status=lost", b"machine=%C3%BC"],
     "http path": [b"/v1/jobs/ws1/%C3%BC"],
@@ -74,6 +91,7 @@ SEEDS: dict[str, list[bytes]] = {
     "door first byte": [b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"],
     "home state file": [msgspec.json.encode({"name": "a", "number": 5})],
     "wire.ids uuid": [UUID.encode(), b"\xe2\x80\xa61ad2d257"],
+    "wire.ids sha256": [SHA256.encode(), b":".join([b"A1"] * 32)],
     "wire.units duration": [b"1h30m"],
     "wire.units size": [b"1.5GB", b"128KiB"],
     "wire.units timestamp": [b"2026-11-20T10:31:07Z"],

@@ -123,6 +123,7 @@ class Middle:
     def __init__(self, cluster: Cluster, asked: Change, told: Change) -> None:
         middle = self
         self.source = f"127.0.1.{next(_hosts)}"
+        self.passed: list[bytes] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -131,12 +132,13 @@ class Middle:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.path == "/pair":
                     body = json.dumps(asked(json.loads(body))).encode()
+                middle.passed.append(body)
                 headers = {name: self.headers[name] for name in ("Content-Type", "Prefer") if name in self.headers}
                 answer = call(
                     cluster, None, self.command, self.path, body or None, headers, plain=True, source=middle.source
                 )
                 content = answer.content
-                if answer.status == 200:
+                if answer.status == 200 and self.path.startswith("/pair"):
                     content = json.dumps(told(json.loads(content))).encode()
                 self.send_response(answer.status)
                 self.send_header("Content-Type", answer.headers["Content-Type"])
@@ -241,8 +243,13 @@ def test_a_coordinator_with_a_ca_of_its_own_can_be_told_and_left(cluster: Cluste
         end(login)
         pinned = user_home(tmp_path, "pinned")
         pin = hashlib.sha256(Authority.load(cluster.coordinator.path / "coordinator").certificate_der).hexdigest()
+        asked = len(middle.passed)
         refused = pinned.sh("login", f"http://{middle.address}", "--ca", pin, "--name", "pinned@box")
-        assert refused.status == 125 and "CA" in refused.err, refused
+        assert refused.status == 125 and "answers, but not as a coordinator does (no TLS)" in refused.err, refused
+        assert len(middle.passed) == asked + 1, "it gave away the CA certificate, and got nothing for it"
+        own_pin = hashlib.sha256(other.certificate_der).hexdigest()
+        refused = pinned.sh("login", f"http://{middle.address}", "--ca", own_pin, "--name", "pinned@box")
+        assert refused.status == 125 and "is not the coordinator that --ca names" in refused.err, refused
     assert victim.sh("logout").status in (0, 125)
     log_in(cluster.coordinator, victim, cluster.address, "rescued@box")
     assert victim.sh("whoami").status == 0
@@ -328,3 +335,107 @@ def test_a_login_that_pins_the_ca_never_shows_an_impostors_code(
     honest = victim.open("clustersh", "login", f"http://{cluster.address}", "--ca", pin, "--name", "pinned@box")
     assert honest.stdout is not None and b"clusterd approve" in honest.stdout.readline()
     end(honest)
+
+
+# -- join tokens
+
+
+@pytest.fixture(scope="module")
+def token_cluster() -> Iterator[Cluster]:
+    """A coordinator that lets machines in by a token only; the cluster's own machine came in before."""
+    with workplace() as folder, faulty_cluster(folder) as made:
+        config = made.coordinator.path / "config.toml"
+        config.write_text(config.read_text() + '[enrollment]\npolicy = "token"\n')
+        end(made.coordinator_process)
+        made.restart_coordinator()
+        yield made
+
+
+def make_a_token(cluster: Cluster) -> str:
+    return str(cluster.coordinator.run("clusterd", "token", "create", "--json").json["token"])
+
+
+def enroll_through(middle: Middle, machine: Home, token: str) -> Result:
+    words = ("enroll", f"http://{middle.address}", "--name", f"victim{next(_hosts)}")
+    return machine.run("clusteragent", *words, environ={"CLUSTERSH_TOKEN": token})
+
+
+def tokens_used(cluster: Cluster, token: str) -> int:
+    listed = cluster.coordinator.run("clusterd", "token", "list", "--json").json["tokens"]
+    return next(int(each["used"]) for each in listed if each["id"] == token[:12])
+
+
+def test_an_honest_proxy_sees_no_token(token_cluster: Cluster, tmp_path: Path) -> None:
+    token = make_a_token(token_cluster)
+    with between(token_cluster) as middle:
+        done = enroll_through(middle, user_home(tmp_path, "victim"), token)
+        assert done.status == 0, done
+        seen = b"".join(middle.passed)
+    assert token[:12].encode() in seen
+    secret = bytes.fromhex(token[13:])
+    assert token[13:].encode() not in seen and base64.b64encode(secret).rstrip(b"=") not in seen
+    assert tokens_used(token_cluster, token) == 1
+
+
+def _agents_key(asked: dict[str, Any]) -> dict[str, Any]:
+    return asked | {"request": b64(make_request(keys.generate(), "thief", Role.AGENT))}
+
+
+def test_a_token_lets_nobody_else_in_who_sits_in_between(token_cluster: Cluster, tmp_path: Path) -> None:
+    token = make_a_token(token_cluster)
+    with between(token_cluster, asked=_agents_key) as middle:
+        refused = enroll_through(middle, user_home(tmp_path, "swapped"), token)
+        assert refused.status == 125 and "did not make this join token" in refused.err, refused
+        stolen = [json.loads(body) for body in middle.passed if b'"token"' in body]
+    assert len(stolen) == 1
+    names = [each["name"] for each in token_cluster.coordinator.run("clusterd", "machines", "--json").json["machines"]]
+    assert "thief" not in names
+    nonce = os.urandom(32)
+    begun = post(token_cluster, "/pair", pair_start("thief", nonce, Role.AGENT))
+    replay = {"nonce": b64(nonce), "token": stolen[0]["token"]}
+    answer = post(token_cluster, f"/pair/{json.loads(begun.content)['id']}", json.dumps(replay).encode())
+    assert answer.problem == "wrong-token"
+    assert tokens_used(token_cluster, token) == 0
+    assert enroll_through_nobody(token_cluster, user_home(tmp_path, "honest"), token).status == 0
+
+
+def enroll_through_nobody(cluster: Cluster, machine: Home, token: str) -> Result:
+    words = ("enroll", f"http://{cluster.address}", "--name", f"victim{next(_hosts)}")
+    return machine.run("clusteragent", *words, environ={"CLUSTERSH_TOKEN": token})
+
+
+@pytest.mark.parametrize("lie", ["no proof", "an echo"])
+def test_an_approval_by_who_does_not_know_the_token_is_refused(
+    token_cluster: Cluster, tmp_path: Path, lie: str
+) -> None:
+    """The one in between says that all is well, in place of the coordinator."""
+    token, victim = make_a_token(token_cluster), user_home(tmp_path, "victim")
+
+    def told(answer: dict[str, Any]) -> dict[str, Any]:
+        if "status" not in answer:
+            return answer
+        shown = json.loads(middle.passed[-1])["token"]["proof"] if lie == "an echo" else ""
+        return answer | {"status": "approved", "token_proof": shown}
+
+    with between(token_cluster, told=told) as middle:
+        refused = enroll_through(middle, victim, token)
+    assert refused.status == 125 and "is not the coordinator that made the join token" in refused.err, refused
+    assert not (victim.path / "agent" / "cert.pem").exists()
+
+
+def test_guessing_tokens_is_limited_and_logged_once(token_cluster: Cluster) -> None:
+    """Against the real one's id, from one address, as fast as starts allow."""
+    id_, problems = make_a_token(token_cluster)[:12], []
+    for number in range(40):
+        nonce = os.urandom(32)
+        begun = post(token_cluster, "/pair", pair_start(f"guess{number}", nonce, Role.AGENT))
+        if begun.status != 200:
+            problems.append(begun.problem)
+            continue
+        guess = {"nonce": b64(nonce), "token": {"id": id_, "proof": b64(os.urandom(32))}}
+        path = f"/pair/{json.loads(begun.content)['id']}"
+        problems.append(post(token_cluster, path, json.dumps(guess).encode()).problem)
+    assert set(problems) == {"wrong-token", "rate-limited"}
+    assert problems.count("wrong-token") <= 20
+    assert 1 <= len(log_lines(token_cluster, "wrong join token")) <= 6
+    assert "Traceback" not in token_cluster.coordinator.log.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,16 @@ def test_up_runs_everything_and_down_ends_it(home: Home) -> None:
     back = home.sh("up", "--port", port)
     assert back.status == 0, back
     assert home.sh("run", "here", "echo again").out == "again\n"
+
+
+def test_up_where_machines_need_a_token_makes_one_and_does_not_show_it(home: Home) -> None:
+    home.path.mkdir(mode=0o700)
+    (home.path / "config.toml").write_text('[enrollment]\npolicy = "token"\n')
+    up = home.sh("up", "--port", free_port(), "--name", "here")
+    assert up.status == 0, up
+    assert "$ clusterd token create --ttl 5m\n$ clusteragent enroll " in up.out
+    assert not re.search(r"[0-9a-f]{12}-[0-9a-f]{40}", up.out + up.err)
+    assert home.sh("run", "here", "echo ${CLUSTERSH_TOKEN-none}").out == "none\n"
 
 
 def test_up_on_a_taken_port_names_the_holder_and_changes_nothing(home: Home) -> None:

@@ -48,14 +48,16 @@ def session(folder: Path) -> requests.Session:
 class Recorder:
     """A coordinator at *url*, whose one machine, ws1, runs nothing; *sessions* by role, "" without a certificate.
 
-    *throwaway*: whom the calls that end something may name.
+    "leaving" is a client that may be lost.
+
+    *throwaway*: the bodies of the calls that end something.
     """
 
     url: str
     sessions: dict[str, requests.Session]
     record: Path
     coordinator: Home
-    throwaway: dict[str, str]
+    throwaway: dict[str, dict[str, str]]
 
     def commands(self) -> list[dict[str, Any]]:
         """Return the commands that reached the machine."""
@@ -76,8 +78,8 @@ class Recorder:
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
     folder = tmp_path_factory.mktemp("recorder")
-    names = ("coordinator", "agent", "client", "other", "spare")
-    coordinator, agent, client, other, spare = homes = [make_home(folder, name) for name in names]
+    names = ("coordinator", "agent", "client", "other", "spare", "leaving")
+    coordinator, agent, client, other, spare, leaving = homes = [make_home(folder, name) for name in names]
     coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     agent.environ["RECORD"] = str(folder / "record")
     try:
@@ -87,12 +89,19 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
         agent.start(sys.executable, str(Path(__file__).with_name("recording_agent.py")))
         log_in(coordinator, client, address)
         log_in(coordinator, other, address, "other@box")
+        log_in(coordinator, leaving, address, "leaving@box")
         eventually(lambda: b'"online"' in client.sh("machines", "--json").stdout, what=agent.log.read_text())
         of_role = {"frontend": client, "agent": agent, "admin": coordinator}
         sessions = {role: session(of_role[role].path / part) for role, part in FOLDERS.items()}
+        sessions["leaving"] = session(leaving.path / "client")
         sessions[""] = session(client.path / "client")
         sessions[""].cert = None
-        throwaway = {"POST /v1/admin/revoke": "other@box", "POST /v1/admin/forget": "ws2"}
+        token = coordinator.run("clusterd", "token", "create", "--json").json["id"]
+        throwaway = {
+            "POST /v1/admin/revoke": {"name": "other@box"},
+            "POST /v1/admin/forget": {"name": "ws2"},
+            "POST /v1/admin/tokens/revoke": {"id": token},
+        }
         yield Recorder(f"https://{address}", sessions, folder / "record", coordinator, throwaway)
     finally:
         for home in reversed(homes):

@@ -116,6 +116,12 @@ class Terminal:
         hashed = transcript_hash(Role.FRONTEND, self._request, offer.ca, self._nonce, offer.nonce)
         self._environ.update(PAIRING=offer.id, CODE=PairingCode.of(hashed).code)
 
+    def enroll_leaver(self) -> None:
+        leaver = make_home(self._folder, "leaver")
+        assert leaver.run("clusteragent", "enroll", f"http://{self._cluster.address}", "--name", "ws9").status == 0
+        text = (self._folder / "agent.curl").read_text()
+        (self._folder / "leaving.curl").write_text(text.replace(str(self._cluster.agent.path), str(leaver.path)))
+
     def enroll_another(self) -> None:
         spare = make_home(self._folder, "spare")
         assert spare.run("clusteragent", "enroll", f"http://{self._cluster.address}", "--name", "ws7").status == 0
@@ -132,6 +138,7 @@ def test_every_example_gives_what_it_shows(cluster: Cluster, tmp_path: Path) -> 
             command={"script": {"sha256": hashlib.sha256(SCRIPT).hexdigest(), "size": len(SCRIPT)}}, stdin=True
         ),
         "POST /v1/admin/forget": terminal.enroll_another,
+        "POST /v1/leave": terminal.enroll_leaver,
     }
     after: dict[str, Callable[[str], None]] = {"POST /pair": terminal.go_on_pairing}
     for example in EXAMPLES:

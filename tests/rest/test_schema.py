@@ -40,10 +40,13 @@ class Caller:
     def __init__(self, recorder: Recorder) -> None:
         run = recorder.start("known")
         self._recorder = recorder
-        self._known = {"machine": "ws1", "id": run["uuid"], "uuid": run["uuid"], "sha256": "0" * 64}
+        index = recorder.sessions[""].get(f"{recorder.url}/simple/clustersh/", timeout=30).text
+        wheel = index.partition("/packages/")[2].partition("#")[0]
+        packages = {"project": "clustersh", "file": wheel}
+        self._known = {**packages, "machine": "ws1", "id": run["uuid"], "uuid": run["uuid"], "sha256": "0" * 64}
         self._bodies = {
             "POST /v1/runs": {"target": "ws1", "command": {"shell": "true"}},
-            **{call: {"name": name} for call, name in recorder.throwaway.items()},
+            **recorder.throwaway,
         }
         self.statuses: dict[str, set[int]] = defaultdict(set)
 
@@ -67,6 +70,8 @@ class Caller:
         security = case.operation.definition.raw["security"]
         roles = [role for each in security for role in each["certificate"]]
         role = "frontend" if "frontend" in roles else "".join(roles)
+        if case.operation.label == "POST /v1/leave":
+            role = "leaving"
         session = self._recorder.sessions[role]
         answer = case.call_and_validate(
             base_url=self._recorder.url,

@@ -1,0 +1,69 @@
+"""``clusterd invite``: the line that brings a machine in over a network that nobody trusts."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+
+import msgspec
+
+from ..address import Address, parse_address
+from ..cli.commands import Start
+from ..cli.invocation import Invocation
+from ..cli.parser import Parser, reads
+from ..home import read_running
+from ..wire.rest import Invitation
+from .admin_client import ask
+from .join_lines import pinned_line, powershell_line
+
+
+def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``invite``."""
+    parser = Parser(
+        "clusterd invite",
+        "Print the line that makes a machine join over a network that isn't trusted: it holds what this coordinator\n"
+        "is known by, so an impostor's script is never run. Hand it on by a way that is trusted.",
+        ("clusterd invite", "clusterd invite --client", "clusterd invite --address hub.example:5672"),
+    )
+    parser.add_argument("--client", action="store_true", help="for a machine that commands are typed on")
+    parser.add_argument(
+        "--address",
+        type=reads(parse_address),
+        metavar="HOST[:PORT]",
+        help="where machines reach this coordinator (default: this host's name)",
+    )
+    options = parser.read(invocation, arguments)
+    return lambda reactor: invite(reactor, invocation, options.address, client=options.client)
+
+
+async def invite(reactor: Any, invocation: Invocation, address: Address | None, *, client: bool) -> int:
+    """Print the lines for shells and for PowerShell."""
+    chosen = address or _own_address(invocation)
+    made = await ask(
+        reactor,
+        invocation,
+        lambda rest: rest.call("GET", "/v1/admin/invite", query=[("address", chosen.netloc)], answer=Invitation),
+    )
+    shell, powershell = pinned_line(made, chosen, client=client), powershell_line(made, chosen, client=client)
+    if invocation.json:
+        document = {**msgspec.to_builtins(made), "line": shell, "powershell": powershell}
+        await invocation.console.out(msgspec.json.encode(document) + b"\n")
+        return 0
+    await invocation.console.out(f"Linux, macOS:\n{shell}\n\nWindows:\n{powershell}\n")
+    if address is None:
+        await invocation.console.hint(
+            f"if machines reach this host by another name than {chosen.host}: --address HOST:{chosen.port}"
+        )
+    return 0
+
+
+def _own_address(invocation: Invocation) -> Address:
+    """Return where machines probably reach the coordinator; its own port where it doesn't run."""
+    running = read_running(invocation.home / "coordinator")
+    listening = parse_address(running.address) if running is not None and running.address else Address("localhost")
+    try:
+        only_here = ipaddress.ip_address(listening.host).is_loopback
+    except ValueError:
+        only_here = False
+    return Address(socket.gethostname().lower(), listening.port) if only_here else listening

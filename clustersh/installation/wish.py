@@ -1,0 +1,66 @@
+"""What was asked for on the installer's line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ..cli.console import Console
+from ..services import Manager, Scope, ServiceError, choose
+from .layout import Layout
+from .programs import Ran
+
+_FREE_NAME = re.compile(r"this one is free: --name (\S+)")
+
+
+class Wish(NamedTuple):
+    """*line* is the line that fetched the installer; *venv* the version that it made or found."""
+
+    layout: Layout
+    scope: Scope
+    environ: Mapping[str, str]
+    console: Console
+    venv: Path
+    address: str
+    ca_sha256: str
+    name: str
+    run_as: str
+    service: bool
+    line: str
+
+    @property
+    def manager(self) -> Manager:
+        """What manages services here."""
+        return choose(self.environ, self.scope)
+
+    def again(self, *more: str) -> str:
+        """Return the line to type for the same with *more* options, a name among them."""
+        words = [*(("--system",) if self.scope is Scope.SYSTEM else ())]
+        words += [*(("--run-as", self.run_as) if self.run_as else ()), *(() if self.service else ("--no-service",))]
+        shell = "sudo bash" if self.scope is Scope.SYSTEM else "bash"
+        return f"{self.line} | {shell} -s -- {shlex.join([*words, *more])}"
+
+    def joined(self, ran: Ran) -> Ran:
+        """Return how pairing went. Raises ServiceError, whose hints are lines to copy, where it failed."""
+        if ran.status == 0:
+            return ran
+        hints = tuple(
+            f"this one is free: {self.again('--name', found[1])}" if (found := _FREE_NAME.fullmatch(hint)) else hint
+            for hint in ran.hints
+        )
+        raise ServiceError(ran.message or "the coordinator was not reached", hints)
+
+
+def quietly(undo: Callable[[], object]) -> Callable[[], None]:
+    """Return *undo* as one that fails in silence: what made it necessary is what is to be told."""
+
+    def undone() -> None:
+        try:
+            undo()
+        except (ServiceError, OSError):
+            return
+
+    return undone

@@ -1,0 +1,3 @@
+[Console]::Error.WriteLine(@MESSAGE@)
+[Console]::Error.WriteLine(@HINT@)
+throw @MESSAGE@
