@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from clustersh.address import parse_address
-from clustersh.frontend.quick import _connect as connect
+from clustersh.frontend.blocking import connect_blocking
 
 from .programs import Cluster, Home, end, eventually
 from .test_main_job import detach
@@ -43,7 +43,8 @@ def processes_of(home: Home) -> list[int]:
 
 def request_runs(cluster: Cluster, commands: list[str]) -> None:
     """Ask for all of *commands* over one connection, waiting for none."""
-    connection = connect(parse_address(cluster.address), cluster.client.path / "client")
+    folder = cluster.client.path / "client"
+    connection = connect_blocking(parse_address(cluster.address), folder, connect_s=10, answer_s=60)
     for number, command in enumerate(commands):
         body = json.dumps({"target": "ws1", "command": {"shell": command}})
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"load-{number}"}
