@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -76,7 +76,7 @@ class Outputs:
             raise _nonsense()
         return StdinProgress(answer.offset, answer.closed)
 
-    async def chunks(self, wanted: Wanted) -> AsyncIterator[Chunk]:
+    async def chunks(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
         """Yield the output in order, at least one chunk (perhaps empty). Raises ProblemError.
 
         Reads ahead in a window that grows while the way to the machine isn't full (read_ahead.py).

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from clustersh.coordinator.outputs import Outputs, Wanted
 from clustersh.coordinator.read_ahead import FEWEST, MOST, SHARED
+from clustersh.coordinator.rest_runs import _body as body_of
 from clustersh.wire.link import MAX_CHUNK, MAX_READS, Chunk, Read, Stdin
 from clustersh.wire.output import Stream, encode_runs
 from clustersh.wire.problems import Kind, ProblemError
@@ -103,6 +104,24 @@ async def test_a_reader_that_leaves_takes_its_questions_back_and_leaves_its_wind
     work.addErrback(lambda _: None)
     work.cancel()
     assert bus.cancelled == outstanding > FEWEST
+    assert outputs.allowance.left == SHARED
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_given_up_takes_its_questions_back_whatever_still_refers_to_it() -> None:
+    bus = FakeBus(b"x" * (64 * MAX_CHUNK))
+    outputs = Outputs(bus, lambda: 0.0)  # type: ignore[arg-type]
+    chunks = outputs.chunks(wanted())
+    body = body_of(await anext(chunks), chunks, lambda chunk: chunk.data)
+    await anext(body)
+    bus.at_once = False
+    waiting = Deferred.fromCoroutine(anext(body))
+    bus.answer()
+    await waiting
+    assert (len(bus.waiting), bus.cancelled) == (FEWEST - 1, 0)
+    assert outputs.allowance.left < SHARED
+    await body.aclose()
+    assert bus.cancelled == FEWEST - 1
     assert outputs.allowance.left == SHARED
 
 
