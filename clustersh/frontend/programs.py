@@ -39,8 +39,11 @@ class Program(NamedTuple):
     folder: str
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the argument vector that runs it with the Python of this process."""
-        return [sys.executable, "-m", self.module, *arguments]
+        """Return the argument vector that runs it with the Python of this process.
+
+        -P: what lies in the folder where somebody happens to be is no code of ours.
+        """
+        return [sys.executable, "-P", "-m", self.module, *arguments]
 
 
 COORDINATOR = Program("clusterd", "clustersh.coordinator", "coordinator")
@@ -118,12 +121,13 @@ class Programs:
         raise CliError(f"{program.script} (process {running.pid}) does not end")
 
     def _last_words(self, program: Program, began: Path) -> str:
-        for path in (began, self.log(program)):
+        log = self.log(program)
+        for path in (began, log):
             lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
             told = [line for line in lines if line.startswith("ERROR: ") or re.search(r"can't start: ", line)]
             if told:
                 return re.sub(r"^ERROR: |^.*can't start: ", "", told[-1])
-        return f"its log says why: {self.log(program)}"
+        return f"its log says why: {began if began.stat().st_size else log}"
 
 
 class _Lines(ProcessProtocol):
