@@ -17,7 +17,7 @@ from ..cli.parser import Parser, reads
 from ..config import load
 from ..home import private_folder, read_running, write_json
 from ..wire.ids import clean_name, machine_name
-from ..wire.problems import Kind, ProblemError
+from ..wire.problems import ProblemError
 from .state import IDENTITY_FILE, AgentIdentity, NotEnrolledError, load_identity
 
 
@@ -71,26 +71,15 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
 async def _pair(
     reactor: Any, invocation: Invocation, folder: Path, address: Address, name: str, ca_sha256: str
 ) -> AgentIdentity:
-    from ..pairing_client import Pairing, Started
+    from ..pairing_client import Pairing
     from ..rest_client import RestClient, Unreachable
-    from ..trust.credentials import KEY_FILE
     from ..trust.identity import Identity, Role
 
     client = RestClient(reactor, address, None)
     pairing = Pairing(reactor, client, folder, Role.AGENT, ca_sha256=ca_sha256, now=invocation.now)
 
-    async def begin() -> Started:
-        try:
-            return await pairing.start(name)
-        except ProblemError as error:
-            if error.problem.kind is not Kind.UNTRUSTED:
-                raise
-            # This machine was forgotten there, and its key with it.
-            (folder / KEY_FILE).unlink()
-            return await pairing.start(name)
-
     try:
-        started = await begin()
+        started = await pairing.start(name)
         if not started.approved:
             await invocation.console.err(
                 f"To allow {name}, run on {started.host or address.host}:  clusterd approve {started.code.code}"
