@@ -115,7 +115,7 @@ class Programs:
             _signal(running.pid, number, program)
             for _ in range(round(seconds / _LOOK_S)):
                 now = self.running(program)
-                if now is None or now.pid != running.pid:
+                if (now is None or now.pid != running.pid) and not _is_alive(running.pid):
                     return running
                 await deferLater(self._reactor, _LOOK_S)
         raise CliError(f"{program.script} (process {running.pid}) does not end")
@@ -176,6 +176,16 @@ def _holder(port: int) -> str:
         return f"{psutil.Process(pid).name()} (process {pid})" if pid else "another user's program"
     except (psutil.Error, OSError):
         return "another program"
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process is still there: it lets go of its lock a moment before it ends."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(pid: int, number: int, program: Program) -> None:
