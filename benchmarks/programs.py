@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 MIB = 1 << 20
 
 
-@dataclass
+@dataclass(eq=False)
 class Cluster:
     """A coordinator, the agent of one machine called ws1, and a client that is logged in."""
 
