@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="a large output through clustersh and through ssh")
     parser.add_argument("--size", type=int, default=1024, help="MiB of output (default: 1024)")
-    parser.add_argument("--far-size", type=int, default=256, help="MiB from further away (default: 256)")
+    parser.add_argument("--far-size", type=int, default=128, help="MiB from further away (default: 128)")
     parser.add_argument("--turns", type=int, default=15, help="readings of each (default: 15)")
     return run(parser, arguments, measure)
 
