@@ -25,6 +25,8 @@ from .tables import aim, run, table
 
 WAYS_MS = (25, 100)
 CHUNK = 1 << 20
+BETWEEN_S = 0.1
+"""Seconds between two runs of the second client: without a pause they would be a load of their own."""
 
 
 class Reading(NamedTuple):
@@ -97,7 +99,7 @@ def running_true(cluster: Cluster) -> Iterator[list[float]]:
     enough = threading.Event()
 
     def work(rest: Rest) -> None:
-        while not enough.wait(0.02):
+        while not enough.wait(BETWEEN_S):
             latencies.append(timed(lambda: rest.run("true")) * 1000)
 
     with contextlib.closing(cluster.rest()) as rest:
