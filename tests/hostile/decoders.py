@@ -20,7 +20,7 @@ from clustersh.cli.errors import CliError
 from clustersh.coordinator import records
 from clustersh.coordinator.door import DoorFactory, _FirstByte
 from clustersh.coordinator.http import Request, path_text, wait_seconds
-from clustersh.frontend.output import FrameDecoder
+from clustersh.frontend.reading import FrameDecoder
 from clustersh.home import HomeError, read_json
 from clustersh.trust.errors import PairingError
 from clustersh.trust.pairing import read_request
