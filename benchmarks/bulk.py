@@ -25,6 +25,8 @@ from .tables import aim, run, table
 
 WAYS_MS = (25, 100)
 CHUNK = 1 << 20
+BETWEEN_S = 0.1
+"""Seconds between two runs of the second client: without a pause they would be a load of their own."""
 
 
 class Reading(NamedTuple):
@@ -39,7 +41,7 @@ class Reading(NamedTuple):
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="a large output through clustersh and through ssh")
     parser.add_argument("--size", type=int, default=1024, help="MiB of output (default: 1024)")
-    parser.add_argument("--far-size", type=int, default=256, help="MiB from further away (default: 256)")
+    parser.add_argument("--far-size", type=int, default=128, help="MiB from further away (default: 128)")
     parser.add_argument("--turns", type=int, default=15, help="readings of each (default: 15)")
     return run(parser, arguments, measure)
 
@@ -97,7 +99,7 @@ def running_true(cluster: Cluster) -> Iterator[list[float]]:
     enough = threading.Event()
 
     def work(rest: Rest) -> None:
-        while not enough.wait(0.02):
+        while not enough.wait(BETWEEN_S):
             latencies.append(timed(lambda: rest.run("true")) * 1000)
 
     with contextlib.closing(cluster.rest()) as rest:

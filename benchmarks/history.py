@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from clustersh.coordinator.records import MachineRef
 
 from . import filling
-from .programs import Cluster, restarted, started_cluster, timed
+from .programs import Cluster, Rest, restarted, started_cluster, timed
 from .tables import aim, run, table
 
 AIM_TIMES = 1.2
@@ -32,12 +33,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure(options: argparse.Namespace) -> str:
-    with tempfile.TemporaryDirectory(prefix="clustersh-") as name, started_cluster(Path(name)) as cluster:
-        few = asked(cluster, grow(cluster, options.few), options.turns)
-        many = asked(cluster, grow(cluster, options.many - options.few), options.turns)
+    with (
+        tempfile.TemporaryDirectory(prefix="clustersh-") as name,
+        started_cluster(Path(name) / "few") as small,
+        started_cluster(Path(name) / "many") as large,
+    ):
+        few, many = asked(
+            {small: grow(small, options.few), large: grow(large, options.many)},
+            options.turns,
+        )
         more = max(0, options.records - 2 * options.many) // 2
-        grow(cluster, more, stored=False)
-        start_s = restarted(cluster, lambda: None)
+        grow(large, more, stored=False)
+        start_s = restarted(large, lambda: None)
     return report(options, few, many, start_s)
 
 
@@ -51,30 +58,40 @@ def grow(cluster: Cluster, count: int, stored: bool = True) -> str:
         filling.store(cluster.agent.path / "agent", uuids, who["name"])
     records = filling.runs(uuids, MachineRef(machine["name"], machine["id"]), who["name"], who["id"])
     restarted(cluster, lambda: filling.append(cluster.coordinator.path / "coordinator", records))
+    os.sync()  # what was written here is no part of what is measured
     return uuids[count // 2] if uuids else ""
 
 
-def asked(cluster: Cluster, uuid: str, turns: int) -> Times:
-    """Return the milliseconds that each question takes, as a whole command and over a kept connection."""
+def asked(uuids: dict[Cluster, str], turns: int) -> list[Times]:
+    """Return the milliseconds that each question takes in each cluster, asked in turns."""
+    with contextlib.ExitStack() as open_connections:
+        questions = [
+            _questions(cluster, open_connections.enter_context(contextlib.closing(cluster.rest())), uuid)
+            for cluster, uuid in uuids.items()
+        ]
+        times: list[Times] = [{name: [] for name in each} for each in questions]
+        for turn in range(turns + 2):
+            for name in questions[0]:
+                for each, found in zip(questions, times, strict=True):
+                    took = timed(each[name]) * 1000
+                    if turn >= 2:
+                        found[name].append(took)
+    return times
+
+
+def _questions(cluster: Cluster, rest: Rest, uuid: str) -> dict[str, Callable[[], object]]:
+    """Return what is asked, as a whole command and over a kept connection."""
     program, environ = str(Path(sys.executable).parent / "clustersh"), cluster.client.environment()
 
     def command(*words: str) -> None:
         subprocess.run([program, *words], env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=True)
 
-    with contextlib.closing(cluster.rest()) as rest:
-        questions: dict[str, Callable[[], object]] = {
-            "clustersh history": lambda: command("history"),
-            "clustersh cat UUID": lambda: command("cat", uuid),
-            "GET /v1/jobs": lambda: rest.read("/v1/jobs"),
-            "GET .../output": lambda: rest.read(f"/v1/jobs/ws1/{uuid}/output"),
-        }
-        times: Times = {name: [] for name in questions}
-        for turn in range(turns + 2):
-            for name, question in questions.items():
-                took = timed(question) * 1000
-                if turn >= 2:
-                    times[name].append(took)
-    return times
+    return {
+        "clustersh history": lambda: command("history"),
+        "clustersh cat UUID": lambda: command("cat", uuid),
+        "GET /v1/jobs": lambda: rest.read("/v1/jobs"),
+        "GET .../output": lambda: rest.read(f"/v1/jobs/ws1/{uuid}/output"),
+    }
 
 
 def report(options: argparse.Namespace, few: Times, many: Times, start_s: float) -> str:

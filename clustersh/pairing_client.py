@@ -128,6 +128,14 @@ class Pairing:
             with contextlib.suppress(PairingEndedError):
                 progress = await (self._progress(kept, 0) if self._token is None else self._reveal(kept))
                 return _started(kept, progress, resumed=True)
+        try:
+            return await self._ask(name)
+        except ProblemError as error:
+            if error.problem.kind is not Kind.UNTRUSTED:
+                raise
+        # This key was revoked there, or its machine forgotten: whoever has a new one is asked about anew.
+        for path in (self._folder / CERTIFICATE_FILE, self._folder / KEY_FILE):
+            path.unlink(missing_ok=True)
         return await self._ask(name)
 
     async def poll(self, wait_s: float = 0.0) -> Credentials | None:

@@ -1,4 +1,4 @@
-"""Autobahn's WebSockets for Twisted, without its native helpers and without its tracing.
+"""Autobahn's WebSockets for Twisted, without its native helpers, its tracing, and what it imports for other uses.
 
 The helpers speed up what we don't do (texts, and the masks that TLS makes pointless), for 1.5 MiB and 24 ms a program.
 The tracing colours words for debug messages that nobody asked for: a seventh of what a message costs.
@@ -6,22 +6,43 @@ The tracing colours words for debug messages that nobody asked for: a seventh of
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 _SWITCH = "AUTOBAHN_USE_NVX"
-_given = os.environ.get(_SWITCH)
-os.environ[_SWITCH] = "0"
-try:
+_OPTIONAL = ("_nvx_utf8validator", "_nvx_xormasker", "cbor2", "click")
+"""The helpers, a serializer, and colours for each of its debug messages: 2 MiB of memory that it does without."""
+
+
+@contextlib.contextmanager
+def _sparing() -> Iterator[None]:
+    """Have what is imported meanwhile take the optional modules for missing; nothing of that stays."""
+    # The commands that an agent runs inherit its environment.
+    given = os.environ.get(_SWITCH)
+    os.environ[_SWITCH] = "0"
+    there = {name: sys.modules.get(name) for name in _OPTIONAL}
+    sys.modules.update(dict.fromkeys(_OPTIONAL))  # type: ignore[arg-type]  # None: importing it fails
+    try:
+        yield
+    finally:
+        for name, module in there.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+        if given is None:
+            del os.environ[_SWITCH]
+        else:
+            os.environ[_SWITCH] = given
+
+
+with _sparing():
     from autobahn.twisted import websocket
     from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory
     from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-finally:
-    # The commands that an agent runs inherit its environment.
-    if _given is None:
-        del os.environ[_SWITCH]
-    else:
-        os.environ[_SWITCH] = _given
 
 
 class _Untraced:

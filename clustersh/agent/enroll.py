@@ -17,7 +17,7 @@ from ..cli.parser import Parser, reads
 from ..config import JoinConfig, load
 from ..home import private_folder, read_running, write_json
 from ..wire.ids import clean_name, machine_name, sha256_digits
-from ..wire.problems import Kind, ProblemError
+from ..wire.problems import ProblemError
 from .state import IDENTITY_FILE, AgentIdentity, NotEnrolledError, load_identity
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ async def _pair(
     from ..pairing_client import Pairing
     from ..pinning import PAIRING_ANSWER_LIMIT
     from ..rest_client import RestClient, Unreachable
-    from ..trust.credentials import KEY_FILE
     from ..trust.identity import Identity, Role
 
     plain = RestClient(reactor, address, None, answer_limit=PAIRING_ANSWER_LIMIT)
@@ -99,18 +98,8 @@ async def _pair(
         reactor, plain, folder, Role.AGENT, ca_sha256=ca_sha256, token=_token(invocation), now=invocation.now
     )
 
-    async def begin() -> Started:
-        try:
-            return await pairing.start(name)
-        except ProblemError as error:
-            if error.problem.kind is not Kind.UNTRUSTED:
-                raise
-            # This machine was forgotten there, and its key with it.
-            (folder / KEY_FILE).unlink()
-            return await pairing.start(name)
-
     try:
-        started = await begin()
+        started = await pairing.start(name)
         if started.needs_token:
             raise _refused(started, address)
         if not started.approved:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..home import sync_folder
 from ..wire.jobs import OutputSummary
@@ -26,11 +27,12 @@ class StreamHashes:
     """The SHA-256 of each stream while it grows."""
 
     def __init__(self) -> None:
-        self._hashes = {Stream.STDOUT: hashlib.sha256(), Stream.STDERR: hashlib.sha256()}
+        self._hashes: dict[Stream, Any] = {}
 
     def update(self, pieces: Sequence[tuple[Stream, bytes]]) -> None:
         """Count *pieces* in."""
-        for stream, running in self._hashes.items():
+        for stream in {owner for owner, _ in pieces}:
+            running = self._hashes.setdefault(stream, hashlib.sha256())
             running.update(b"".join(data for owner, data in pieces if owner is stream))
 
     def summary(self, sizes: Sizes, *, unindexed: int = 0, cut: str = "") -> OutputSummary:
@@ -38,11 +40,14 @@ class StreamHashes:
         return OutputSummary(
             stdout_bytes=sizes.stdout,
             stderr_bytes=sizes.stderr,
-            stdout_sha256=self._hashes[Stream.STDOUT].hexdigest() if sizes.stdout else "",
-            stderr_sha256=self._hashes[Stream.STDERR].hexdigest() if sizes.stderr else "",
+            stdout_sha256=self._of(Stream.STDOUT),
+            stderr_sha256=self._of(Stream.STDERR),
             unindexed=unindexed,
             cut=cut,
         )
+
+    def _of(self, stream: Stream) -> str:
+        return self._hashes[stream].hexdigest() if stream in self._hashes else ""
 
 
 class GrowingOutput:

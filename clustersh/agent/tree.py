@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,7 +218,8 @@ if sys.platform == "linux":
     def _look_at(pid: int, *, environment: bool = True) -> Found | None:
         """Read a process from /proc: one file where psutil reads several, and a start time no clock change moves."""
         try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            with FileIO(f"/proc/{pid}/stat") as file:  # in a third of Path's time: it is read for each job
+                stat = file.readall()
         except OSError as error:
             if error.errno in _SHORTAGES:
                 raise

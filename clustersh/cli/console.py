@@ -65,11 +65,11 @@ class Console:
         """Return the same console for work without a reactor: it writes at once, and may block."""
         return Console(self._out, self._err, self._environ, _directly)
 
-    async def out(self, data: bytes | str) -> None:
+    async def out(self, data: bytes | memoryview | str) -> None:
         """Write *data* to stdout."""
         await self._write(self._out, _encoded(data))
 
-    async def err(self, data: bytes | str) -> None:
+    async def err(self, data: bytes | memoryview | str) -> None:
         """Write *data* to stderr."""
         await self._write(self._err, _encoded(data))
 
@@ -103,7 +103,7 @@ class Console:
             [f"{label} {printable(message)}\n", *(f"hint: {printable(hint)}\n" for hint in hints)],
         )
 
-    async def _write(self, descriptor: int, data: bytes) -> None:
+    async def _write(self, descriptor: int, data: bytes | memoryview) -> None:
         if not data:
             return
         if self._writing:
@@ -133,7 +133,7 @@ async def _directly(function: Callable[[], Any]) -> Any:
     return function()
 
 
-def _encoded(data: bytes | str) -> bytes:
+def _encoded(data: bytes | memoryview | str) -> bytes | memoryview:
     return data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
 
 
@@ -159,7 +159,7 @@ def _poll(descriptor: int, timeout_ms: int | None) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         try:

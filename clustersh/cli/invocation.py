@@ -59,6 +59,11 @@ class Signals:
         if self._breaking_in:
             raise Interrupted(number)
 
+    def let_end(self) -> None:
+        """No command will ask for signals: one that was noted ends this one now, as any that comes."""
+        for number in self._noted:
+            self._unhandled(number)
+
     @contextlib.contextmanager
     def breaking_in(self) -> Iterator[None]:
         """Let signals end work that blocks."""

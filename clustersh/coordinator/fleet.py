@@ -289,6 +289,8 @@ class Fleet:
     def _drop(self, link: Link) -> None:
         waiting, link.questions = link.questions, {}
         for waiter in waiting.values():
+            if waiter.called:
+                continue  # whoever waited for it gave up when told of another
             waiter.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine went offline; its output is kept there"))
 
     # -- who is there

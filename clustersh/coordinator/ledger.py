@@ -128,8 +128,8 @@ class Ledger:
     def _write_batch(self, records: Sequence[Record]) -> Sequence[Entry | ProblemError]:
         """Write what the disk lets us; what can't be made durable has a problem in its entry's place."""
         results: list[Entry | ProblemError | None] = [None] * len(records)
-        if self._is_tight(records):
-            _fill(results, records, _STARTING, _storage_problem("less space is left than [coordinator] reserve"))
+        if no_runs := self._is_tight(records):
+            _fill(results, records, _STARTING, _storage_problem(no_runs))
         error = self._try(records, results)
         if error is None:
             self._spare.keep()
@@ -185,10 +185,15 @@ class Ledger:
         self._head = head
         return entries
 
-    def _is_tight(self, records: Sequence[Record]) -> bool:
-        """Whether the last of the disk must be left to what always has to work: outcomes, and taking trust away."""
-        starting = any(isinstance(record, _STARTING) for record in records)
-        return bool(starting and self._reserve and shutil.disk_usage(self._folder).free < self._reserve)
+    def _is_tight(self, records: Sequence[Record]) -> str | None:
+        """Return why the last of the disk is left to what always has to work: outcomes, and taking trust away."""
+        if self._reserve and any(isinstance(record, _STARTING) for record in records):
+            try:
+                if shutil.disk_usage(self._folder).free < self._reserve:
+                    return "less space is left than [coordinator] reserve"
+            except OSError as error:
+                return error.strerror
+        return None
 
     def _file_for(self, date: str) -> tuple[int, str, int]:
         """Return the descriptor, name and length of the file that the next line goes to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -76,7 +76,7 @@ class Outputs:
             raise _nonsense()
         return StdinProgress(answer.offset, answer.closed)
 
-    async def chunks(self, wanted: Wanted) -> AsyncIterator[Chunk]:
+    async def chunks(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
         """Yield the output in order, at least one chunk (perhaps empty). Raises ProblemError.
 
         Reads ahead in a window that grows while the way to the machine isn't full (read_ahead.py).
@@ -89,10 +89,7 @@ class Outputs:
         window, asked = Window(self.allowance), position
         try:
             while True:
-                while len(ahead) < window.size and asked < min(chunk.size, end):
-                    length = _step(asked, min(chunk.size, end))
-                    ahead.append(_Ahead(length, self._ask(wanted, asked, length), self._clock))
-                    asked += length
+                asked = self._ask_ahead(wanted, ahead, window.size, asked, min(chunk.size, end))
                 if ahead:
                     piece = ahead.popleft()
                     chunk = _checked(await piece.taken(window), wanted.stream, position, piece.length)
@@ -111,6 +108,20 @@ class Outputs:
         finally:
             _forget(ahead)
             window.close()
+
+    def _ask_ahead(self, wanted: Wanted, ahead: deque[_Ahead], size: int, asked: int, end: int) -> int:
+        """Ask for what follows *asked* until *size* pieces are under way; return how far that is."""
+        while len(ahead) < size and asked < end:
+            length = _step(asked, end)
+            try:
+                answer = self._ask(wanted, asked, length)
+            except ProblemError as error:
+                if ahead and error.problem.kind is Kind.RATE_LIMITED:
+                    break  # the link has enough to do: what is under way comes all the same
+                raise
+            ahead.append(_Ahead(length, answer, self._clock))
+            asked += length
+        return asked
 
     async def _read(
         self, wanted: Wanted, offset: int, length: int, *, wait_s: float = 0.0, tail_lines: int = 0

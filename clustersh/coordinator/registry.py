@@ -135,19 +135,26 @@ class Registry:
             raise ProblemError(Kind.UNTRUSTED, f"this key {why}", hint=_join_again(role))
         if fingerprint in self._joining:
             raise ProblemError(Kind.UNAVAILABLE, "this key is just being let in", hint="ask again in a moment")
+        if (role, name) in self._unrecorded:
+            # Else a restart would trust two keys under one name, of which a revocation finds the last one only.
+            raise ProblemError(
+                Kind.NAME_TAKEN,
+                f"the name {name} was taken from a key, but that could not be recorded yet",
+                hint=f"choose another with --name, or have it recorded on the coordinator: {_free(role, name)}",
+            )
         if name in RESERVED_NAMES:
             raise ProblemError(Kind.NAME_TAKEN, f"the name {name} is taken", hint="choose another with --name")
         if not self._is_free(role, name) and self.holder(role, name) != fingerprint:
-            verb = "forget" if role is Role.AGENT else "revoke"
             raise ProblemError(
                 Kind.NAME_TAKEN,
                 f"the name {name} belongs to another key",
                 hint=f"this one is free: --name {self._free_name(role, name)}\n"
-                f"or take {name} over: on the coordinator, clusterd {verb} {name}",
+                f"or take {name} over: on the coordinator, {_free(role, name)}",
             )
 
     def _is_free(self, role: Role, name: str) -> bool:
-        return self.holder(role, name) is None and (role, name) not in self._joining.values()
+        taken = (*self._joining.values(), *self._unrecorded)
+        return self.holder(role, name) is None and (role, name) not in taken
 
     def _free_name(self, role: Role, name: str) -> str:
         """Return the first of NAME-2, NAME-3, ... that nobody has."""
@@ -200,7 +207,7 @@ class Registry:
         key = self._named(Role.FRONTEND, name)
         if key is None:
             raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
-        await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint), f"clusterd revoke {key.name}")
+        await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint))
 
     async def revoke_other_admins(self, fingerprint: str) -> None:
         """Trust no admin's key but that one."""
@@ -215,14 +222,14 @@ class Registry:
         but only for as long as the coordinator runs.
         """
         key = self._named(Role.AGENT, name) or self.machine(name)
-        await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint), f"clusterd forget {key.name}")
+        await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint))
         return key
 
     def _named(self, role: Role, name: str) -> Key | None:
         named = (role, name.strip().lower())
         return self._unrecorded.get(named) or self._book.by_name.get(named)
 
-    async def _end_trust(self, key: Key, record: Revoked | Forgotten, again: str) -> None:
+    async def _end_trust(self, key: Key, record: Revoked | Forgotten) -> None:
         try:
             self._take_in(await self._ledger.append(record))
         except ProblemError as error:
@@ -232,7 +239,7 @@ class Registry:
                 raise ProblemError(
                     Kind.STORAGE,
                     f"{key.name} is trusted no more, but only until the coordinator restarts: {error}",
-                    hint=f"mend that, then run it again: {again}",
+                    hint=f"mend that, then run it again: {_free(key.role, key.name)}",
                 ) from error
             raise
         self._unrecorded.pop((key.role, key.name), None)
@@ -328,6 +335,10 @@ def _read_keys(connection: sqlite3.Connection) -> list[Key]:
         )
         for row in rows
     ]
+
+
+def _free(role: Role, name: str) -> str:
+    return f"clusterd {'forget' if role is Role.AGENT else 'revoke'} {name}"
 
 
 def _join_again(role: Role) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Protocol
@@ -179,7 +178,7 @@ class Requests:
     def _digest(self, asked: RunRequest) -> str:
         """Return a keyed hash of the canonical request: it covers the environment without giving it away."""
         canonical = msgspec.json.encode(asked, order="deterministic")
-        return hmac.new(self._secret, canonical, hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, canonical, "sha256").hex()
 
 
 def _run_record(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -251,7 +252,7 @@ class RunCalls:
         first, chunks = await request.unless_gone(self._begin(wanted, query.tail))
         return _output(wanted, first, chunks)
 
-    async def _begin(self, wanted: Wanted, tail: int = 0) -> tuple[Chunk, AsyncIterator[Chunk]]:
+    async def _begin(self, wanted: Wanted, tail: int = 0) -> tuple[Chunk, AsyncGenerator[Chunk, None]]:
         """Return the first chunk, whose absence is still an error that can be told, and the rest."""
         if tail:
             wanted = replace(wanted, offset=await self._outputs.tail_offset(wanted, tail))
@@ -301,7 +302,7 @@ def _check_only_range(query: OutputQuery) -> None:
         raise ProblemError(Kind.BAD_REQUEST, "a Range goes without offset, length, tail and follow")
 
 
-def _output(wanted: Wanted, first: Chunk, rest: AsyncIterator[Chunk], span: Span | None = None) -> Answer:
+def _output(wanted: Wanted, first: Chunk, rest: AsyncGenerator[Chunk, None], span: Span | None = None) -> Answer:
     headers = {
         "Clustersh-Offset": str(first.offset),
         "Clustersh-Size": str(first.size),
@@ -316,10 +317,13 @@ def _output(wanted: Wanted, first: Chunk, rest: AsyncIterator[Chunk], span: Span
     return Answer(_body(first, rest, _plain), 206 if span else 200, OCTETS, headers)
 
 
-async def _body(first: Chunk, rest: AsyncIterator[Chunk], form: Callable[[Chunk], bytes]) -> AsyncIterator[bytes]:
-    yield form(first)
-    async for chunk in rest:
-        yield form(chunk)
+async def _body(
+    first: Chunk, rest: AsyncGenerator[Chunk, None], form: Callable[[Chunk], bytes]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):  # a reader that leaves takes its questions back at once
+        yield form(first)
+        async for chunk in rest:
+            yield form(chunk)
 
 
 def _plain(chunk: Chunk) -> bytes:

@@ -16,6 +16,7 @@ from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Cancelled, Job, Run
 from ..wire.units import format_timeout
 from .output import OutputReader, print_output
+from .reading import Reading
 from .retry import GaveUp, Retry
 from .show import Form, print_document, print_end, printer_for
 from .stdin import StdinSender
@@ -153,16 +154,14 @@ class Attendant:
     def _reader(self, job: Job, *, follow: bool) -> OutputReader:
         printer = self._printer(job)
         limit = self._manner.form.limit
-        return OutputReader(
-            self._client,
-            self._retry,
+        reading = Reading(
             job.machine,
             job.uuid,
-            printer,
             offset=printer.printed,
             length=None if limit is None else max(0, limit - printer.printed),
             follow=follow,
         )
+        return OutputReader(self._client, self._retry, reading, printer)
 
     def _printer(self, job: Job) -> Any:
         """Return the one printer of *job*: it knows how much was printed already."""

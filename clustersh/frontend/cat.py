@@ -1,40 +1,23 @@
-"""``clustersh cat``: a job's stored output, byte for byte."""
+"""``clustersh cat``: a job's stored output, byte for byte.
+
+It is printed without a reactor (see quick_cat.py); what that can't finish is taken up by stored_output.py at its byte.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from collections.abc import Coroutine
+from typing import Any
 
-import msgspec
-
-from ..cli.commands import Start
-from ..cli.errors import NOTHING_RAN, UNCERTAIN, CliError, UsageError
+from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
-from ..config import load
-from ..rest_client import RestClient
 from ..wire import units
 from ..wire.output import Stream
-from ..wire.rest import Job, Run
-from .client import connect
 from .identifiers import job_words
-from .output import OutputReader
-from .retry import GaveUp, Retry
-from .show import Form, OutputKeeper, printer_for
-
-_NO_OUTPUT = [("limit", "0")]
+from .reading import Part, Reading
 
 
-class Part(NamedTuple):
-    """Which part of the output: *tail* lines from its end, or *length* bytes from *offset* on."""
-
-    stream: Stream
-    tail: int | None
-    offset: int
-    length: int | None
-
-
-def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> CatStart:
     """Read the arguments of ``cat``."""
     examples = (
         "clustersh cat ws1 c41f9a02 | tail -n10",
@@ -62,57 +45,35 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     stream = Stream.BOTH
     if options.stdout is not options.stderr:
         stream = Stream.STDOUT if options.stdout else Stream.STDERR
-    part = Part(stream, options.tail, options.offset, options.length)
-    return lambda reactor: cat(reactor, invocation, machine, uuid, part)
+    return CatStart(invocation, machine, uuid, Part(stream, options.tail, options.offset, options.length))
 
 
-async def cat(reactor: Any, invocation: Invocation, machine: str, uuid: str, part: Part) -> int:
-    """Print that part of the output of *uuid* on *machine*."""
-    retry = Retry(reactor, load(invocation.home).client.retry_for)
-    client = await connect(reactor, invocation)
-    machine, uuid = await _which(client, machine, uuid)
-    # One stream alone goes to stdout, whichever it is: that is what a pipe behind `cat --stderr` reads.
-    printer = printer_for(invocation, Form(None, combined=part.stream is Stream.STDERR and not invocation.json))
-    reader = OutputReader(
-        client,
-        retry,
-        machine,
-        uuid,
-        printer,
-        stream=part.stream,
-        offset=part.offset,
-        length=part.length,
-        tail=part.tail,
-    )
-    try:
-        if part.tail != 0:
-            await reader.read()
-    except GaveUp as gave_up:
-        raise CliError(
-            f"the output is not complete: {gave_up}",
-            (f"the rest: clustersh cat {machine} {uuid} --offset {reader.position}",) if part.tail is None else (),
-            status=UNCERTAIN if reader.delivered else NOTHING_RAN,
-            kind="unavailable",
-            uuid=uuid,
-            started=True,
-        ) from gave_up
-    if isinstance(printer, OutputKeeper):
-        document = {"uuid": uuid, "machine": machine, "offset": reader.position - reader.delivered, **printer.fields()}
-        await invocation.console.out(msgspec.json.encode(document) + b"\n")
-    return 0
+class CatStart:
+    """One `cat`, ready to start."""
 
+    def __init__(self, invocation: Invocation, machine: str, uuid: str, part: Part) -> None:
+        self._invocation = invocation
+        self._machine = machine
+        self._uuid = uuid
+        self._part = part
+        self._reached: Reading | None = None
 
-async def _which(client: RestClient, machine: str, uuid: str) -> tuple[str, str]:
-    """Return the machine and the whole uuid of the job that is meant."""
-    if machine:
-        path = f"/v1/jobs/{quote(machine, safe='')}/{quote(uuid, safe='')}"
-        return machine, (await client.call("GET", path, answer=Job, query=_NO_OUTPUT)).uuid
-    run = await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=_NO_OUTPUT)
-    names = [job.machine for job in run.jobs]
-    if len(names) != 1:
-        hint = f"clustersh cat {names[0]} {run.uuid}"
-        raise UsageError(f"{run.uuid} ran on {', '.join(names)}: name the machine", (hint,))
-    return names[0], run.uuid
+    def at_once(self) -> int | None:
+        """Print it without a reactor and return the exit status; None where it takes one after all."""
+        from .quick_cat import QuickCat
+
+        quick = QuickCat(self._invocation, self._machine, self._uuid, self._part)
+        status = quick.run()
+        if quick.reading is not None and quick.reading.delivered:
+            self._reached = quick.reading
+        return status
+
+    def __call__(self, reactor: Any) -> Coroutine[Any, Any, int]:
+        """Print it, or the rest of it, with everything that may be needed."""
+        from .stored_output import cat
+
+        self._invocation.signals.let_end()
+        return cat(reactor, self._invocation, self._machine, self._uuid, self._part, self._reached)
 
 
 def _lines(text: str) -> int:

@@ -40,8 +40,11 @@ class Program(NamedTuple):
     folder: str
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the argument vector that runs it with the Python of this process."""
-        return [sys.executable, "-m", self.module, *arguments]
+        """Return the argument vector that runs it with the Python of this process.
+
+        -P: what lies in the folder where somebody happens to be is no code of ours.
+        """
+        return [sys.executable, "-P", "-m", self.module, *arguments]
 
 
 COORDINATOR = Program("clusterd", "clustersh.coordinator", "coordinator")
@@ -122,18 +125,19 @@ class Programs:
             _signal(running.pid, number, program)
             for _ in range(round(seconds / _LOOK_S)):
                 now = self.running(program)
-                if now is None or now.pid != running.pid:
+                if (now is None or now.pid != running.pid) and not _is_alive(running.pid):
                     return running
                 await deferLater(self._reactor, _LOOK_S)
         raise CliError(f"{program.script} (process {running.pid}) does not end")
 
     def _last_words(self, program: Program, began: Path) -> str:
-        for path in (began, self.log(program)):
+        log = self.log(program)
+        for path in (began, log):
             lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
             told = [line for line in lines if line.startswith("ERROR: ") or re.search(r"can't start: ", line)]
             if told:
                 return re.sub(r"^ERROR: |^.*can't start: ", "", told[-1])
-        return f"its log says why: {self.log(program)}"
+        return f"its log says why: {began if began.stat().st_size else log}"
 
 
 class _Lines(ProcessProtocol):
@@ -182,6 +186,16 @@ def _holder(port: int) -> str:
         return f"{psutil.Process(pid).name()} (process {pid})" if pid else "another user's program"
     except (psutil.Error, OSError):
         return "another program"
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process is still there: it lets go of its lock a moment before it ends."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(pid: int, number: int, program: Program) -> None:

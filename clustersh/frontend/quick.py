@@ -7,27 +7,18 @@ way, which asks again with the same idempotency key: it is the same run, and run
 
 from __future__ import annotations
 
-import http.client
 import ssl
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
-from ..address import parse_address
 from ..cli.invocation import Interrupted, Invocation
-from ..home import HomeError, read_json
 from ..wire.codec import WireError, decode_json, encode_json
 from ..wire.problems import Problem
 from ..wire.rest import JSON, Job, Run
-from .blocking import connect_blocking
+from .blocking import ANSWER_LIMIT, FAILURES, connect, without_reactor
 from .run_arguments import RunOptions, run_request
 from .show import Form, heads_suffice, order_matters, print_end, print_heads, printer_for
-from .state import LOGIN_FILE, PENDING_FILE, Login, client_folder
 
-T = TypeVar("T")
 WAIT_S = 2
-CONNECT_S = 10.0
 ANSWER_S = 15.0
-ANSWER_LIMIT = 4 << 20
 
 
 class QuickRun:
@@ -51,7 +42,7 @@ class QuickRun:
         try:
             with self._invocation.signals.breaking_in():
                 run = self.known = self._ask()
-        except (Interrupted, OSError, http.client.HTTPException, HomeError, WireError, ValueError):
+        except (Interrupted, *FAILURES):
             return None
         if run is None or not run.ended or len(run.jobs) != 1 or not self._can_print(run.jobs[0]):
             return None
@@ -64,15 +55,12 @@ class QuickRun:
         return options.command is not None and patient and not any(special)
 
     def _ask(self) -> Run | None:
-        folder = client_folder(self._invocation.home)
-        login = read_json(folder / LOGIN_FILE, Login)
-        if login is None or (folder / PENDING_FILE).exists():
-            return None
         assert self._options.command is not None
         body = encode_json(run_request(self._options, self._options.command))
         headers = {"Content-Type": JSON, "Idempotency-Key": self._options.key, "Prefer": f"wait={WAIT_S}"}
-        address = parse_address(login.coordinator)
-        connection = connect_blocking(address, folder, connect_s=CONNECT_S, answer_s=WAIT_S + ANSWER_S)
+        connection = connect(self._invocation.home, WAIT_S + ANSWER_S)
+        if connection is None:
+            return None
         try:
             self.asked = True
             connection.request("POST", "/v1/runs", body, headers)
@@ -98,7 +86,7 @@ class QuickRun:
         self._invocation.console = self._invocation.console.direct()
         try:
             with self._invocation.signals.breaking_in():
-                return _without_reactor(self._print(job))
+                return without_reactor(self._print(job))
         except Interrupted as interrupted:
             return 128 + interrupted.number
 
@@ -116,13 +104,3 @@ def _started_nothing(status: int, content: bytes) -> bool:
         return decode_json(content, Problem).started is False
     except WireError:
         return False
-
-
-def _without_reactor(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of *work*, which waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("work that waits needs a reactor")

@@ -28,7 +28,7 @@ class OutputPrinter:
         self._form = form
         self.printed = 0
 
-    async def __call__(self, stream: Stream, data: bytes) -> None:
+    async def __call__(self, stream: Stream, data: bytes | memoryview) -> None:
         """Print *data*."""
         if stream is Stream.STDERR and not self._form.combined:
             await self._console.err(data)
@@ -46,7 +46,7 @@ class OutputKeeper:
         self._bytes = {Stream.STDOUT: 0, Stream.STDERR: 0}
         self.printed = 0
 
-    async def __call__(self, stream: Stream, data: bytes) -> None:
+    async def __call__(self, stream: Stream, data: bytes | memoryview) -> None:
         """Keep *data*."""
         self._streams[Stream.STDOUT if self._combined else stream] += data
         self._bytes[stream] += len(data)

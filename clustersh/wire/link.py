@@ -32,8 +32,8 @@ SUBPROTOCOL = "clustersh.1"
 PATH = "/v1/link"
 MAX_MESSAGE = 4 << 20
 MAX_CHUNK = 256 << 10
-MAX_READS = 256
-"""Reads that a link may have unanswered."""
+MAX_READS = 512
+"""Reads that a link may have unanswered: a few readers far ahead leave room for many that begin."""
 PULSE_S = 10.0
 """Seconds between an agent's pulses; each carries its clock."""
 REPLACED = 4003

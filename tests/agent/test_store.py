@@ -187,6 +187,29 @@ async def test_a_large_output_is_in_files_and_its_head_in_the_result(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_piece_takes_one_turn_of_a_thread(tmp_path, monkeypatch):
+    turns = []
+
+    def counted(reactor, pool, function, *args):
+        turns.append(function)
+        return threads.deferToThreadPool(reactor, pool, function, *args)
+
+    async with opened(tmp_path) as store:
+        uuid = new_uuid()
+        await fill(store, uuid, (Stream.STDOUT, b"x" * (2 * INLINE_LIMIT)))
+        monkeypatch.setattr("clustersh.agent.store.deferToThreadPool", counted)
+        assert (await store.read(uuid, Stream.BOTH, 1, 5)).data == b"xxxxx"
+        assert len(turns) == 1, "of a job that runs"
+        await store.end(uuid, DONE, 1.0)
+        store.acknowledged(uuid, WITNESS)
+    async with opened(tmp_path) as store:
+        turns.clear()
+        part = await store.read(uuid, Stream.BOTH, 2, 5)
+        assert (part.data, part.ended) == (b"xxxxx", True)
+        assert len(turns) == 1, "of one that only its files know"
+
+
+@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("size", [INLINE_LIMIT, INLINE_LIMIT + 1])
 async def test_the_inline_limit(tmp_path, size):
     async with opened(tmp_path) as store:

@@ -144,10 +144,10 @@ async def test_a_look_that_fails_is_taken_again_and_nothing_counts_as_gone_meanw
 
 
 def test_a_shortage_of_descriptors_is_no_dead_process(monkeypatch):
-    def fail_to_read(path):
+    def fail_to_read(*_):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", fail_to_read)
+    monkeypatch.setattr("clustersh.agent.tree.FileIO", fail_to_read)
     with pytest.raises(OSError, match="Too many"):
         take_snapshot()
     assert created(os.getpid()) is None

@@ -130,3 +130,24 @@ def _read_ready(program: subprocess.Popen[bytes]) -> None:
     assert program.stdout is not None
     assert select.select([program.stdout], [], [], 60)[0]
     assert program.stdout.readline() == b"ready\n"
+
+
+def test_a_signal_that_came_before_the_reactor_ends_a_command_that_asks_for_none() -> None:
+    program = """
+import os, signal
+from twisted.internet.defer import Deferred
+from clustersh.cli.program import run_program
+
+def choose(invocation):
+    async def start(reactor):
+        invocation.signals.let_end()
+        await Deferred()
+    def at_once():
+        os.kill(os.getpid(), signal.SIGTERM)
+    start.at_once = at_once
+    return start
+
+run_program("tool", choose)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, b"", b"")

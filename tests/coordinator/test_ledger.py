@@ -253,6 +253,23 @@ async def test_files_without_a_line_at_the_end_hide_no_record(open_ledger: Open)
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_disk_that_does_not_say_what_it_has_left_takes_no_run_and_the_rest_of_the_batch(
+    open_ledger: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    ledger = open_ledger(reserve=1)
+    monkeypatch.setattr("shutil.disk_usage", broken)
+    first = ledger.append(Summary("under way", 1))  # what follows is one batch
+    run, revoked = ledger.append(a_run()), ledger.append(Revoked("n", "i", "f"))
+    with pytest.raises(ProblemError) as caught:
+        await run
+    assert caught.value.problem.kind is Kind.STORAGE
+    assert [(await first).seq, (await revoked).seq] == [1, 2]
+
+
+@pytest_twisted.ensureDeferred
 async def test_below_the_reserve_a_run_does_not_slip_in_with_an_outcome(open_ledger: Open) -> None:
     ledger = open_ledger(reserve=1 << 60)
     both = [ledger.append(record) for record in (a_run(), Summary("an outcome", 1), a_run())]

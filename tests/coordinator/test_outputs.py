@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred
 
 from clustersh.coordinator.outputs import Outputs, Wanted
 from clustersh.coordinator.read_ahead import FEWEST, MOST, SHARED
-from clustersh.wire.link import MAX_CHUNK, Chunk, Read, Stdin
+from clustersh.coordinator.rest_runs import _body as body_of
+from clustersh.wire.link import MAX_CHUNK, MAX_READS, Chunk, Read, Stdin
 from clustersh.wire.output import Stream, encode_runs
-from clustersh.wire.problems import ProblemError
+from clustersh.wire.problems import Kind, ProblemError
 
 
 class FakeBus:
@@ -28,6 +29,7 @@ class FakeBus:
         self.most = 0
         self.cancelled = 0
         self.lie: Callable[[Chunk], Chunk] = lambda chunk: chunk
+        self.room = MAX_READS
 
     def ask(self, machine_id: str, question: Callable[[int], Read | Stdin]) -> Deferred[Chunk]:
         read = question(1)
@@ -36,6 +38,8 @@ class FakeBus:
         def cancelled(_: Deferred[Chunk]) -> None:
             self.cancelled += 1
 
+        if len(self.waiting) >= self.room:
+            raise ProblemError(Kind.RATE_LIMITED, "too many readers on that machine")
         answer: Deferred[Chunk] = Deferred(cancelled)
         self.waiting.append((read, answer))
         self.most = max(self.most, len(self.waiting))
@@ -101,6 +105,59 @@ async def test_a_reader_that_leaves_takes_its_questions_back_and_leaves_its_wind
     work.cancel()
     assert bus.cancelled == outstanding > FEWEST
     assert outputs.allowance.left == SHARED
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_given_up_takes_its_questions_back_whatever_still_refers_to_it() -> None:
+    bus = FakeBus(b"x" * (64 * MAX_CHUNK))
+    outputs = Outputs(bus, lambda: 0.0)  # type: ignore[arg-type]
+    chunks = outputs.chunks(wanted())
+    body = body_of(await anext(chunks), chunks, lambda chunk: chunk.data)
+    await anext(body)
+    bus.at_once = False
+    waiting = Deferred.fromCoroutine(anext(body))
+    bus.answer()
+    await waiting
+    assert (len(bus.waiting), bus.cancelled) == (FEWEST - 1, 0)
+    assert outputs.allowance.left < SHARED
+    await body.aclose()
+    assert bus.cancelled == FEWEST - 1
+    assert outputs.allowance.left == SHARED
+
+
+def reading(outputs: Outputs) -> Deferred[int]:
+    """Read all there is and fire with how much that was."""
+
+    async def read() -> int:
+        return sum([len(chunk.data) async for chunk in outputs.chunks(wanted())])
+
+    return Deferred.fromCoroutine(read())
+
+
+@pytest_twisted.ensureDeferred
+async def test_readers_far_ahead_leave_room_for_those_who_begin() -> None:
+    bus = FakeBus(b"x" * (2 * MOST * MAX_CHUNK), at_once=False)
+    outputs = Outputs(bus, lambda: 0.0)  # type: ignore[arg-type]
+    readers = [reading(outputs) for _ in range(SHARED // (MOST - FEWEST) + 1)]
+    while outputs.allowance.left:
+        bus.answer()
+    assert len(bus.waiting) > SHARED
+    readers += [reading(outputs) for _ in range(20)]
+    while bus.waiting:
+        bus.answer()
+    assert [await reader for reader in readers] == [len(bus.data)] * len(readers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_goes_on_with_what_is_under_way_where_the_link_takes_no_more_reads() -> None:
+    bus = FakeBus(b"x" * (10 * MAX_CHUNK), at_once=False)
+    bus.room = FEWEST + 2
+    outputs = Outputs(bus, lambda: 0.0)  # type: ignore[arg-type]
+    readers = [reading(outputs), reading(outputs)]
+    while bus.waiting:
+        bus.answer()
+    assert [await reader for reader in readers] == [len(bus.data)] * 2
+    assert bus.most == bus.room
 
 
 @pytest_twisted.ensureDeferred

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ NOTICED_S = 30.0
 SLACK_S = 5.0
 """For a machine that has much else to do."""
 LINES = 60_000
+MANY_LINES = 1_300_000
 
 
 @dataclass
@@ -210,3 +212,41 @@ def test_links_that_fall_silent_are_noticed_and_lose_nothing(linked: Linked) -> 
 
 def has_problem(agent: Home) -> bool:
     return bool(json.loads((agent.path / "agent" / "status.json").read_bytes())["problem"])
+
+
+def printed(linked: Linked) -> str:
+    """Have a large output printed; return its uuid once it is stored."""
+    uuid = linked.cluster.sh("run", "--detach", "ws1", f"seq {MANY_LINES}").out.strip()
+    linked.cluster.until_job(uuid, "completed")
+    return uuid
+
+
+def begun(linked: Linked, *words: str) -> tuple[subprocess.Popen[bytes], bytes]:
+    """Start to read an output; return the command in the middle of it, and the first bytes that came."""
+    reading = linked.far.open("clustersh", "cat", *words)
+    assert reading.stdout is not None
+    return reading, os.read(reading.stdout.fileno(), 2)
+
+
+@pytest.mark.parametrize("words", [("--stdout",), ("--tail", "1300000"), ("--length", "9000000")], ids=" ".join)
+def test_a_connection_cut_while_an_output_is_read_loses_nothing(linked: Linked, words: tuple[str, ...]) -> None:
+    uuid = printed(linked)
+    with linked.proxy.wrong("slow", CLIENT, 8e6):
+        reading, first = begun(linked, "ws1", uuid, *words)
+        linked.proxy.tell("cut", CLIENT)
+        status, rest, err = ended(reading)
+    assert (status, err) == (0, b""), linked.cluster.logs()
+    assert first + rest == numbers(1, MANY_LINES)[: 9_000_000 if "--length" in words else None]
+
+
+def test_every_reader_is_told_of_a_machine_that_goes_offline(linked: Linked) -> None:
+    uuid = printed(linked)
+    with linked.proxy.wrong("slow", AGENT, 1e6):
+        readings = [begun(linked, "ws1", uuid) for _ in range(3)]
+        linked.proxy.tell("refuse", AGENT)
+        for reading, first in readings:
+            status, rest, err = ended(reading)
+            assert status == 123, (err, linked.cluster.logs())
+            assert err.startswith(b"ERROR: ws1 is offline"), err
+            assert numbers(1, MANY_LINES).startswith(first + rest)
+    linked.cluster.until_status("ws1", "online")

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import pytest_twisted
+from twisted.internet import reactor
 
 from clustersh.cli.errors import CliError
-from clustersh.frontend.programs import AGENT, Programs
+from clustersh.frontend.programs import AGENT, COORDINATOR, Program, Programs
 from clustersh.home import read_running
 
 pytestmark = pytest.mark.real
@@ -130,6 +132,28 @@ def test_what_keeps_the_coordinator_from_starting_is_told(shell: Shell) -> None:
     assert "clusterd did not start: " in up.stderr
     assert "listen_on" in up.stderr
     assert "Traceback" not in up.stderr
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_ends_before_it_has_a_log_left_its_last_words_elsewhere(tmp_path: Path) -> None:
+    broken = Program("clusterd", "clustersh.no_such_module", "coordinator")
+    (tmp_path / "coordinator").mkdir()
+    (tmp_path / "coordinator" / "log").write_text("of an earlier time\n")
+    with pytest.raises(CliError) as caught:
+        await Programs(reactor, tmp_path, os.environ).start(broken)
+    log = tmp_path / "coordinator" / "start.log"
+    assert str(caught.value) == f"clusterd did not start: its log says why: {log}"
+    assert "no_such_module" in log.read_text()
+
+
+@pytest.mark.parametrize("program", [COORDINATOR, AGENT], ids=lambda program: program.script)
+def test_the_folder_where_somebody_is_gives_the_services_no_code(program: Program, tmp_path: Path) -> None:
+    decoy = tmp_path / "clustersh"
+    decoy.mkdir()
+    (decoy / "__init__.py").write_text("raise SystemExit('this is not clustersh')\n")
+    ran = subprocess.run(program.command("--help"), cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert program.script in ran.stdout
 
 
 def test_down_kills_what_does_not_end(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from clustersh.coordinator.door import DoorFactory, _FirstByte
 from clustersh.coordinator.http import Request, path_text, wait_seconds
 from clustersh.coordinator.installers import address_of_host
 from clustersh.coordinator.wheelhouse import Contents
-from clustersh.frontend.output import FrameDecoder
+from clustersh.frontend.reading import FrameDecoder
 from clustersh.home import HomeError, read_json
 from clustersh.trust.errors import PairingError
 from clustersh.trust.pairing import read_request

@@ -237,9 +237,9 @@ def make_cluster(folder: Path) -> Cluster:
     return cluster
 
 
-def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mba") -> None:
+def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mba", *options: str) -> None:
     """Log *client* in, with the approval that an admin types."""
-    asked = client.sh("login", f"http://{address}", "--name", name, "--no-wait")
+    asked = client.sh("login", f"http://{address}", "--name", name, "--no-wait", *options)
     assert asked.status == 0, asked
     code = asked.out.split("clusterd approve ")[1].split()[0]
     approved = coordinator.run("clusterd", "approve", code)

@@ -110,6 +110,7 @@ def test_a_revoked_client_and_a_forgotten_machine_are_cut_off(own_cluster: Clust
     assert process.returncode == 123 and b"revoked" in err, err
     refused = other.sh("machines")
     assert refused.status == 125 and "revoked" in refused.err and "login --again" in refused.err
+    log_in(own_cluster.coordinator, other, own_cluster.address, "ann@desk", "--again")  # as that says: a new key
     uuid = own_cluster.sh("history", "--json").json["jobs"][0]["uuid"]
     assert own_cluster.coordinator.run("clusterd", "forget", "ws1").status == 0
     assert own_cluster.job(uuid)["status"] == "lost"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clustersh.wire import files
@@ -37,6 +38,7 @@ entries = st.one_of(st.builds(folder, paths), st.builds(symlink, paths, paths), 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(entries, max_size=8))
+@example([symlink(b"a", b"a//a")])
 def test_whatever_is_let_through_stays_inside_on_a_real_filesystem(listed: list[Entry]) -> None:
     kept: list[Entry] = []
     for entry in listed:  # keep what passes, so that the trees get deep
@@ -50,8 +52,20 @@ def test_whatever_is_let_through_stays_inside_on_a_real_filesystem(listed: list[
             make(root, entry)
         assert os.listdir(outside) == ["root"]  # noqa: PTH208
         for entry in kept:
-            resolved = os.path.realpath(os.path.join(root, entry.path))  # noqa: PTH118
+            path = os.path.join(root, entry.path)  # noqa: PTH118
+            if goes_in_a_circle(path):
+                continue
+            resolved = os.path.realpath(path)
             assert resolved == root or resolved.startswith(root + b"/")
+
+
+def goes_in_a_circle(path: bytes) -> bool:
+    """Whether links there lead to themselves: nobody can open that, while `realpath` makes just anything of it."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def make(root: bytes, entry: Entry) -> None:
