@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from ..group_commit import GroupCommit, StoppedError
+from ..group_commit import GroupCommit
 from ..wire.problems import Kind, ProblemError
-from .key_sieve import KeySieve
 from .ledger import Ledger
 from .ledger_files import Entry, Head
 from .projection import SCHEMA, SCHEMA_VERSION, project
@@ -28,8 +24,6 @@ T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]
 
 _PROGRESS_EVERY = 100_000
-_KEYS_AT_ONCE = 1000
-"""Keys that one turn of the reactor takes after a start: about 2 ms."""
 
 
 class Index:
@@ -40,15 +34,12 @@ class Index:
         self._path = path
         self._ledger = ledger
         self._connection: sqlite3.Connection | None = None
-        self._keys = KeySieve()
-        self._keys_known = False
         self._fresh_keys: set[tuple[str, str]] = set()
         self._worker: GroupCommit[Question[Any], Any] = GroupCommit(reactor, "index", self._answer_batch)
 
     def start(self) -> None:
-        """Start its thread, and learn which keys are used."""
+        """Start its thread."""
         self._worker.start()
-        Deferred.fromCoroutine(self._learn_keys()).addErrback(self._keys_unknown)
 
     async def ask(self, question: Question[T]) -> T:
         """Return *question*'s answer, as of everything that the ledger held when it was asked.
@@ -57,19 +48,16 @@ class Index:
         """
         return cast(T, await self._answered(self._worker.submit(question)))
 
-    async def ask_of_key(self, client_id: str, key: str, question: Question[T | None]) -> T | None:
+    async def ask_of_key(self, client_id: str, key: str, question: Question[T]) -> T:
         """Return the answer to a *question* that is about that idempotency key alone, and only reads.
 
-        Every run begins with it, so of a key that was never used the answer is None at once, mostly. Otherwise it
-        doesn't wait until the runs of the last moment are taken in, unless that key is theirs: else each would take a
-        transaction of its own. Raises as `ask`.
+        Every run begins with it, so it doesn't wait until the runs of the last moment are taken in, unless that key is
+        theirs: else each would take a transaction of its own. Raises as `ask`.
         """
-        if self._keys_known and not self._keys.may_hold(client_id, key):
-            return None
         if (client_id, key) in self._fresh_keys:
             return await self.ask(question)
         looking = self._worker.in_thread(lambda: self._answer_one(question))
-        return cast(T | None, await self._answered(looking))
+        return cast(T, await self._answered(looking))
 
     async def _answered(self, work: Awaitable[Any]) -> Any:
         try:
@@ -91,7 +79,6 @@ class Index:
         record = entry.record
         if isinstance(record, RunRequested | RunRefused):
             key = record.client_id, record.key
-            self._keys.add(*key)
             self._fresh_keys.add(key)
             applied.addBoth(self._taken_in, key)
         applied.addErrback(self._late)
@@ -100,19 +87,6 @@ class Index:
         """The index has it; or it failed, and has it before the next question."""
         self._fresh_keys.discard(key)
         return result
-
-    async def _learn_keys(self) -> None:
-        """Take in the keys of earlier runs, some at a time; those of later ones come by `follow`."""
-        page = [("", "")]
-        while page := await self._worker.in_thread(partial(self._answer_one, partial(_keys_after, last=page[-1]))):
-            for client_id, key in page:
-                self._keys.add(client_id, key)
-        self._keys_known = True
-
-    def _keys_unknown(self, failure: Failure) -> None:
-        """Every key is looked up then."""
-        if failure.check(StoppedError) is None:
-            self._log.warn("the index can't tell its keys: {reason}", reason=failure.getErrorMessage())
 
     async def stop(self) -> None:
         """Finish what was asked and close."""
@@ -208,15 +182,6 @@ def _answer(connection: sqlite3.Connection, question: Question[Any]) -> Any:
         raise
     except Exception as error:
         return error
-
-
-def _keys_after(connection: sqlite3.Connection, last: tuple[str, str]) -> list[tuple[str, str]]:
-    """Return the next keys of runs after the *last* one, in their order."""
-    rows = connection.execute(
-        "SELECT client_id, key FROM runs WHERE (client_id, key) > (?, ?) ORDER BY client_id, key LIMIT ?",
-        (*last, _KEYS_AT_ONCE),
-    )
-    return [(row["client_id"], row["key"]) for row in rows]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

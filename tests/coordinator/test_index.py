@@ -245,62 +245,24 @@ async def test_a_disk_that_fails_is_told_and_then_worked_with_again(books: Calla
     assert [found for found, _ in await listed(both)] == [uuid]
 
 
-def seq_of(connection: sqlite3.Connection) -> int:
-    """Return how far the index has come."""
-    return int(connection.execute("SELECT seq FROM place").fetchone()["seq"])
-
-
-async def known_run(books: Books, key: str, client_id: str = "c-1") -> str | None:
-    found = await books.index.ask_of_key(client_id, key, lambda known: history.run_of_key(known, client_id, key))
-    return None if found is None else found.uuid
-
-
 @pytest_twisted.ensureDeferred
 async def test_a_key_is_looked_up_without_taking_in_what_others_recorded(books: Callable[[], Books]) -> None:
-    """Else it would take a transaction of its own."""
+    """Else every run would take a transaction of its own: each begins with that question."""
     first = books()
-    await first.run("old")
-    assert await first.index.ask(seq_of) == 1
+    await first.index.ask(lambda connection: None)
+
+    def seq(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("SELECT seq FROM place").fetchone()["seq"])
+
     uuid = await first.run("mine")
-    assert await first.index.ask_of_key("c-1", "old", seq_of) == 1
-    assert await known_run(first, "mine") == uuid
-    assert await first.index.ask_of_key("c-1", "old", seq_of) == 2
-
-
-@pytest_twisted.ensureDeferred
-async def test_of_a_new_key_the_index_is_not_even_asked(books: Callable[[], Books]) -> None:
-    """Else every run would wait for its thread: each begins with that question."""
-    first = books()
-    await first.run("mine")
-    await keys_learnt(first)
-
-    def never(connection: sqlite3.Connection) -> None:
-        raise AssertionError("it was asked")
-
-    for client_id, key in (("c-1", "other"), ("c-2", "mine")):
-        answer = Deferred.fromCoroutine(first.index.ask_of_key(client_id, key, never))
-        assert answer.called
-        assert await answer is None
-
-
-async def keys_learnt(books: Books) -> None:
-    """Wait until the keys of earlier runs are known: a new one's answer needs no turn of the index's thread then."""
-    while not Deferred.fromCoroutine(books.index.ask_of_key("nobody", "none", lambda known: None)).called:
-        await books.index.ask(lambda known: None)
-
-
-@pytest_twisted.ensureDeferred
-async def test_keys_of_earlier_runs_are_found_while_they_are_being_learnt_and_after(
-    books: Callable[[], Books], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clustersh.coordinator.index._KEYS_AT_ONCE", 3)
-    first = books()
-    uuids = {f"key-{number}": await first.run(f"key-{number}") for number in range(10)}
-    await first.stop()
-    again = books()
-    assert {key: await known_run(again, key) for key in uuids} == uuids
-    await keys_learnt(again)
-    assert {key: await known_run(again, key) for key in uuids} == uuids
+    assert await first.index.ask_of_key("c-1", "other", seq) == first.ledger.head.seq - 1
+    assert await first.index.ask_of_key("c-2", "mine", seq) == first.ledger.head.seq - 1
+    known = await first.index.ask_of_key(
+        "c-1", "mine", lambda connection: history.run_of_key(connection, "c-1", "mine")
+    )
+    assert known is not None
+    assert known.uuid == uuid
+    assert await first.index.ask_of_key("c-1", "other", seq) == first.ledger.head.seq
 
 
 @pytest_twisted.ensureDeferred
@@ -313,4 +275,8 @@ async def test_a_key_is_found_although_taking_it_in_failed(books: Callable[[], B
     uuid = await first.run("mine")
     with pytest.raises(ProblemError):
         await first.index.ask(full)
-    assert await known_run(first, "mine") == uuid
+    known = await first.index.ask_of_key(
+        "c-1", "mine", lambda connection: history.run_of_key(connection, "c-1", "mine")
+    )
+    assert known is not None
+    assert known.uuid == uuid
