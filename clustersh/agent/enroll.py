@@ -17,7 +17,7 @@ from ..cli.parser import Parser, reads
 from ..config import JoinConfig, load
 from ..home import private_folder, read_running, write_json
 from ..wire.ids import clean_name, machine_name, sha256_digits
-from ..wire.problems import ProblemError
+from ..wire.problems import Kind, ProblemError
 from .state import IDENTITY_FILE, AgentIdentity, NotEnrolledError, load_identity
 
 if TYPE_CHECKING:
