@@ -60,8 +60,8 @@ from .registry import Key, Registry
 from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
-from .rest_leaving import LeavingCalls
 from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_leaving import LeavingCalls
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls

@@ -116,6 +116,7 @@ room() {
 }
 
 # Whatever ends this: nothing half-made stays.
+# shellcheck disable=SC2317  # the trap calls it
 leave() {
     rm -rf "$work"
     if [ "$new" ] && ! [ "$data/current" -ef "$new" ]; then rm -rf "$new"; fi
