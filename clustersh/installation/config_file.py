@@ -11,7 +11,8 @@ from ..home import write_private
 from ..services import ServiceError
 from ..services.errors import cannot
 
-_SECTION = re.compile(r"^\[join\][^\n]*\n(?:(?!\[)[^\n]*(?:\n|\Z))*", re.MULTILINE)
+_SECTION = re.compile(r"^\[join\][^\n]*(?:\n|\Z)(?:(?:[ \t]*(?:#[^\n]*)?\n)*[^\s#\[][^\n]*(?:\n|\Z))*", re.MULTILINE)
+"""The section up to its last key: comments after that are about what comes next."""
 
 
 def set_join(path: Path, coordinator: str, ca_sha256: str) -> None:
