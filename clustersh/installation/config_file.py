@@ -21,7 +21,7 @@ def set_join(path: Path, coordinator: str, ca_sha256: str) -> None:
     before = _read(path)
     if _parsed(path, before).get("join") != wanted:
         section = f'[join]\ncoordinator = "{coordinator}"\nca = "{ca_sha256}"\n'
-        after = _SECTION.sub("", before).rstrip()
+        after = _SECTION.sub("", before).strip()
         _write(path, f"{after}\n\n{section}" if after else section, {**_parsed(path, before), "join": wanted})
 
 

@@ -13,11 +13,15 @@ from ..services import Manager, Scope, ServiceError, choose
 from .layout import Layout
 from .programs import Ran
 
+TOKEN_VARIABLE = "CLUSTERSH_TOKEN"  # noqa: S105 - the variable's name
 _FREE_NAME = re.compile(r"this one is free: --name (\S+)")
 
 
 class Wish(NamedTuple):
-    """*line* is the line that fetched the installer; *venv* the version that it made or found."""
+    """*line* is the line that fetched the installer; *venv* the version that it made or found.
+
+    A join *token* is not in *environ*, which services inherit.
+    """
 
     layout: Layout
     scope: Scope
@@ -30,6 +34,7 @@ class Wish(NamedTuple):
     run_as: str
     service: bool
     line: str
+    token: str
 
     @property
     def manager(self) -> Manager:
