@@ -78,6 +78,14 @@ def test_a_client_and_an_agent_share_an_installation_and_leave_one_by_one(hub: H
     hub.admin(f"approve {asked.partition('clusterd approve ')[2].split()[0]}")
     program = "~/.local/bin/clustersh"
     assert host.check(f"{program} machines").startswith("name ")
+    hub.set_policy("token")
+    refused = host.type(f"{hub.machine_line} -s -- --name shared")
+    assert refused.stderr.splitlines()[-3:] == [
+        "ERROR: the coordinator at hub:5672 lets machines in by a join token, and none was given",
+        "hint: on hub: clusterd token create; then here: "
+        "curl -fsS http://hub:5672/install.sh | CLUSTERSH_TOKEN=... bash -s -- --name shared",
+        f"hint: log: /home/{USER}/.local/share/clustersh/install.log",
+    ]
     token = hub.admin("token create").strip()
     pinned = hub.invitation().replace("| bash", f"| CLUSTERSH_TOKEN={token} bash")
     assert "--pinnedpubkey" in pinned and token in pinned
@@ -86,6 +94,8 @@ def test_a_client_and_an_agent_share_an_installation_and_leave_one_by_one(hub: H
     )
     assert len(host.check("ls -d ~/.local/share/clustersh/versions/*").split()) == 1
     assert json.loads(hub.admin("token list --json"))["tokens"][0]["used"] == 1
+    hub.set_policy("open")
+    hub.until_status("shared", "online")
     look = "id -un; env | grep -c TOKEN; grep -c TOKEN /proc/$PPID/environ; true"
     assert host.check(f"{program} run shared {shlex.quote(look)}").split() == [USER, "0", "0"]
     host.check(f"{hub.machine_line} -s -- --uninstall")
