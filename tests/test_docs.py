@@ -72,11 +72,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @cache
 def literals() -> str:
-    """Every text that stands in the package's code, one a line."""
+    """Every text that stands in the package's code and its installer, one a line."""
     found: list[str] = []
     for path in (ROOT / "clustersh").rglob("*.py"):
         tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         found += [node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    installer = (ROOT / "packaging" / "install" / "common.sh").read_text(encoding="utf-8")
+    found += re.findall(r'"([^"\n]+)"', installer + (ROOT / "packaging" / "install" / "install.sh").read_text("utf-8"))
     return "\n".join(found)
 
 

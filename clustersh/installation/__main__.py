@@ -15,7 +15,7 @@ from ..cli.program import run_program
 from ..services import Scope
 from . import agent, client
 from .layout import check_whole, layout
-from .wish import Wish
+from .wish import TOKEN_VARIABLE, Wish
 
 _PROGRAMS = {"clusteragent": agent, "clustersh": client}
 
@@ -45,11 +45,13 @@ class Installing:
             check_whole()
             return 0
         invocation = self._invocation
-        home = Path(invocation.environ.get("HOME") or Path.home())
+        environ = dict(invocation.environ)
+        token = environ.pop(TOKEN_VARIABLE, "")
+        home = Path(environ.get("HOME") or Path.home())
         wish = Wish(
             layout=layout(options.data, options.scope, home),
             scope=options.scope,
-            environ=invocation.environ,
+            environ=environ,
             console=invocation.console,
             venv=options.venv,
             address=options.address,
@@ -58,6 +60,7 @@ class Installing:
             run_as=options.run_as,
             service=options.service,
             line=options.line,
+            token=token,
         )
         try:
             getattr(_PROGRAMS[options.program], options.verb)(wish)

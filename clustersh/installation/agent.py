@@ -17,7 +17,7 @@ from ..services import AGENT, Scope, ServiceError, Spec, make_spec, users
 from ..services.commands import Commands
 from . import config_file
 from .programs import Programs
-from .wish import Wish, quietly
+from .wish import TOKEN_VARIABLE, Wish, quietly
 
 T = TypeVar("T")
 _NAME = "clusteragent"
@@ -112,7 +112,7 @@ def _enroll(wish: Wish, spec: Spec, programs: Programs, undo: ExitStack) -> bool
         undo.callback(quietly(lambda: programs.run(_NAME, "leave", "--purge", "--force")))
     else:
         undo.callback(quietly(lambda: programs.run(_NAME, "leave", "--force")))
-    wish.joined(programs.run(*words))
+    wish.joined(programs.run(*words, **({TOKEN_VARIABLE: wish.token} if wish.token else {})))
     return anew
 
 

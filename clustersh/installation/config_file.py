@@ -11,7 +11,8 @@ from ..home import write_private
 from ..services import ServiceError
 from ..services.errors import cannot
 
-_SECTION = re.compile(r"^\[join\][^\n]*\n(?:(?!\[)[^\n]*(?:\n|\Z))*", re.MULTILINE)
+_SECTION = re.compile(r"^\[join\][^\n]*(?:\n|\Z)(?:(?:[ \t]*(?:#[^\n]*)?\n)*[^\s#\[][^\n]*(?:\n|\Z))*", re.MULTILINE)
+"""The section up to its last key: comments after that are about what comes next."""
 
 
 def set_join(path: Path, coordinator: str, ca_sha256: str) -> None:
@@ -20,7 +21,7 @@ def set_join(path: Path, coordinator: str, ca_sha256: str) -> None:
     before = _read(path)
     if _parsed(path, before).get("join") != wanted:
         section = f'[join]\ncoordinator = "{coordinator}"\nca = "{ca_sha256}"\n'
-        after = _SECTION.sub("", before).rstrip()
+        after = _SECTION.sub("", before).strip()
         _write(path, f"{after}\n\n{section}" if after else section, {**_parsed(path, before), "join": wanted})
 
 

@@ -39,13 +39,13 @@ class Programs:
             self._environ["CLUSTERSH_HOME"] = str(spec.home)
             self._become(spec.user)
 
-    def run(self, *words: str) -> Ran:
-        """Run a program to its end. Raises ServiceError where it can't be started."""
+    def run(self, *words: str, **more: str) -> Ran:
+        """Run a program to its end, with *more* in its environment. Raises ServiceError where it can't be started."""
         command = [str(self._bin / words[0]), *words[1:]]
         try:
             process = subprocess.Popen(
                 command,
-                env=self._environ,
+                env={**self._environ, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

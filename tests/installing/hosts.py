@@ -158,6 +158,12 @@ class Hub:
         self.admin("service uninstall")
         self.admin("service install")
 
+    def set_policy(self, policy: str) -> None:
+        """Have the coordinator let machines in by that `[enrollment] policy`."""
+        config = f"[enrollment]\npolicy = '{policy}'"
+        self.host.check(f"echo {shlex.quote(config)} > ~/.config/clustersh/config.toml")
+        self.restart()
+
     def until_status(self, machine: str, status: str) -> None:
         """Wait until the coordinator shows *machine* so."""
         eventually(lambda: self.status_of(machine) == status, 90, f"{machine} {status}")

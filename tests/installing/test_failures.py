@@ -21,21 +21,35 @@ LEFT = {f"/home/{USER}/{path}" for path in (".local", ".local/share")} | {
     f"{DATA}{path}" for path in ("", "/versions", "/made", "/lock", "/install.log")
 }
 """What a run that failed may leave: its log, and what the log is in."""
-
-
-@pytest.fixture
-def host(failing: Host) -> Iterator[Host]:
-    """A host with nothing on it, before and after."""
-    before = failing.files()
-    yield failing
-    failing.check("curl -fsS http://hub:5672/install.sh | bash -s -- --uninstall")
-    assert failing.files() - before == set()
-    assert failing.processes() == ""
+LOGS = {f"{DATA}/lock", f"{DATA}/install.log"}
 
 
 @pytest.fixture(scope="session")
-def failing(net: Network) -> Host:
+def bare(net: Network) -> Host:
     return net.host("db2", 20)
+
+
+@pytest.fixture(scope="session")
+def prepared(net: Network, hub: Hub) -> Host:
+    """A host with a client on it, so that the version is there already."""
+    host = net.host("db3", 21)
+    host.check(hub.client_line)
+    return host
+
+
+@pytest.fixture(params=["bare", "prepared"])
+def host(request: pytest.FixtureRequest, hub: Hub) -> Iterator[Host]:
+    """A host without an agent, before and after."""
+    host: Host = request.getfixturevalue(request.param)
+    before = host.files()
+    yield host
+    host.check(f"{hub.machine_line} -s -- --uninstall")
+    assert {path for path in host.files() - before - LOGS if not path.endswith("/dropin.cache")} == set()
+    assert host.processes() == ""
+
+
+def on(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("host", [name], indirect=True)
 
 
 def fails(host: Host, line: str, pattern: str, *, status: int | None = None, **environ: str) -> str:
@@ -70,23 +84,22 @@ def in_between(host: Host, path: str, what: str) -> Iterator[str]:
         end(relay)
 
 
-def test_a_download_that_is_cut_off_or_changed(hub: Hub, host: Host) -> None:
+def cut_off_or_changed(host: Host) -> None:
+    before = host.files()
     with in_between(host, "/install.sh", "cut") as line:
         said = fails(host, line, "the installer did not arrive whole: run the line again", status=2)
         assert "curl: (18)" in said
-    assert DATA not in host.files()
+    assert host.files() == before
     for what in ("cut", "change"):
         with in_between(host, "/packages/clustersh", what) as line:
             said = fails(host, line, "can't install from the coordinator's wheelhouse")
             assert f"hint: log: {DATA}/install.log" in said
             log = host.check(f"cat {DATA}/install.log")
             assert re.search("DO NOT MATCH|IncompleteRead|incomplete", log), log
-    joins(host, hub.machine_line)
 
 
-def test_a_disk_that_is_full(hub: Hub, host: Host) -> None:
+def full_disk(hub: Hub, host: Host) -> None:
     share = f"/home/{USER}/.local/share"
-    host.check(f"mkdir -p {share}")
     for options, pattern in (
         ("size=20m", r"there is too little room on the disk of \S+: (19|20) MiB, and 150 are needed"),
         ("size=400m,nr_inodes=400", r"can't make a venv in \S+"),
@@ -99,10 +112,38 @@ def test_a_disk_that_is_full(hub: Hub, host: Host) -> None:
             assert "free some space" in said, said
         finally:
             host.check(f"umount {share}; rm -rf /run/mount", "root")
+
+
+def no_python(hub: Hub, host: Host) -> None:
+    host.check("mkdir programs; ln -s $(type -P bash curl df mkdir mktemp rm rmdir sort id) programs")
+    line = f"PATH=$HOME/programs; {hub.machine_line}"
+    said = fails(host, line, r"no Python >= 3\.11 with venv was found", status=1)
+    assert "hint: Debian, Ubuntu: apt install python3-venv" in said
+    host.check("rm -r programs")
+
+
+def no_coordinator(hub: Hub, host: Host) -> None:
+    host.check("curl -fsS http://hub:5672/install.sh > script")
+    host.link("down")
+    try:
+        ran = host.type(f"set -o pipefail; {hub.machine_line}")
+        assert ran.returncode == 7 and "curl: (7)" in ran.stderr
+        fails(host, "bash script", "can't reach the coordinator at hub:5672")
+    finally:
+        host.link("up")
+    host.check("rm script")
+
+
+@on("bare")
+def test_after_whatever_kept_it_from_arriving_an_installation_succeeds(hub: Hub, host: Host) -> None:
+    no_python(hub, host)
+    cut_off_or_changed(host)
+    full_disk(hub, host)
+    no_coordinator(hub, host)
     joins(host, hub.machine_line)
-    host.check(f"{hub.machine_line} -s -- --uninstall; rmdir -p --ignore-fail-on-non-empty {share}")
 
 
+@on("prepared")
 def test_a_name_that_is_taken(hub: Hub, host: Host) -> None:
     hub.host.check("CLUSTERSH_HOME=~/other clusterd/bin/clusteragent enroll localhost --name taken")
     said = fails(host, f"{hub.machine_line} -s -- --name taken", "the name taken belongs to another key")
@@ -112,33 +153,19 @@ def test_a_name_that_is_taken(hub: Hub, host: Host) -> None:
     joins(host, line, "taken-2")
 
 
-def test_a_coordinator_that_is_not_reached(hub: Hub, host: Host) -> None:
+@on("prepared")
+def test_a_coordinator_that_goes_away_before_the_machine_is_in(hub: Hub, host: Host) -> None:
     host.check("curl -fsS http://hub:5672/install.sh > script")
     host.link("down")
     try:
-        ran = host.type(f"set -o pipefail; {hub.machine_line}")
-        assert ran.returncode == 7 and "curl: (7)" in ran.stderr
-        fails(host, "bash script", "can't install from the coordinator's wheelhouse")
-        host.link("up")
-        host.check(hub.client_line)
-        host.link("down")
         fails(host, "bash script", "there is no route to hub:5672")
-        assert host.check("ls ~/.local/bin ~/.config/clustersh").split().count("clusteragent") == 0
     finally:
         host.link("up")
-    joins(host, "bash script")
-    host.check(f"{hub.client_line} -s -- --uninstall; rm script")
+    joins(host, "bash script", "db3")
+    host.check("rm script")
 
 
-def test_a_host_without_python(hub: Hub, host: Host) -> None:
-    host.check("mkdir programs; ln -s $(type -P bash curl df mkdir mktemp rm rmdir sort id) programs")
-    line = f"PATH=$HOME/programs; {hub.machine_line}"
-    said = fails(host, line, r"no Python >= 3\.11 with venv was found", status=1)
-    assert "hint: Debian, Ubuntu: apt install python3-venv" in said
-    joins(host, hub.machine_line)
-    host.check("rm -r programs")
-
-
+@on("bare")
 def test_options_that_do_not_exist(hub: Hub, host: Host) -> None:
     said = fails(host, f"{hub.machine_line} -s -- --nmae db1", "there is no option '--nmae'", status=1)
     assert said.splitlines()[-1] == (
@@ -173,6 +200,7 @@ def killed_at(host: Host, line: str, condition: str) -> bool:
     return host.check(script).strip() == "137"
 
 
+@on("bare")
 def test_an_installer_that_is_killed_at_any_step(hub: Hub, host: Host) -> None:
     killed = [
         condition
@@ -190,6 +218,7 @@ def test_an_installer_that_is_killed_at_any_step(hub: Hub, host: Host) -> None:
     assert hub.status_of("db2") == ""
 
 
+@on("bare")
 def test_an_upgrade_that_fails_goes_back_and_one_that_does_not_goes_on(hub: Hub, host: Host) -> None:
     joins(host, hub.machine_line)
     first = host.check(f"readlink {DATA}/current")

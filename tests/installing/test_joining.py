@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -77,12 +78,26 @@ def test_a_client_and_an_agent_share_an_installation_and_leave_one_by_one(hub: H
     hub.admin(f"approve {asked.partition('clusterd approve ')[2].split()[0]}")
     program = "~/.local/bin/clustersh"
     assert host.check(f"{program} machines").startswith("name ")
-    pinned = hub.invitation()
+    hub.set_policy("token")
+    refused = host.type(f"{hub.machine_line} -s -- --name shared")
+    assert refused.stderr.splitlines()[-3:] == [
+        "ERROR: the coordinator at hub:5672 lets machines in by a join token, and none was given",
+        "hint: on hub: clusterd token create; then here: "
+        "curl -fsS http://hub:5672/install.sh | CLUSTERSH_TOKEN=... bash -s -- --name shared",
+        f"hint: log: /home/{USER}/.local/share/clustersh/install.log",
+    ]
+    token = hub.admin("token create").strip()
+    pinned = hub.invitation().replace("| bash", f"| CLUSTERSH_TOKEN={token} bash")
+    assert "--pinnedpubkey" in pinned and token in pinned
     assert host.check(f"{pinned} -s -- --name shared") == (
         f"shared has joined hub:5672 and is online; commands run as {USER}.\n"
     )
     assert len(host.check("ls -d ~/.local/share/clustersh/versions/*").split()) == 1
-    assert host.check(f"{program} run shared id -un") == f"{USER}\n"
+    assert json.loads(hub.admin("token list --json"))["tokens"][0]["used"] == 1
+    hub.set_policy("open")
+    hub.until_status("shared", "online")
+    look = "id -un; env | grep -c TOKEN; grep -c TOKEN /proc/$PPID/environ; true"
+    assert host.check(f"{program} run shared {shlex.quote(look)}").split() == [USER, "0", "0"]
     host.check(f"{hub.machine_line} -s -- --uninstall")
     assert host.check("ls ~/.local/bin") == "clustersh\n"
     assert hub.status_of("shared") == ""

@@ -80,14 +80,15 @@ def test_the_invitations_line_makes_a_machine_of_the_coordinators_version(coordi
     line = str(invited(coordinator)["line"])
     pin, url = r"'sha256//[A-Za-z0-9+/]{43}='", r"https://\S+/install\.sh"
     assert re.fullmatch(rf"curl -fsSk --pinnedpubkey {pin} {url} \| bash", line)
-    done = shell(line, tmp_path)
+    done = shell(f"{line} -s -- --no-service --name invited", tmp_path)
     assert done.returncode == 0, (done, (tmp_path / ".local/share/clustersh/install.log").read_text())
     program = tmp_path / ".local/bin/clusteragent"
     assert program.resolve().is_relative_to(tmp_path / ".local/share/clustersh/versions")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["clusteragent", pack_installed().version]
+    assert done.stdout.startswith("invited has joined ")
     machines = coordinator.run("clusterd", "machines", "--json")
-    assert len(machines.json["machines"]) == 1
+    assert [each["name"] for each in machines.json["machines"]] == ["invited"]
     assert not list((tmp_path / ".local/share/clustersh").glob("install.*/"))
 
 
@@ -96,7 +97,7 @@ def test_a_machine_without_python_is_told_so(coordinator: Home, tmp_path: Path, 
     programs, user = tmp_path / "programs", tmp_path / "user"
     programs.mkdir()
     user.mkdir()
-    for program in ("bash", "curl", "mkdir", "mktemp", "rm"):
+    for program in ("bash", "curl", "df", "mkdir", "mktemp", "rm", "rmdir", "sort"):
         (programs / program).symlink_to(str(shutil.which(program)))
     done = shell(f"curl -fsS http://{coordinator.address()}/{name} | bash", user, PATH=str(programs))
     assert done.returncode == 1

@@ -23,12 +23,39 @@ function Find-Python {
     Stop-Installing 'no Python >= 3.11 was found' 'winget install Python.Python.3.12'
 }
 
+$Data = Join-Path $env:LOCALAPPDATA 'clustersh'
+$Venv = Join-Path $Data "versions\$Version-$($WheelSha256.Substring(0, 12))"
+$StateHome = if ($env:CLUSTERSH_HOME) { $env:CLUSTERSH_HOME } else { Join-Path $HOME '.config\clustersh' }
+
+# The program of that name, of whichever version is there.
+function Find-Program([string] $Program) {
+    Get-ChildItem -Path (Join-Path $Data "versions\*\Scripts\$Program.exe") -ErrorAction SilentlyContinue |
+        Sort-Object LastWriteTime | Select-Object -Last 1 -ExpandProperty FullName
+}
+
+# Where the coordinator is, and its CA: what later commands start from. What is written there already stays.
+function Write-JoinConfig {
+    $Config = Join-Path $StateHome 'config.toml'
+    if (Test-Path $Config) { return }
+    New-Item -ItemType Directory -Force $StateHome | Out-Null
+    [IO.File]::WriteAllText($Config, "[join]`ncoordinator = `"$Address`"`nca = `"$CaSha256`"`n")
+}
+
+# The programs go with the last of the two that is uninstalled.
+function Remove-Installation {
+    if ((Test-Path (Join-Path $StateHome 'agent\agent.json')) -or (Test-Path (Join-Path $StateHome 'client\login.json'))) {
+        return
+    }
+    if (Test-Path $Data) { Remove-Item -Recurse -Force $Data }
+    'clustersh is removed.'
+}
+
 # The coordinator's version and what it needs, into a new venv: from the coordinator's wheelhouse where an admin has
 # filled one, else what it needs comes from this user's own package index, wheels only.
 function Install-Package {
     $Python = Find-Python
-    $script:Data = Join-Path $env:LOCALAPPDATA 'clustersh'
-    $script:Venv = Join-Path $Data "versions\$Version"
+    $Whole = Join-Path $Venv 'wheel.sha256'
+    if (Test-Path $Whole) { return }
     $Work = Join-Path $Data 'install'
     New-Item -ItemType Directory -Force $Work | Out-Null
     try {
@@ -58,7 +85,9 @@ function Install-Package {
                     'no internet here? On the coordinator: clusterd wheelhouse fill --help'
             }
         }
+        [IO.File]::WriteAllText($Whole, $WheelSha256)
     } finally {
         Remove-Item -Recurse -Force $Work
+        if (-not (Test-Path $Whole)) { Remove-Item -Recurse -Force $Venv -ErrorAction SilentlyContinue }
     }
 }

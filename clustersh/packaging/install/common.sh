@@ -88,12 +88,13 @@ prepare() {
         folder=${folder%/*}
         folder=${folder:-/}
     done
-    if ! mkdir -p "$data/versions" 2>/dev/null || ! [ -w "$data" ]; then
+    if ! mkdir -p "$data" 2>/dev/null || ! [ -w "$data" ]; then
         fail "can't write to $data" "its owner may, or another user with a home"
     fi
     if [ ${#made[@]} -gt 0 ]; then
         printf '%s\n' "${made[@]}" >>"$data/made" || fail "can't write to $data" "is the disk full?"
     fi
+    mkdir -p "$data/versions" || fail "can't write to $data" "is the disk full?"
     free=$(room -k)
     if [ "$free" -lt 153600 ] && ! [ -L "$data/current" ]; then
         abandon
@@ -116,6 +117,7 @@ room() {
 }
 
 # Whatever ends this: nothing half-made stays.
+# shellcheck disable=SC2317  # the trap calls it
 leave() {
     rm -rf "$work"
     if [ "$new" ] && ! [ "$data/current" -ef "$new" ]; then rm -rf "$new"; fi
@@ -218,6 +220,8 @@ reuse_version() {
 }
 
 make_version() {
+    fetch ca.pem 2>>"$log" ||
+        fail "can't reach the coordinator at $address" "run the line again when it is up" "log: $log"
     new=$(mktemp -d "$data/versions/$version.XXXXXX") || fail "can't write to $data" "is the disk full?"
     venv=$new
     if [ "$scope" = system ]; then chmod 755 "$venv"; fi
@@ -248,13 +252,18 @@ only_here() {
     export PIP_CONFIG_FILE=/dev/null
 }
 
-# The coordinator's own wheel, checked against the sum that this script carries.
-fetch_wheel() {
-    local url="$scheme://$address/packages/$wheel_name" found
+# Fetches a file of the coordinator's to the work folder, from the holder of its key where this script came that way.
+fetch() {
     local -a secure=()
     if [ "$scheme" = https ]; then secure=(--insecure --pinnedpubkey "$server_pin"); fi
-    curl -fsS ${secure[@]+"${secure[@]}"} --output "$work/$wheel_name" "$url" 2>>"$log" ||
-        fail_with_log "can't fetch $url" "run the line again when the coordinator is up"
+    curl -fsS ${secure[@]+"${secure[@]}"} --connect-timeout 15 --output "$work/${1##*/}" "$scheme://$address/$1"
+}
+
+# The coordinator's own wheel, checked against the sum that this script carries.
+fetch_wheel() {
+    local found
+    fetch "packages/$wheel_name" 2>>"$log" ||
+        fail_with_log "can't fetch $wheel_name from $address" "run the line again when the coordinator is up"
     found=$("$python" -I -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' \
         "$work/$wheel_name")
     [ "$found" = "$wheel_sha256" ] ||
