@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -92,12 +91,16 @@ def test_an_agent_without_descriptors_refuses_jobs_and_still_ends_those_it_has(o
     before = agent.num_fds()
     request_runs(cluster, ["head -c 100000 /dev/zero; sleep 300 & sleep 301"] * 15)
     refused = eventually(lambda: ended(cluster), what=cluster.logs())
-    assert {job["reason"] for job in refused} == {f"can't run {shutil.which('bash')}: Too many open files"}
+    assert all("Too many open files" in job["reason"] for job in refused), refused
     for job in cluster.sh("history", "--json").json["jobs"]:
         if job["status"] == "running":
             cluster.sh("cancel", job["uuid"])
     eventually(lambda: len(ended(cluster)) == 15, what=cluster.logs())
-    assert {job["status"] for job in ended(cluster)} == {"not-started", "cancelled"}
+    # Of those that started some may find no descriptor for the file that keeps their output.
+    short = [job for job in ended(cluster) if job["status"] != "cancelled"]
+    assert {job["status"] for job in short} <= {"not-started", "failed"}
+    assert any(job["status"] == "not-started" for job in short)
+    assert all("Too many open files" in job["reason"] for job in short), short
     assert processes_of(cluster.agent) == []
     eventually(lambda: agent.num_fds() <= before)
     assert cluster.sh("run", "ws1", "echo alive").out == "alive\n"
