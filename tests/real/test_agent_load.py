@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from clustersh.address import parse_address
-from clustersh.frontend.quick import _connect as connect
+from clustersh.frontend.blocking import _connect as connect
 
 from .programs import Cluster, Home, end, eventually
 from .test_main_job import detach
