@@ -10,10 +10,13 @@ import msgspec
 
 from ..address import Address, parse_address
 from ..cli.commands import Start
+from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..home import read_running
-from ..wire.rest import Invitation
+from ..rest_client import RestClient
+from ..wire.rest import CreateToken, Invitation, TokenMade
+from ..wire.units import parse_duration
 from .admin_client import ask
 from .join_lines import pinned_line, powershell_line
 
@@ -24,9 +27,17 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "clusterd invite",
         "Print the line that makes a machine join over a network that isn't trusted: it holds what this coordinator\n"
         "is known by, so an impostor's script is never run. Hand it on by a way that is trusted.",
-        ("clusterd invite", "clusterd invite --client", "clusterd invite --address hub.example:5672"),
+        ("clusterd invite", "clusterd invite --client", "clusterd invite --token 1d --address hub.example:5672"),
     )
     parser.add_argument("--client", action="store_true", help="for a machine that commands are typed on")
+    parser.add_argument(
+        "--token",
+        nargs="?",
+        type=reads(_token_for),
+        const=CreateToken(),
+        metavar="TTL",
+        help='with a join token for one machine, good for TTL (1h), where [enrollment] policy is "token"',
+    )
     parser.add_argument(
         "--address",
         type=reads(parse_address),
@@ -34,18 +45,27 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         help="where machines reach this coordinator (default: this host's name)",
     )
     options = parser.read(invocation, arguments)
-    return lambda reactor: invite(reactor, invocation, options.address, client=options.client)
+    if options.client and options.token:
+        raise UsageError("a token lets machines in, not users: leave --token or --client out")
+    return lambda reactor: invite(reactor, invocation, options.address, client=options.client, token=options.token)
 
 
-async def invite(reactor: Any, invocation: Invocation, address: Address | None, *, client: bool) -> int:
+async def invite(
+    reactor: Any, invocation: Invocation, address: Address | None, *, client: bool, token: CreateToken | None
+) -> int:
     """Print the lines for shells and for PowerShell."""
     chosen = address or _own_address(invocation)
-    made = await ask(
-        reactor,
-        invocation,
-        lambda rest: rest.call("GET", "/v1/admin/invite", query=[("address", chosen.netloc)], answer=Invitation),
-    )
-    shell, powershell = pinned_line(made, chosen, client=client), powershell_line(made, chosen, client=client)
+
+    async def make(rest: RestClient) -> tuple[Invitation, str]:
+        query = [("address", chosen.netloc)]
+        invitation = await rest.call("GET", "/v1/admin/invite", query=query, answer=Invitation)
+        if token is None:
+            return invitation, ""
+        return invitation, (await rest.call("POST", "/v1/admin/tokens", token, answer=TokenMade)).token
+
+    made, secret = await ask(reactor, invocation, make)
+    shell = pinned_line(made, chosen, client=client, token=secret)
+    powershell = powershell_line(made, chosen, client=client, token=secret)
     if invocation.json:
         document = {**msgspec.to_builtins(made), "line": shell, "powershell": powershell}
         await invocation.console.out(msgspec.json.encode(document) + b"\n")
@@ -56,6 +76,10 @@ async def invite(reactor: Any, invocation: Invocation, address: Address | None, 
             f"if machines reach this host by another name than {chosen.host}: --address HOST:{chosen.port}"
         )
     return 0
+
+
+def _token_for(text: str) -> CreateToken:
+    return CreateToken(ttl_s=parse_duration(text))
 
 
 def _own_address(invocation: Invocation) -> Address:

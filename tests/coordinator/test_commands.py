@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,19 @@ async def ask_to_join(terminal: Terminal, tmp_path: Path, role: Role, name: str)
     client = RestClient(reactor, address, None)
     pairing = Pairing(reactor, client, tmp_path / name, role)
     return pairing, await pairing.start(name), client
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_invitation_may_carry_a_join_token(terminal: Terminal) -> None:
+    status, out, _ = await terminal.run("invite", "--token", "2h", "--address", "hub")
+    assert status == 0
+    (token,) = set(re.findall(r"CLUSTERSH_TOKEN=(\S+) bash", out))
+    assert f"$env:CLUSTERSH_TOKEN = '{token}'" in out
+    (listed,) = json.loads((await terminal.run("token", "list", "--json"))[1])["tokens"]
+    assert (listed["id"], listed["uses"]) == (token.partition("-")[0], 1)
+    assert "CLUSTERSH_TOKEN" not in (await terminal.run("invite", "--address", "hub"))[1]
+    with pytest.raises(CliUsageError):
+        await terminal.run("invite", "--token", "--client")
 
 
 @pytest_twisted.ensureDeferred
