@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from .wheel_targets import Target
 from .wheelhouse import Contents, Fill, HeldWheel, Wheelhouse
 
 _PREFIX = ".fill-"
+_ATTEMPTS, _PAUSE_S = 40, 0.05
 
 
 def fill(
@@ -58,7 +60,7 @@ def _fill(
         sync_folder(wheelhouse.folder)
         wheelhouse.replace(contents)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _remove(work)
     return contents
 
 
@@ -83,4 +85,13 @@ def _keep(wheelhouse: Wheelhouse, wheel: Wheel) -> HeldWheel:
 def _remove_leftovers(folder: Path) -> None:
     """Remove what a fill that was killed left; the lock says that none runs."""
     for path in folder.glob(f"{_PREFIX}*"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder that the pip of a fill that was killed may still be writing to: it fails once that is gone."""
+    for _ in range(_ATTEMPTS):
         shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(_PAUSE_S)

@@ -219,7 +219,7 @@ def test_answers_to_questions_that_nobody_asked_are_dropped(cluster: Cluster, ma
     assert seen.slowest_s < 5
 
 
-def _answer_reads(linked: RawLink, answer: link.Chunk) -> None:
+def _answer_read(linked: RawLink, answer: link.Chunk) -> None:
     while True:
         message = linked.next()
         if isinstance(message, link.Read):
@@ -243,7 +243,8 @@ def test_output_that_cant_be_is_an_error_that_says_so(cluster: Cluster, mallory:
     with mallory.linked() as linked:
         job = start_job(cluster, linked)
         reader = cluster.client.open("clustersh", "cat", "mallory", job.uuid)
-        _answer_reads(linked, chunk)
+        for _ in ("the quick way", "the full way"):
+            _answer_read(linked, chunk)
         out, err = reader.communicate(timeout=30)
         assert reader.returncode != 0
         assert out == b""
@@ -257,7 +258,7 @@ def test_an_agent_that_says_it_has_more_and_sends_nothing_ends_the_read(cluster:
         job = start_job(cluster, linked)
         reader = cluster.client.open("clustersh", "cat", "mallory", job.uuid)
         for _ in range(3):
-            _answer_reads(linked, link.Chunk(0, 0, b"", 1 << 50, False))
+            _answer_read(linked, link.Chunk(0, 0, b"", 1 << 50, False))
         linked.send(link.Ended(job.uuid, Outcome.exited(0)))
         cluster.until_job(job.uuid, "completed")
     _, err = reader.communicate(timeout=30)
