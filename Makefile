@@ -2,7 +2,8 @@
 #
 #   make run            try it: coordinator, agent and a logged-in client on this machine, in .home
 #   make stop           stop what `make run` started
-#   make test           the whole test suite (ARGS=... is handed to pytest)
+#   make test           the whole test suite, some ten minutes on two cores (ARGS=... is handed to pytest;
+#                       WORKERS=3 processes share it, 0 is none but pytest itself)
 #   make test-fast      without the tests that start real programs
 #   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
 #   make soak-restarts  200 restarts under load of an agent, then of the coordinator
@@ -20,6 +21,8 @@ STATE := $(CURDIR)/.home
 CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
 PORT ?=
 ARGS ?=
+# Tests of whole programs mostly wait: three processes keep two cores busy.
+WORKERS ?= 3
 DEB_PYTHON ?= /usr/bin/python3
 
 .PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench venv deb clean
@@ -92,10 +95,10 @@ stop:
 	@if [ -x $(BIN)/clustersh ]; then $(CLUSTERSH) down; else echo "nothing runs: there is no $(VENV)"; fi
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not real" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not real" $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults.soak $(ARGS)

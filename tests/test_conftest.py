@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .conftest import ROOT, allowed_skips, unlisted
 
 PAGE = """
@@ -27,7 +29,8 @@ def test_a_listed_test_covers_its_parameters_and_a_listed_file_its_tests() -> No
     assert unlisted(skipped, allowed_skips(PAGE, "win32")) == ["tests/test_a.py::test_two"]
 
 
-def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "shared"])
+def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "platforms.md").write_text(PAGE)
@@ -36,7 +39,10 @@ def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path) -> None:
     outcomes = {}
     for value in ("true", "false"):
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
+                *(*workers, str(tmp_path)),
+            ],
             env={"CI": value, "PATH": ""},
             capture_output=True,
             text=True,
