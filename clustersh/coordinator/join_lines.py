@@ -13,7 +13,7 @@ TOKEN_VARIABLE = "CLUSTERSH_TOKEN"  # noqa: S105 - the variable's name
 
 def plain_line(address: Address, *, client: bool = False) -> str:
     """Return the line for a network that is trusted."""
-    return f"curl -fsS {shlex.quote(address.plain_url(f'/{_script(client)}.sh'))} | bash"
+    return f"curl {shlex.quote(address.plain_url(f'/{_script(client)}.sh'))} | bash"
 
 
 def pinned_line(invitation: Invitation, address: Address, *, client: bool = False, token: str = "") -> str:

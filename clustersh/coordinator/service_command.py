@@ -11,6 +11,7 @@ from ..config import Listen, load
 from ..home import read_running
 from ..services import COORDINATOR, Spec, State
 from ..services import program as service_program
+from .join_lines import plain_line
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
@@ -24,8 +25,8 @@ def _told(spec: Spec, state: State) -> tuple[str, ...]:
     port = int(running.address.rpartition(":")[2]) if running is not None and running.address else None
     address = join_address(load(spec.home).coordinator.listen, port)
     return (
-        f"Machines join with:  curl {address.plain_url('/install.sh')} | bash",
-        f"Clients join with:   curl {address.plain_url('/install_client.sh')} | bash",
+        f"Machines join with:  {plain_line(address)}",
+        f"Clients join with:   {plain_line(address, client=True)}",
     )
 
 

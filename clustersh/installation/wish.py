@@ -47,7 +47,9 @@ class Wish(NamedTuple):
         """Return the line to type for the same with *more* options, a name among them, and with a join *token*."""
         words = [*(("--system",) if self.scope is Scope.SYSTEM else ())]
         words += [*(("--run-as", self.run_as) if self.run_as else ()), *(() if self.service else ("--no-service",))]
-        shell = [*(("sudo",) if self.scope is Scope.SYSTEM else ()), *((f"{TOKEN_VARIABLE}=...",) if token else ())]
+        shell = [f"{TOKEN_VARIABLE}=..."] if token else []
+        if self.scope is Scope.SYSTEM:  # as a word of sudo's own, others would see the token, and sudo logs it
+            shell += ["sudo", *((f"--preserve-env={TOKEN_VARIABLE}",) if token else ())]
         options = shlex.join([*words, *more])
         return " ".join([f"{self.line} |", *shell, "bash", *(("-s --", options) if options else ())])
 

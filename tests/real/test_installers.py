@@ -130,6 +130,26 @@ def test_a_machine_that_the_wheelhouse_has_nothing_for_asks_its_own_index(coordi
     assert "wheelhouse fill" in done.stderr
 
 
+def test_its_own_index_is_asked_in_the_users_way_but_installed_from_in_ours(
+    coordinator: Home, wheels: Path, tmp_path: Path
+) -> None:
+    home, other = tmp_path / "a user's home", tmp_path / "other"
+    home.mkdir()
+    fetched = shell(f"curl -fsS http://{coordinator.address()}/install.sh", home).stdout
+    script = re.sub(r"^kinds='.*?'$", "kinds=''", fetched, flags=re.MULTILINE | re.DOTALL)
+    assert script != fetched
+    (tmp_path / "script").write_text(script)
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
+    theirs = {"PIP_TARGET": str(other), "PIP_USER": "1", "PYTHONHOME": str(other), "PYTHONPATH": str(other)}
+    done = shell(f"bash '{tmp_path}/script' --no-service --name own-index", home, **index, **theirs)
+    assert done.returncode == 0, (done, (home / ".local/share/clustersh/install.log").read_text())
+    assert done.stdout.startswith("own-index has joined ")
+    assert not other.exists()
+    gone = shell(f"bash '{tmp_path}/script' --uninstall", home, **theirs)
+    assert (gone.returncode, gone.stdout) == (0, "own-index has left, and clusteragent is removed.\n"), gone
+    assert not {".local", ".config"} & {path.name for path in home.iterdir()}
+
+
 def test_half_a_script_does_nothing(coordinator: Home, tmp_path: Path) -> None:
     script = shell(f"curl -fsS http://{coordinator.address()}/install.sh", tmp_path).stdout
     lines = script.splitlines(keepends=True)

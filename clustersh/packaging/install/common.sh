@@ -17,6 +17,7 @@ fail() {
 
 main() {
     read_options "$@"
+    drop PYTHON
     choose_places
     if [ "$uninstall" ]; then
         uninstall
@@ -57,15 +58,27 @@ read_options() {
     done
 }
 
+# What this shell's user set for other Pythons and pips is not for the private one.
+drop() {
+    local name
+    for name in $(compgen -e "$1"); do unset "$name"; done
+}
+
 choose_places() {
     if [ "$scope" = system ]; then
         if [ "$(id -u)" != 0 ]; then fail "--system is for root" "the same with sudo: ... | sudo bash -s -- --system"; fi
         umask 022
         data=/opt/clustersh
     else
-        if [ -z "${HOME:-}" ]; then fail "HOME is not set, so there is no place to install to"; fi
+        case ${HOME:-} in
+        /*) ;;
+        *) fail "HOME is no whole path, so there is no place to install to" ;;
+        esac
         umask 077
-        data=${XDG_DATA_HOME:-$HOME/.local/share}/clustersh
+        case ${XDG_DATA_HOME:-} in
+        /*) data=$XDG_DATA_HOME/clustersh ;;
+        *) data=$HOME/.local/share/clustersh ;; # its specification: "relative: ignore it"
+        esac
     fi
     log=$data/install.log
 }
@@ -83,6 +96,7 @@ this_line() {
 prepare() {
     local folder=$data free
     local -a made=()
+    command -v curl >/dev/null || fail "there is no curl" "install it with this system's packages, then run the line again"
     while [ ! -d "$folder" ]; do
         made+=("$folder")
         folder=${folder%/*}
@@ -130,11 +144,13 @@ abandon() {
     if ! [ -e "$log" ]; then sweep; fi
 }
 
-# Removes the data folder, and those that were made for it.
+# Removes what installations put into the data folder, and the folders that were made for it. What else is there stays.
 sweep() {
     local folders
     folders=$(made)
-    rm -rf "$data"
+    rm -rf "$data/versions" "$data/python" "$data"/install.?????? "$data"/.clustersh-link-*
+    rm -f "$data"/{current,has-clusteragent,has-clustersh,made,install.log,lock}
+    rmdir "$data" 2>/dev/null || true
     remove_made "$folders"
 }
 
@@ -183,7 +199,7 @@ uv_python() {
 
 # One installation at a time. The lock is the system's: it ends with whoever holds the descriptor.
 take_lock() {
-    exec 9>>"$data/lock"
+    exec 9>>"$data/lock" || fail "can't write to $data" "is the disk full?"
     "$python" -I -c '
 import fcntl, time
 for _ in range(600):
@@ -206,6 +222,8 @@ clear_leftovers() {
         each=${each%/}
         if [ -d "$each" ] && [ "$each" != "$work" ] && ! [ -e "$each/wheel.sha256" ]; then rm -rf "$each"; fi
     done
+    # The one that had the lock before may have taken this one's for such.
+    [ -d "$work" ] || mkdir -m 700 "$work" || fail "can't write to $data" "is the disk full?"
 }
 
 # Sets venv to one that holds this very wheel, and is as it was made.
@@ -247,8 +265,7 @@ venv_pip() {
 }
 
 only_here() {
-    local name
-    for name in $(compgen -e PIP_); do unset "$name"; done
+    drop PIP_
     export PIP_CONFIG_FILE=/dev/null
 }
 
@@ -293,8 +310,11 @@ install_package() {
             "run the line again; if that doesn't help, on the coordinator: clusterd wheelhouse fill --help"
     else
         fetch_wheel
-        venv_pip install --only-binary :all: "$work/$wheel_name" ||
-            fail_with_log "can't install what clustersh needs from this user's package index" \
+        (
+            unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_NO_DEPS PIP_REQUIRE_HASHES PIP_PYTHON
+            export PIP_USER=0
+            venv_pip install --only-binary :all: "$work/$wheel_name"
+        ) || fail_with_log "can't install what clustersh needs from this user's package index" \
                 "no internet here? On the coordinator: clusterd wheelhouse fill --help"
     fi
 }
@@ -308,6 +328,8 @@ uninstall() {
     elif [ -L "$data/current" ]; then
         fail "the installation in $data is damaged" "run the line without --uninstall, which repairs it, and then again"
     else
+        python=python3
+        if [ -e "$data/lock" ] && python3 -I -c '' 2>/dev/null; then take_lock; fi
         printf 'There is no installation in %s.\n' "$data"
     fi
     if ! [ -L "$data/current" ]; then sweep; fi
