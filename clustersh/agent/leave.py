@@ -59,7 +59,7 @@ async def leave(reactor: Any, invocation: Invocation, options: Namespace) -> int
         retired = identity is not None and await _retire(reactor, folder, identity, force=options.force)
         _delete_identity(folder)
         if options.purge:
-            await invocation.in_thread(lambda: shutil.rmtree(folder))
+            await invocation.in_thread(lambda: _purge(folder))
     finally:
         lock.release()
     kept = str(folder) if (folder / "jobs").exists() else None
@@ -114,6 +114,16 @@ def _delete_identity(folder: Path) -> None:
     # The identity last: as long as it is there, a second time knows what this one was about.
     for name in (KEY_FILE, CERTIFICATE_FILE, CA_FILE, _PENDING_FILE, STATUS_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)
+
+
+def _purge(folder: Path) -> None:
+    """Delete *folder*, which may be a link to where there is more room."""
+    try:
+        shutil.rmtree(folder.resolve())
+        if folder.is_symlink():
+            folder.unlink()
+    except OSError as error:
+        raise CliError(f"can't delete {error.filename or folder}: {error.strerror}", kind="storage") from error
 
 
 async def _tell(invocation: Invocation, left: Left) -> int:

@@ -271,6 +271,17 @@ async def test_a_machine_that_was_forgotten_may_leave(caller, coordinator):
 
 
 @ensure
+async def test_jobs_that_were_put_elsewhere_by_a_link_are_deleted_there(caller, coordinator, tmp_path):
+    (tmp_path / "roomy").mkdir()
+    caller.agent.parent.mkdir(exist_ok=True)
+    caller.agent.symlink_to(tmp_path / "roomy")
+    await caller("enroll", coordinator.address.netloc, "--name", "ws1")
+    (tmp_path / "roomy" / "jobs").mkdir()
+    assert await caller("leave", "--purge") == 0, caller.said("err")
+    assert not caller.agent.is_symlink() and not (tmp_path / "roomy").exists()
+
+
+@ensure
 async def test_leaving_is_not_for_an_agent_that_runs(caller, coordinator):
     await caller("enroll", coordinator.address.netloc, "--name", "ws1")
     lock = ServiceLock(caller.agent)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clustersh.coordinator.installers import InstallerFacts, render
@@ -101,23 +103,46 @@ def test_that_there_is_no_curl_is_said_first(home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def test_one_that_waits_for_another_keeps_its_own_folder(home: Path) -> None:
-    data_of(home).mkdir(parents=True)
-    # A folder that the other one took away stands for all that is missing then: the file can't be put there.
-    reached = FACTS._replace(scheme="file", address=str(home.parent / "served"))
-    served = home.parent / "served"
+@pytest.fixture
+def reached(tmp_path: Path) -> InstallerFacts:
+    """What a script carries that reaches somebody who has the CA's certificate, and no wheel."""
+    served = tmp_path / "served"
     served.mkdir()
     (served / "ca.pem").write_text("the CA")
+    return FACTS._replace(scheme="file", address=str(served))
+
+
+def open_files(pid: int) -> set[str]:
+    """Return the paths of the files that process *pid* has open."""
+    return {file.path for file in psutil.Process(pid).open_files()}
+
+
+def after_another(home: Path, facts: InstallerFacts, other: Callable[[], None]) -> str:
+    """Run the installer while another one is at work, which does *other* at its end; return what the first says."""
+    data_of(home).mkdir(parents=True)
     with (data_of(home) / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        process = start(home, facts=reached)
+        process = start(home, facts=facts)
         try:
-            eventually(lambda: list(data_of(home).glob("install.??????")), 30, "it waits")
-            for folder in data_of(home).glob("install.??????"):
-                folder.rmdir()
+            eventually(lambda: lock.name in open_files(process.pid), 30, "it waits")
+            other()
             fcntl.flock(lock, fcntl.LOCK_UN)
-            _, err = process.communicate(timeout=60)
+            return process.communicate(timeout=60)[1]
         finally:
             process.kill()
             process.wait()
-    assert err.startswith(f"ERROR: can't fetch {FACTS.wheel_name} from {served}\n"), err
+
+
+def test_one_that_waits_for_another_keeps_its_own_folder(home: Path, reached: InstallerFacts) -> None:
+    def other() -> None:
+        for folder in data_of(home).glob("install.??????"):
+            folder.rmdir()
+
+    said = after_another(home, reached, other)
+    assert said.startswith(f"ERROR: can't fetch {FACTS.wheel_name} from {reached.address}\n"), said
+
+
+def test_one_that_waits_for_what_uninstalls_says_so(home: Path, reached: InstallerFacts) -> None:
+    said = after_another(home, reached, lambda: shutil.rmtree(data_of(home)))
+    assert said == f"ERROR: what is in {data_of(home)} was uninstalled meanwhile\nhint: run the line again\n"
+    assert not data_of(home).exists()

@@ -199,7 +199,7 @@ uv_python() {
 
 # One installation at a time. The lock is the system's: it ends with whoever holds the descriptor.
 take_lock() {
-    exec 9>>"$data/lock" || fail "can't write to $data" "is the disk full?"
+    { exec 9>>"$data/lock"; } 2>/dev/null || fail "can't write to $data" "is the disk full? Else run the line again"
     "$python" -I -c '
 import fcntl, time
 for _ in range(600):
@@ -212,6 +212,7 @@ for _ in range(600):
 else:
     raise SystemExit(1)
 ' || fail "another installation is at work in $data" "run the line again when it has ended"
+    [ -e "$data/lock" ] || fail "what is in $data was uninstalled meanwhile" "run the line again"
     : >"$log" || fail "can't write to $log" "is the disk full?"
 }
 
