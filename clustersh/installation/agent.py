@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -168,8 +169,9 @@ def _status(programs: Programs, *words: str) -> Shown:
 def _keep_log(wish: Wish, spec: Spec) -> None:
     """What the service logged goes with it; its end is kept with the installer's own log."""
     try:
-        with users.acting_as(spec):
-            text = spec.log.read_bytes()[-_TAIL_BYTES:]
+        with users.acting_as(spec), spec.log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = file.read(_TAIL_BYTES)
         with wish.layout.log.open("ab") as log:
             log.write(text)
     except OSError:
