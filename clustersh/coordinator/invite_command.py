@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,7 +55,7 @@ async def invite(
     reactor: Any, invocation: Invocation, address: Address | None, *, client: bool, token: CreateToken | None
 ) -> int:
     """Print the lines for shells and for PowerShell."""
-    chosen = address or _own_address(invocation)
+    chosen = address or own_address(invocation.home)
 
     async def make(rest: RestClient) -> tuple[Invitation, str]:
         query = [("address", chosen.netloc)]
@@ -82,12 +83,13 @@ def _token_for(text: str) -> CreateToken:
     return CreateToken(ttl_s=parse_duration(text))
 
 
-def _own_address(invocation: Invocation) -> Address:
+def own_address(home: Path) -> Address:
     """Return where machines probably reach the coordinator; its own port where it doesn't run."""
-    running = read_running(invocation.home / "coordinator")
+    running = read_running(home / "coordinator")
     listening = parse_address(running.address) if running is not None and running.address else Address("localhost")
     try:
-        only_here = ipaddress.ip_address(listening.host).is_loopback
+        at = ipaddress.ip_address(listening.host)
     except ValueError:
-        only_here = False
-    return Address(socket.gethostname().lower(), listening.port) if only_here else listening
+        return listening
+    nowhere_else = at.is_loopback or at.is_unspecified
+    return Address(socket.gethostname().lower(), listening.port) if nowhere_else else listening
