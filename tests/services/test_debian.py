@@ -143,6 +143,11 @@ def test_a_system_service_runs_as_a_user_of_its_own(package: Path, root: Root) -
     )
     root.check("clusterd", "service", "uninstall", "--system")
     assert root.run("ls", f"/proc/{state['pid']}", "/etc/clustersh", "/var/lib/clustersh/coordinator/log").stdout == ""
+    # Purging the package leaves the state of an agent that was installed by the one line.
+    root.check("sh", "-c", "mkdir /opt/clustersh /var/lib/clustersh-agent && touch /opt/clustersh/has-clusteragent")
+    root.check("dpkg", "--purge", "clustersh")
+    kept = root.run("ls", "-d", "/var/lib/clustersh-agent", "/var/lib/clustersh").stdout
+    assert kept == "/var/lib/clustersh-agent\n"
 
 
 def runs_as_clusterd(root: Root) -> str:
