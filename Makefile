@@ -10,7 +10,7 @@
 #   make fuzz           some six minutes of changed bytes through every decoder (hypothesis, and atheris on Linux;
 #                       ARGS="--seconds 60" for each)
 #   make lint           linter, formatter and type checker
-#   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
+#   make bench          all benchmarks (some ten minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
 #   make bench-NAME     one: latency, throughput, bulk, intake, history, memory (ARGS=... is handed to it)
 #   make deb            build the Debian package in dist (DEB_PYTHON=... is the system's Python that it is for)
 #   make clean          stop, and remove .venv, .home and everything that was built
