@@ -30,8 +30,8 @@ new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
 REQUESTS = 10_000
 RUNS = 5
 SLOWER = 6.0
-"""Times as long as before, at most, that a command may take in a flood. The attacker, the victim and other tests share a
-machine of perhaps two cores, so some of this is no doing of the coordinator's; without turns it was 8 and more."""
+"""Times as long as before, at most, that a command may take in a flood. The attacker, the victim and other tests share
+a machine of perhaps two cores, so some of this is no doing of the coordinator's; without turns it was 8 and more."""
 
 
 class Flooder(threading.Thread):
