@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import statistics
 import threading
 import time
@@ -35,22 +37,45 @@ a machine of perhaps two cores, so some of this is no doing of the coordinator's
 
 
 class Flooder(threading.Thread):
-    """One connection that writes *count* requests at once, and reads what is *answered*."""
+    """One connection that writes *count* requests as fast as they are taken, and reads what is *answered*.
+
+    It does both in one thread: a TLS connection is no thing for two.
+    """
 
     def __init__(self, connection: socket.socket, request: bytes, count: int, answer: bytes) -> None:
         super().__init__()
         self.connection, self.answer, self.count, self.answered = connection, answer, count, 0
-        self.writer = threading.Thread(target=connection.sendall, args=(request * count,))
+        self.rest = memoryview(request * count)
 
     def run(self) -> None:
-        self.connection.settimeout(120)
-        self.writer.start()
-        tail = b""
-        while self.answered < self.count and (data := self.connection.recv(1 << 16)):
-            data = tail + data
-            self.answered += data.count(self.answer)
-            tail = data[-len(self.answer) + 1 :]
-        self.writer.join()
+        self.connection.setblocking(False)
+        tail, deadline = b"", time.monotonic() + 120
+        while self.answered < self.count and time.monotonic() < deadline:
+            wrote, data = self._write(), self._read()
+            if data is not None:
+                if not data:
+                    return
+                data = tail + data
+                self.answered += data.count(self.answer)
+                tail = data[-len(self.answer) + 1 :]
+            elif not wrote:
+                select.select([self.connection], [self.connection] if self.rest else [], [], 1)
+
+    def _write(self) -> bool:
+        """Write what is taken now; False where that is nothing."""
+        try:
+            wrote = self.connection.send(self.rest[: 1 << 16]) if self.rest else 0
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        self.rest = self.rest[wrote:]
+        return wrote > 0
+
+    def _read(self) -> bytes | None:
+        """Return what has come; empty at the end, None where nothing has."""
+        try:
+            return self.connection.recv(1 << 16)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
 
 
 @contextmanager
