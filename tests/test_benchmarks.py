@@ -66,8 +66,7 @@ def test_each_report_holds_its_figures_against_the_aims() -> None:
     assert "beyond the bare process (here 2.00): met" in shown
     assert "2 syncs a job on the coordinator, 2 on the agent (here 2.0, 2.0): met" in shown
 
-    ways = "clustersh run true", "the same through REST"
-    read = bulk.Reading([60.0], (1.0, 33.0), dict.fromkeys(ways, [10.0]), dict.fromkeys(ways, [21.0]))
+    read = bulk.Reading([60.0], (1.0, 33.0), [10.0], [21.0])
     shown = bulk.report(read, [100.0], {"clustersh cat, agent 25 ms away": [30.0, 19.0, 10.0], "nearer": [25.0]})
     assert re.findall(r": (met|MISSED)$", shown, re.MULTILINE) == ["met", "MISSED", "MISSED", "MISSED"]
 
