@@ -29,11 +29,11 @@ from tests.hostile.attackers import (
 from tests.real.programs import PATIENCE_S, Cluster, Home, log_in
 
 new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
-REQUESTS = 10_000
+REQUESTS = 30_000
 RUNS = 5
 SLOWER = 6.0
 """Times as long as before, at most, that a command may take in a flood. The attacker, the victim and other tests share
-a machine of perhaps two cores, so some of this is no doing of the coordinator's; without turns it was 8 and more."""
+a machine of perhaps two cores, so some of this is no doing of the coordinator's; without turns it was 8 to 15."""
 
 
 class Flooder(threading.Thread):
@@ -111,9 +111,10 @@ def commands_meanwhile(cluster: Cluster, client: Home, what: str, flooders: list
     meanwhile = [run_s(cluster, client)]
     while any(flooder.is_alive() for flooder in flooders):
         meanwhile.append(run_s(cluster, client))
-    meanwhile_s = statistics.median(meanwhile)
+    # Of a flood that holds everybody up there are few: then the slowest counts, which would drown in a median.
+    meanwhile_s = sorted(meanwhile)[9 * len(meanwhile) // 10]
     print(
-        f"{what}: a command took {before_s * 1000:.0f} ms before, and meanwhile {meanwhile_s * 1000:.0f} ms "
+        f"{what}: a command took {before_s * 1000:.0f} ms before, then {meanwhile_s * 1000:.0f} ms "
         f"(the slowest of {len(meanwhile)}: {max(meanwhile) * 1000:.0f} ms)"
     )
     assert meanwhile_s < SLOWER * before_s, (before_s, meanwhile)
