@@ -8,10 +8,17 @@ from ..wire.ids import short
 from ..wire.jobs import Outcome
 from ..wire.units import format_duration
 from .records import (
+    Accepted,
+    BatchBegun,
     CancelRequested,
     Enrolled,
     Forgotten,
+    GroupAdded,
+    GroupDeleted,
+    GroupRemoved,
     JobEnded,
+    Labelled,
+    MachineRef,
     Orphan,
     Record,
     Renamed,
@@ -19,6 +26,7 @@ from .records import (
     Revoked,
     RunRefused,
     RunRequested,
+    RunStopped,
     StoreSeen,
     Summary,
     TokenCreated,
@@ -39,8 +47,11 @@ def describe(record: Record) -> Words:
     """Return *record* in words."""
     match record:
         case RunRequested():
-            where = " ".join(machine.name for machine in record.machines)
-            return Words(f"run {short(record.uuid)}", record.client, where, record.command.text)
+            return Words(f"run {short(record.uuid)}", record.client, _names(record.machines), record.command.text)
+        case BatchBegun():
+            return Words(f"batch {short(record.uuid)}", "", "", f"machines: {len(record.machine_ids)}")
+        case RunStopped():
+            return Words(f"stopped {short(record.uuid)}", "", "", record.reason)
         case RunRefused():
             what = f"refused {short(record.uuid)}"
             return Words(what, record.client, record.target, f"{record.problem.detail}: {record.command.text}")
@@ -48,8 +59,7 @@ def describe(record: Record) -> Words:
             lasted = f" after {format_duration(record.duration_s)}" if record.started else ""
             return Words(f"ended {short(record.uuid)}", "", record.machine, _outcome(record.outcome) + lasted)
         case CancelRequested():
-            where = " ".join(machine.name for machine in record.machines)
-            return Words(f"cancel {short(record.uuid)}", record.client, where, "")
+            return Words(f"cancel {short(record.uuid)}", record.client, _names(record.machines), "")
         case Orphan():
             return Words(f"orphan {short(record.uuid)}", "", record.machine, _outcome(record.outcome))
         case Enrolled():
@@ -65,12 +75,26 @@ def describe(record: Record) -> Words:
             return Words(f"token {record.token}", "", "", f"for {uses} until {record.expires}")
         case TokenRevoked():
             return Words(f"token {record.token}", "", "", "revoked")
+        case Accepted():
+            return Words("accepted", "", record.machine, "")
+        case GroupAdded() | GroupRemoved():
+            what = "added to" if isinstance(record, GroupAdded) else "removed from"
+            return Words(f"{what} @{record.group}", record.client, _names(record.machines), "")
+        case GroupDeleted():
+            return Words(f"deleted @{record.group}", record.client, "", "")
+        case Labelled():
+            changes = (f"{key}={value}" if value is not None else f"{key}-" for key, value in record.labels.items())
+            return Words("labelled", record.client, _names(record.machines), " ".join(changes))
         case StoreSeen():
             return Words("store", "", record.machine, record.store)
         case Repaired():
             return Words("repaired", "", "", f"{record.cut} bytes cut from {record.file}, kept in {record.kept}")
         case Summary():
             return Words("summary", "", "", f"{record.what}: {record.count}")
+
+
+def _names(machines: tuple[MachineRef, ...]) -> str:
+    return " ".join(machine.name for machine in machines)
 
 
 def _joined(record: Enrolled | Renamed) -> str:

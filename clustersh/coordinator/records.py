@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ..wire.fleet import Pace
 from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary
 from ..wire.problems import Problem
 
@@ -28,7 +29,10 @@ class MachineRef(msgspec.Struct, frozen=True):
 
 
 class RunRequested(_Record, frozen=True, tag="run"):
-    """A client asked for a run, on this frozen list of machines. Times in seconds, 0 for none."""
+    """A client asked for a run, on this frozen list of machines. Times in seconds, 0 for none.
+
+    *skipped* were offline and left out as asked; *selected* says why placement chose these. *raw* as in Run.
+    """
 
     uuid: str
     client: str
@@ -45,6 +49,25 @@ class RunRequested(_Record, frozen=True, tag="run"):
     stdin: bool = False
     files: BlobRef | None = None
     keep_files: bool = False
+    exclude: str = ""
+    pace: Pace | None = None
+    raw: bool = True
+    skipped: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
+
+
+class BatchBegun(_Record, frozen=True, tag="batch"):
+    """The next machines of a run that goes in batches; nothing is sent to them before this is recorded."""
+
+    uuid: str
+    machine_ids: tuple[str, ...]
+
+
+class RunStopped(_Record, frozen=True, tag="stopped"):
+    """A run that goes in batches goes no further; the jobs that are left end as not-started."""
+
+    uuid: str
+    reason: str
 
 
 class RunRefused(_Record, frozen=True, tag="refused"):
@@ -150,6 +173,48 @@ class TokenRevoked(_Record, frozen=True, tag="token-revoked"):
     token: str
 
 
+class Accepted(_Record, frozen=True, tag="accepted"):
+    """An admin accepted a machine that was new."""
+
+    machine: str
+    machine_id: str
+
+
+class GroupAdded(_Record, frozen=True, tag="group-added"):
+    """A client put machines into a group, which begins to exist with its first."""
+
+    group: str
+    machines: tuple[MachineRef, ...]
+    client: str
+    client_id: str
+
+
+class GroupRemoved(_Record, frozen=True, tag="group-removed"):
+    """A client took machines out of a group."""
+
+    group: str
+    machines: tuple[MachineRef, ...]
+    client: str
+    client_id: str
+
+
+class GroupDeleted(_Record, frozen=True, tag="group-deleted"):
+    """A client ended a group."""
+
+    group: str
+    client: str
+    client_id: str
+
+
+class Labelled(_Record, frozen=True, tag="labelled"):
+    """A client set labels of machines, and took others (None) away."""
+
+    machines: tuple[MachineRef, ...]
+    labels: dict[str, str | None]
+    client: str
+    client_id: str
+
+
 class StoreSeen(_Record, frozen=True, tag="store"):
     """A machine came with this job store, which it had not before."""
 
@@ -175,6 +240,8 @@ class Summary(_Record, frozen=True, tag="summary"):
 
 Record: TypeAlias = (
     RunRequested
+    | BatchBegun
+    | RunStopped
     | RunRefused
     | JobEnded
     | CancelRequested
@@ -185,6 +252,11 @@ Record: TypeAlias = (
     | Forgotten
     | TokenCreated
     | TokenRevoked
+    | Accepted
+    | GroupAdded
+    | GroupRemoved
+    | GroupDeleted
+    | Labelled
     | StoreSeen
     | Repaired
     | Summary

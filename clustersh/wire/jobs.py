@@ -19,6 +19,7 @@ SHA256_PATTERN = r"\A[0-9a-f]{64}\Z"
 # Bounds on what a peer sends; decoding checks them.
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Percent: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=SHA256_PATTERN)]
 ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 ExitCode: TypeAlias = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 32) - 1)]

@@ -25,7 +25,7 @@ from typing import TypeAlias
 import msgspec
 
 from .codec import WireError
-from .jobs import BlobRef, Command, Count, Outcome, OutputSummary, Seconds, ShortText, State
+from .jobs import BlobRef, Command, Count, Outcome, OutputSummary, Percent, Seconds, ShortText, State
 from .output import Stream
 
 SUBPROTOCOL = "clustersh.1"
@@ -38,6 +38,8 @@ PULSE_S = 10.0
 """Seconds between an agent's pulses; each carries its clock."""
 REPLACED = 4003
 """The WebSocket close code for an agent that has to give way to a newer one with its key (`Hello.instance`)."""
+VITALS_S = 30.0
+"""Seconds between an agent's reports of its vitals."""
 START_WITHIN_S = 10.0
 """Seconds in which an agent may begin a job it was sent."""
 
@@ -47,13 +49,38 @@ class _Message(msgspec.Struct, frozen=True, tag_field="is", omit_defaults=True):
 
 
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a machine says of itself. *platform* is like ``linux/amd64``."""
+    """What a machine says of itself. *platform* is like ``linux/amd64``, *os* and *arch* its halves.
+
+    *distribution* is like ``debian-13``, *kernel* a release, *memory* in bytes.
+    """
 
     platform: ShortText = ""
     hostname: ShortText = ""
     user: ShortText = ""
     home: ShortText = ""
     python: ShortText = ""
+    os: ShortText = ""
+    arch: ShortText = ""
+    distribution: ShortText = ""
+    kernel: ShortText = ""
+    cpus: Count = 0
+    memory: Count = 0
+
+
+class Vitals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a machine does: shares in percent in use, *load* over one, five and fifteen minutes, *uptime_s* seconds.
+
+    *disk_home* is that of the agent user's home. *jobs* are running now. None: it can't be told there.
+    """
+
+    cpu: Percent
+    memory: Percent
+    disk_root: Percent
+    disk_home: Percent
+    jobs: Count = 0
+    uptime_s: Seconds = 0.0
+    load: tuple[Seconds, Seconds, Seconds] | None = None
+    on_battery: bool | None = None
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -132,8 +159,15 @@ class WitnessList(_Message, frozen=True, tag="witness-list"):
     next: ShortText = ""
 
 
+class VitalsReport(_Message, frozen=True, tag="vitals"):
+    """Sent every VITALS_S, and as the answer to an AskVitals; *request* is 0 where nobody asked."""
+
+    vitals: Vitals
+    request: Count = 0
+
+
 class Failed(_Message, frozen=True, tag="failed"):
-    """A Read, Stdin or Witnesses can't be answered; *type* is one of the problem types."""
+    """A Read, Stdin, Witnesses or AskVitals can't be answered; *type* is one of the problem types."""
 
     request: Count
     type: ShortText
@@ -215,6 +249,12 @@ class Witnesses(_Message, frozen=True, tag="witnesses"):
     after: ShortText = ""
 
 
+class AskVitals(_Message, frozen=True, tag="ask-vitals"):
+    """Ask how the machine does right now."""
+
+    request: Count
+
+
 class Stdin(_Message, frozen=True, tag="stdin"):
     """A piece of the job's stdin at *offset*; *end* closes it after the piece."""
 
@@ -225,8 +265,8 @@ class Stdin(_Message, frozen=True, tag="stdin"):
     end: bool = False
 
 
-FromAgent: TypeAlias = Hello | Pulse | Started | Ended | Chunk | StdinTaken | WitnessList | Failed
-FromCoordinator: TypeAlias = Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin | Witnesses
+FromAgent: TypeAlias = Hello | Pulse | Started | Ended | Chunk | StdinTaken | WitnessList | VitalsReport | Failed
+FromCoordinator: TypeAlias = Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin | Witnesses | AskVitals
 
 _encoder = msgspec.msgpack.Encoder()
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -12,6 +12,8 @@ class Kind(enum.StrEnum):
 
     BAD_REQUEST = "bad-request"
     UNKNOWN_MACHINE = "unknown-machine"
+    UNKNOWN_GROUP = "unknown-group"
+    EMPTY_TARGET = "empty-target"
     UNKNOWN_RUN = "unknown-run"
     UNKNOWN_CLIENT = "unknown-client"
     UNKNOWN_BLOB = "unknown-blob"
@@ -44,6 +46,8 @@ class Kind(enum.StrEnum):
 STATUS: dict[Kind, int] = {
     Kind.BAD_REQUEST: 400,
     Kind.UNKNOWN_MACHINE: 404,
+    Kind.UNKNOWN_GROUP: 404,
+    Kind.EMPTY_TARGET: 404,
     Kind.UNKNOWN_RUN: 404,
     Kind.UNKNOWN_CLIENT: 404,
     Kind.UNKNOWN_BLOB: 404,

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from .fleet import Target
 from .ids import MAX_MILLISECONDS
 from .jobs import HEAD_LIMIT, Count, State
 from .output import Stream
@@ -15,6 +16,7 @@ MAX_PAGE = 1000
 """Jobs or records on one page, whatever is asked for."""
 
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True, examples=["2026-11-20T10:31:07Z"])]
+Fold: TypeAlias = Annotated[bool, msgspec.Meta(description="Give what several jobs printed only once (`same_as`).")]
 PageSize: TypeAlias = Annotated[int, msgspec.Meta(ge=0, description=f"At most so many, and at most {MAX_PAGE}.")]
 
 
@@ -34,9 +36,31 @@ class NoQuery(_Query, frozen=True):
 class RunQuery(_Query, frozen=True):
     """GET /v1/runs/{id} and /v1/jobs/{machine}/{id}."""
 
-    limit: Annotated[Count, msgspec.Meta(description="Bytes of each job's output that the answer may hold.")] = (
+    limit: Annotated[Count, msgspec.Meta(description="Bytes of output that the answer may hold, shared fairly.")] = (
         HEAD_LIMIT
     )
+    fold: Fold = False
+
+
+class RequestQuery(_Query, frozen=True):
+    """POST /v1/runs."""
+
+    fold: Fold = False
+
+
+class EndsQuery(_Query, frozen=True):
+    """GET /v1/runs/{id}/ends."""
+
+    after: Annotated[Count, msgspec.Meta(description="Only those after so many: the last answer's `next`.")] = 0
+    limit: Annotated[Count, msgspec.Meta(description="Bytes of each job's output that the answer may hold.")] = 0
+
+
+class MachinesQuery(_Query, frozen=True):
+    """GET /v1/machines: empty parts don't restrict."""
+
+    target: Target = ""
+    exclude: Target = ""
+    fresh: Annotated[bool, msgspec.Meta(description="Ask the machines for their vitals now.")] = False
 
 
 class InviteQuery(_Query, frozen=True):

@@ -6,8 +6,9 @@ import base64
 
 import msgspec
 
+from .fleet import Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, ShortText, State
-from .link import Facts
+from .link import Facts, Vitals
 from .units import MAX_DURATION_S
 
 JSON = "application/json"
@@ -43,9 +44,12 @@ def to_bytes(value: str | Base64) -> bytes:
 
 
 class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """POST /v1/runs, with an ``Idempotency-Key`` header; time-outs in seconds, 0 for none."""
+    """POST /v1/runs, with an ``Idempotency-Key`` header; time-outs in seconds, 0 for none.
 
-    target: ShortText
+    *limit_bytes* is for the whole answer, shared fairly among the machines.
+    """
+
+    target: Target
     command: Command
     cwd: str = ""
     env: dict[str, str] = {}
@@ -55,6 +59,15 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     files: BlobRef | None = None
     keep_files: bool = False
     limit_bytes: Count = HEAD_LIMIT
+    exclude: Target = ""
+    skip_offline: bool = False
+    pace: Pace | None = None
+    placement: Placement | None = None
+
+    @property
+    def raw(self) -> bool:
+        """Whether one machine was asked for, whose output is printed as it is."""
+        return self.placement.raw if self.placement else is_plain(self.target, self.exclude)
 
     def __post_init__(self) -> None:
         for seconds in (self.timeout_s, self.idle_timeout_s):
@@ -75,7 +88,8 @@ class Job(msgspec.Struct, frozen=True):
     """One run on one machine: the ``--json`` form of `run`, `wait`, `history`, and GET /v1/jobs.
 
     *command* is as people read it. *stdout* and *stderr* hold the first bytes up to the limit; *truncated* says that
-    there is more (*output_bytes* in all). They are empty in lists, and while a job runs.
+    there is more (*output_bytes* in all). They are empty in lists, and while a job runs. In a folded answer *same_as*
+    names the machine whose job printed the very same: the text stands only there.
     """
 
     uuid: str
@@ -98,10 +112,15 @@ class Job(msgspec.Struct, frozen=True):
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     timeout_s: float = 0.0
+    same_as: str | None = None
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One request and its jobs. *unconfirmed* names the machines that did not acknowledge the start in time."""
+    """One request and its jobs. *unconfirmed* names the machines that did not acknowledge the start in time.
+
+    *raw*: one machine was named, so its output is printed as it is. *skipped* names the offline machines that were left
+    out, *selected* says why these machines were chosen, *stopped* why a run that goes in batches went no further.
+    """
 
     uuid: str
     client: str
@@ -110,10 +129,27 @@ class Run(msgspec.Struct, frozen=True):
     requested: str
     jobs: tuple[Job, ...]
     unconfirmed: tuple[str, ...] = ()
+    raw: bool = True
+    exclude: str = ""
+    skipped: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
+    stopped: str | None = None
 
     @property
     def ended(self) -> bool:
         return all(job.status.ended for job in self.jobs)
+
+
+class Ends(msgspec.Struct, frozen=True):
+    """GET /v1/runs/{id}/ends: the jobs that have ended since *after*, in that order.
+
+    *next* is the ``after`` that follows. *ended*: the whole run has, and these are the last. *unconfirmed* as in Run.
+    """
+
+    jobs: tuple[Job, ...]
+    next: int
+    ended: bool
+    unconfirmed: tuple[str, ...] = ()
 
 
 class JobPage(msgspec.Struct, frozen=True):
@@ -123,8 +159,20 @@ class JobPage(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
+class Tailscale(msgspec.Struct, frozen=True):
+    """A machine in the tailnet: *path* is direct, relayed, or "" while nothing travels."""
+
+    name: str
+    online: bool
+    path: str = ""
+
+
 class Machine(msgspec.Struct, frozen=True):
-    """One line of `machines`. *status* is online, reconnecting or offline."""
+    """One line of `machines`. *status* is online, reconnecting or offline.
+
+    *vitals* are *vitals_age_s* old; *score* is what placement goes by (lower is better); *latency_ms* is the
+    link's round trip.
+    """
 
     name: str
     id: str
@@ -137,6 +185,13 @@ class Machine(msgspec.Struct, frozen=True):
     version: str = ""
     enrolled: str = ""
     facts: Facts = Facts()
+    groups: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    vitals: Vitals | None = None
+    vitals_age_s: float | None = None
+    score: float | None = None
+    latency_ms: float | None = None
+    tailscale: Tailscale | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):

@@ -1,0 +1,41 @@
+"""The bodies of the REST calls about many machines: targets, groups, labels, plans, and how a run goes through them."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from .ids import MACHINE_NAME, RESERVED_NAMES
+from .jobs import Count, ShortText
+
+MAX_TARGET = 64 << 10
+"""Characters of a target: room for thousands of names."""
+Target: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TARGET)]
+Share: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9]{1,6}|(?:100|[0-9]{1,2})%)?\Z")]
+"""A number of machines, or a part of them: ``5``, ``25%``; "" is not said."""
+
+
+def is_plain(target: str, exclude: str = "") -> bool:
+    """Whether what was typed is one machine's name: it is answered in the raw form, all else in the fleet's."""
+    name = target.strip().lower()
+    return not exclude and name not in RESERVED_NAMES and MACHINE_NAME.fullmatch(name) is not None
+
+
+class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Not all at once: *canary* machines first and alone, then the others in batches of *rolling* ("": all of them).
+
+    It stops after the first batch in which more than *max_failures* have failed in all ("": none may).
+    """
+
+    rolling: Share = ""
+    canary: Count = 0
+    max_failures: Share = ""
+
+
+class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Only *pick* machines of the target, chosen by *policy*. *raw*: one was asked for, and its raw output."""
+
+    policy: ShortText = "least-loaded"
+    pick: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
+    raw: bool = False
