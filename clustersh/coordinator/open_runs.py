@@ -253,6 +253,7 @@ class RunTable:
 
     def over(self, run: OpenRun) -> None:
         """The run has ended."""
+        run.request = None
         if self._open.pop(run.uuid, None) is not None:
             self.give_back(run.client_id, run.weight)
             self._recent.add(run)
