@@ -190,6 +190,7 @@ async def test_an_unconfirmed_start_has_failed_until_it_turns_up(world: PacedWor
     await world.seconds(START_WITHIN_S + 3)
     await world.begun("a", "b", "c", "d")
     assert list(run.unconfirmed) == [world.agents["b"].key.id]
+    await world.seconds(1)
     world.end(run, "c", outcome=FAILED)
     world.agents["b"].started(run.uuid)
     world.end(run, "d")
