@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from ..wire.units import format_size
 from .failed import Failed, of_os
@@ -14,9 +14,11 @@ def check_disk(rule: DiskRule, _timeout_s: float) -> str:
     from shutil import disk_usage
 
     try:
-        usage = disk_usage(os.path.expanduser(rule.path))
+        usage = disk_usage(Path(rule.path).expanduser())
     except OSError as error:
         raise of_os(error) from error
+    except RuntimeError as error:
+        raise Failed("there is no such user") from error
     size = usage.used + usage.free
     if not size:
         raise Failed("no disk: its size is 0")

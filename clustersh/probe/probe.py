@@ -15,7 +15,7 @@ from .grammar import read
 MAX_SAID = 300
 """Characters of what is told of one check."""
 _GRACE_S = 2.0
-"""What a check takes to notice itself that its time is over; then it isn't waited for: a dead file server never answers."""
+"""What a check may take to notice that its time is over; then it isn't waited for: a dead file server never answers."""
 _WHERE = {
     "http": "network:check_http",
     "tcp": "network:check_tcp",

@@ -72,7 +72,7 @@ def _windows(name: str) -> str:
     import psutil
 
     try:
-        status: str = psutil.win_service_get(name).status()
+        status: str = psutil.win_service_get(name).status()  # type: ignore[attr-defined,unused-ignore]
     except psutil.NoSuchProcess:
         raise Failed("Windows knows no such service") from None
     if status != "running":

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -51,6 +52,7 @@ def test_what_is_no_disk_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert check_disk(read_disk("~ < 100%"), PATIENCE_S)
     assert failed(check_disk, read_disk("~/gone < 90%")) == "No such file or directory"
+    assert failed(check_disk, read_disk("~nobody-of-that-name < 90%")) == "there is no such user"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
@@ -115,20 +117,42 @@ def test_a_machine_without_a_manager_is_said(tmp_path, monkeypatch):
     assert failed(check_service, "nginx") == said
 
 
+LAUNCHCTL = """#!/bin/sh
+case $2 in
+gui/{user}/org.mine) printf 'org.mine = {{\\n\\tstate = running\\n\\t\\tstate = x\\n' ;;
+system/org.idle) printf 'org.idle = {{\\n\\tstate = waiting\\n' ;;
+*) exit 113 ;;
+esac
+"""
+
+
 @ON_POSIX
 def test_a_service_is_as_launchd_says(tmp_path, monkeypatch):
     # launchd is nowhere but on macOS: a stand-in answers in its words.
     program = tmp_path / "launchctl"
-    program.write_text(
-        f"#!/bin/sh\ncase $2 in\ngui/{os.getuid()}/org.mine) printf 'org.mine = {{\\n\\tstate = running\\n\\t\\tstate = x\\n' ;;\n"
-        "system/org.idle) printf 'org.idle = {\\n\\tstate = waiting\\n' ;;\n*) exit 113 ;;\nesac\n"
-    )
+    program.write_text(LAUNCHCTL.format(user=os.getuid()))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert check_service("org.mine", PATIENCE_S) == "running"
     assert failed(check_service, "org.idle") == "waiting"
     assert failed(check_service, "org.gone") == "launchd knows no such service"
+
+
+def test_a_service_is_as_windows_says(monkeypatch):
+    # Windows' services are asked through psutil, which has that call nowhere else: a stand-in answers.
+    states = {"W32Time": "running", "Spooler": "stopped"}
+
+    def win_service_get(name: str) -> SimpleNamespace:
+        if name not in states:
+            raise psutil.NoSuchProcess(None, name)
+        return SimpleNamespace(status=lambda: states[name])
+
+    monkeypatch.setattr(psutil, "win_service_get", win_service_get, raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert check_service("W32Time", PATIENCE_S) == "running"
+    assert failed(check_service, "Spooler") == "stopped"
+    assert failed(check_service, "gone") == "Windows knows no such service"
 
 
 # -- command
@@ -177,5 +201,3 @@ def test_what_a_command_left_in_the_background_is_not_waited_for(tmp_path):
 def test_without_a_shell_it_is_said(monkeypatch):
     monkeypatch.setattr("clustersh.probe.commands._argv", lambda line: ["/nowhere/bash", "-c", line])
     assert failed(check_command, "true") == "No such file or directory"
-
-

@@ -37,8 +37,10 @@ def test_urls(text, meant):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "localhost:8080", "ftp://web1/", "http://", "http://web1:0/", "http://web1:70000/", "http://web1/a b"]
-    + ["http://[::1/", "http://wéb1/", "http://web1/\n", "http://web1/\x7f", "file:///etc/passwd"],
+    [
+        *("", "localhost:8080", "ftp://web1/", "http://", "http://web1:0/", "http://web1:70000/", "http://web1/a b"),
+        *("http://[::1/", "http://wéb1/", "http://web1/\n", "http://web1/\x7f", "file:///etc/passwd"),
+    ],
 )
 def test_what_is_no_url(text):
     with pytest.raises(ValueError, match=r"^that is no URL"):
@@ -114,7 +116,9 @@ def test_what_is_no_rule_for_a_disk(text, why):
         read_disk(text)
 
 
-@pytest.mark.parametrize("text", ["nginx", "nginx.service", "getty@tty1.service", "org.example.agent", "MSSQL$A", "a b"])
+@pytest.mark.parametrize(
+    "text", ["nginx", "nginx.service", "getty@tty1.service", "org.example.agent", "MSSQL$A", "a b"]
+)
 def test_services(text):
     assert read("service", text) == text
 
@@ -134,7 +138,10 @@ def test_commands_and_lengths():
         read("command", "x" * (MAX_TEXT + 1))
 
 
-@given(st.sampled_from(list(READERS)), st.text(max_size=200) | st.from_regex(r"[/~a-z<>%0-9 .:@\[\]]{1,40}", fullmatch=True))
+@given(
+    st.sampled_from(list(READERS)),
+    st.text(max_size=200) | st.from_regex(r"[/~a-z<>%0-9 .:@\[\]]{1,40}", fullmatch=True),
+)
 def test_any_text_is_read_or_refused_in_words(kind, text):
     with contextlib.suppress(ValueError):
         assert read(kind, text) is not None

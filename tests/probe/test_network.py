@@ -52,7 +52,9 @@ def test_redirects_are_followed_within_bounds(server):
     assert failed(f"{server}/loop") == "more than 5 redirects"
 
 
-@pytest.mark.parametrize("place", ["file:///etc/passwd", "http://anna:pw@127.0.0.1/", "http://[::1/", "ftp://127.0.0.1"])
+@pytest.mark.parametrize(
+    "place", ["file:///etc/passwd", "http://anna:pw@127.0.0.1/", "http://[::1/", "ftp://127.0.0.1"]
+)
 def test_no_redirect_leads_out_of_http(server, place):
     assert failed(f"{server}/to?{place}") == "it redirects to what is no usable URL"
 
