@@ -7,25 +7,31 @@ can be cancelled as any other.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
 
 from ..cli.commands import Start
-from ..cli.errors import UNCERTAIN, CliError
 from ..cli.invocation import Invocation
 from ..config import load
 from ..rest_client import RestClient, Unreachable
 from ..wire.checks import MAX_ANSWER
-from ..wire.problems import Kind, ProblemError
-from ..wire.rest import Cancelled, Ends, Job, Run
-from .attend import LOOK_S
+from ..wire.problems import ProblemError
+from ..wire.rest import Ends, Job, Run, RunRequest
+from .attend import ANSWER_S, LOOK_S, Attendant, Manner
 from .check_arguments import CheckOptions, read_check_options
 from .check_results import CheckReport, MachineCheck, exit_status, judge, summary
 from .client import connect
-from .retry import GaveUp, Retry
-from .watch import Left, Watch
+from .many.names import natural
+from .many.tally import Tally
+from .retry import Retry
+from .show import Form
+
+_OTHERWISE = "the same again is another check"
+_ALL_ANSWERS = 16 << 20
+_SOME_ANSWER = 4 << 10
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
@@ -38,121 +44,95 @@ async def check(reactor: Any, invocation: Invocation, options: CheckOptions) -> 
     """Make the checks that *options* ask for, and return the exit status."""
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
-    return await Checking(reactor, invocation, client, retry, options).run()
+    manner = Manner(Form(_ALL_ANSWERS), follow=True, wait_s=options.wait_s, confirmed=True)
+    begin = _begin(invocation, client, retry, options.request)
+
+    def show(attendant: Attendant, run: Run) -> Checks:
+        return Checks(attendant, options, run)
+
+    return await Attendant(reactor, invocation, client, retry, begin, manner, show, otherwise=_OTHERWISE).attend()
 
 
-class Checking:
-    """One check of a target: machines are told of as they end."""
+def _begin(
+    invocation: Invocation, client: RestClient, retry: Retry, request: RunRequest
+) -> Callable[[float], Awaitable[Run]]:
+    """Return what asks for the run; asked again, it is the same one."""
+    headers = {"Idempotency-Key": secrets.token_hex(16)}
 
-    def __init__(
-        self, reactor: Any, invocation: Invocation, client: RestClient, retry: Retry, options: CheckOptions
-    ) -> None:
-        self._invocation = invocation
-        self._client = client
-        self._retry = retry
-        self._options = options
-        self._watch = Watch(reactor, invocation.signals, wait_s=options.wait_s, interrupted=self._interrupted)
-        self._run: Run | None = None
-        self._found: dict[str, MachineCheck] = {}
-        self._unconfirmed: tuple[str, ...] = ()
-        self._beside: list[Deferred[None]] = []
-
-    async def run(self) -> int:
-        """Return the exit status, with everything printed. Raises CliError, ProblemError and Unreachable."""
+    async def begin(wait_s: float) -> Run:
+        invocation.started = None
         try:
-            await self._watch.over(self._until_end())
-        except Left:
-            if self._run is None:
-                raise self._lost("left before the coordinator answered") from None
-        except GaveUp as gave_up:
-            raise self._lost(f"no answer from the coordinator: {gave_up.failure}") from gave_up
-        finally:
-            for work in self._beside:
-                work.cancel()
-        return await self._conclude()
-
-    async def _until_end(self) -> None:
-        run = self._run = await self._begin()
-        self._invocation.uuid, self._invocation.started = run.uuid, None
-        if self._beside:
-            await self._cancel(run)
-        after, ended = 0, False
-        while not ended and not self._only_unconfirmed(run):
-            ends = await self._retry(lambda: self._ends(run.uuid, after))  # noqa: B023 - awaited before it changes
-            self._unconfirmed = ends.unconfirmed
-            for job in ends.jobs:
-                await self._tell(job)
-            after, ended = ends.next, ends.ended
-
-    async def _begin(self) -> Run:
-        key = {"Idempotency-Key": secrets.token_hex(16)}
-        request = self._options.request
-        self._invocation.started = None
-        try:
-            return await self._retry(
-                lambda: self._client.call("POST", "/v1/runs", request, answer=Run, headers=key, wait_s=0)
+            return await retry(
+                lambda: client.call("POST", "/v1/runs", request, answer=Run, headers=headers, wait_s=wait_s)
             )
         except ProblemError as problem:
-            self._invocation.started = problem.problem.started
+            invocation.started = problem.problem.started
             raise
         except Unreachable:
             # Retry lets it through only where nothing was ever sent.
-            self._invocation.started = False
+            invocation.started = False
             raise
 
-    async def _ends(self, uuid: str, after: int) -> Ends:
-        query = [("after", str(after)), ("limit", str(MAX_ANSWER))]
-        return await self._client.call("GET", f"/v1/runs/{uuid}/ends", answer=Ends, query=query, wait_s=LOOK_S)
+    return begin
 
-    def _only_unconfirmed(self, run: Run) -> bool:
-        """Whether those that nothing is known of did not confirm the start: it may never come."""
-        waiting = {job.machine for job in run.jobs} - self._found.keys()
-        return bool(waiting) and waiting <= set(self._unconfirmed)
 
-    async def _tell(self, job: Job) -> None:
-        found = self._found[job.machine] = judge(job, self._options.checks, self._unconfirmed)
-        if not self._invocation.json:
-            await self._invocation.console.out(found.line + "\n")
+class Checks:
+    """Shows the run of a check: each machine as it ends, then the whole."""
 
-    async def _conclude(self) -> int:
-        assert self._run is not None
-        for job in self._run.jobs:
-            if job.machine not in self._found:
-                await self._tell(job)
-        found = sorted(self._found.values(), key=lambda one: one.machine)
+    def __init__(self, attendant: Attendant, options: CheckOptions, run: Run) -> None:
+        self._attendant = attendant
+        self._options = options
+        self._tally = Tally(run)
+        self._console = attendant.invocation.console
+        self._found: dict[str, MachineCheck] = {}
+
+    async def until_end(self, run: Run) -> Run:
+        """Return *run* once all have ended; but what its machine did not confirm may never come, and isn't waited for."""
+        live = self._console.live(self._tally.line, self._attendant.reactor)
+        self._attendant.invocation.console = self._console = live
+        try:
+            after = 0
+            while True:
+                ends = await self._attendant.retry(partial(self._ends, run, after))
+                await self._tell(ends.jobs)
+                after = ends.next
+                if ends.ended or self._tally.waits_only_for(ends.unconfirmed):
+                    return msgspec.structs.replace(run, unconfirmed=ends.unconfirmed)
+        finally:
+            await live.stop()
+
+    async def present(self, run: Run) -> int:
+        """Tell of those that nothing is known of, and of the whole."""
+        await self._tell([job for job in run.jobs if job.machine not in self._found], run.unconfirmed)
+        found = sorted(self._found.values(), key=lambda one: natural(one.machine))
         status = exit_status(found)
-        console = self._invocation.console
-        if self._invocation.json:
-            report = CheckReport(self._run.uuid, self._run.target, status == 0, tuple(found))
-            await console.out(msgspec.json.encode(report) + b"\n")
+        if self._attendant.invocation.json:
+            report = CheckReport(run.uuid, run.target, status == 0, tuple(found))
+            await self._console.out(msgspec.json.encode(report) + b"\n")
         if len(found) > 1:
-            await console.err(summary(found) + "\n")
-        if status == UNCERTAIN:
-            await console.hint(f"what became of the others: clustersh wait {self._run.uuid}")
+            await self._console.err(summary(found) + "\n")
+        if any(job.machine in run.unconfirmed for job in run.jobs):
+            await self._console.hint(f"what becomes of the rest: clustersh wait {run.uuid}")
         return status
 
-    def _lost(self, why: str) -> CliError:
-        uuid = self._invocation.uuid
-        return CliError(
-            why,
-            (f"clustersh wait {uuid}" if uuid else "the same again is another check: it does no harm",),
-            status=UNCERTAIN,
-            kind=Kind.UNAVAILABLE,
-            uuid=uuid,
-            started=self._invocation.started,
+    async def so_far(self, run: Run) -> None:
+        """Tell of all machines, as far as they are known."""
+        await self.present(run)
+
+    async def leave(self, run: Run) -> None:
+        """Nothing more: what is known was told as it came."""
+
+    async def _tell(self, jobs: Sequence[Job], unconfirmed: tuple[str, ...] = ()) -> None:
+        for job in jobs:
+            found = self._found[job.machine] = judge(job, self._options.checks, unconfirmed)
+            if not self._attendant.invocation.json:
+                await self._console.out(found.line + "\n")
+        self._tally.take(jobs)
+
+    async def _ends(self, run: Run, after: int) -> Ends:
+        share = max(_SOME_ANSWER, min(MAX_ANSWER, _ALL_ANSWERS // max(1, len(run.jobs))))
+        query = [("after", str(after)), ("limit", str(share))]
+        path = f"/v1/runs/{run.uuid}/ends"
+        return await self._attendant.client.call(
+            "GET", path, answer=Ends, query=query, wait_s=LOOK_S, timeout_s=ANSWER_S
         )
-
-    # -- interrupted
-
-    def _interrupted(self) -> None:
-        text = "Cancelling the checks; interrupt again to leave at once.\n"
-        self._beside.append(self._watch.beside(self._invocation.console.err(text)))
-        if self._run is not None:
-            self._beside.append(self._watch.beside(self._cancel(self._run)))
-
-    async def _cancel(self, run: Run) -> None:
-        try:
-            await self._retry(lambda: self._client.call("POST", f"/v1/runs/{run.uuid}/cancel", {}, answer=Cancelled))
-        except ProblemError as problem:
-            if problem.problem.kind is not Kind.NOT_RUNNING:
-                await self._invocation.console.error(f"can't cancel the checks: {problem}")

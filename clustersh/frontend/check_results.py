@@ -136,6 +136,8 @@ def _answer(job: Job, asked: Sequence[tuple[str, str]]) -> tuple[Checked, ...] |
 def _reason(job: Job, kind: Kind) -> str:
     if kind is Kind.UNCONFIRMED:
         return "it did not confirm the start"
+    if job.truncated:
+        return f"its answer is too long: clustersh cat {job.machine} {job.uuid}"
     if kind in (Kind.COMPLETED, Kind.FAILED):
         lines = to_bytes(job.stderr or job.stdout).decode("utf-8", "replace").strip().splitlines()
         said = f", {shortened(printable(lines[-1]), _SHOWN)}" if lines else ""

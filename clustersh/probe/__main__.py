@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     except ValueError as error:
         sys.stderr.write(f"ERROR: {error}\n")
         return 2
-    sys.stdout.write(as_line(found))
+    sys.stdout.buffer.write(as_line(found).encode())  # in UTF-8, whatever the locale is
     return 0 if all(one.ok for one in found) else 1
 
 

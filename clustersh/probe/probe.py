@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from .failed import Failed, no_answer
 from .grammar import read
 
-MAX_SAID = 300
-"""Characters of what is told of one check."""
+MAX_SAID = 200
+"""Bytes of what is told of one check."""
 _GRACE_S = 2.0
 """What a check may take to notice that its time is over; then it isn't waited for: a dead file server never answers."""
 _WHERE = {
@@ -45,8 +45,14 @@ def probe(checks: Sequence[tuple[str, str]], timeout_s: float) -> list[Found]:
 
 def as_line(found: Sequence[Found]) -> str:
     """Return *found* as the one line that the probe prints."""
-    checks = [{"ok": one.ok, "said": one.said[:MAX_SAID].encode("utf-8", "replace").decode()} for one in found]
-    return json.dumps({"checks": checks}) + "\n"
+    checks = [{"ok": one.ok, "said": _bounded(one.said)} for one in found]
+    return json.dumps({"checks": checks}, ensure_ascii=False) + "\n"
+
+
+def _bounded(said: str) -> str:
+    """Return *said* as any JSON can hold it, in few bytes."""
+    plain = "".join(char if char.isprintable() else " " for char in said)
+    return plain.encode()[:MAX_SAID].decode("utf-8", "ignore")
 
 
 class _Check(threading.Thread):

@@ -9,15 +9,15 @@ import msgspec
 from .codec import WireError, decode_json
 
 MAX_CHECKS = 64
-MAX_ANSWER = 128 << 10
-"""Bytes of the line: 64 checks of 300 characters, which JSON may write as six bytes each."""
+MAX_ANSWER = 32 << 10
+"""Bytes of the line: 64 checks of 200 bytes, which JSON may write as two each."""
 
 
 class Checked(msgspec.Struct, frozen=True):
     """What came of one check; *said* is the machine's own words."""
 
     ok: bool
-    said: Annotated[str, msgspec.Meta(max_length=300)]
+    said: Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class Answer(msgspec.Struct, frozen=True):

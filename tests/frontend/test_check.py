@@ -139,7 +139,7 @@ async def test_a_start_that_is_not_confirmed_is_not_waited_for(caller: Caller, d
     Fleet(double, [job("a", [])], unconfirmed=("b",))
     assert await caller("check", "all") == 123
     assert caller.out.decode().splitlines() == ["a: ok", "b: unknown: it did not confirm the start"]
-    assert caller.err == f"1 ok, 1 unknown (b)\nhint: what became of the others: clustersh wait {UUID}\n"
+    assert caller.err == f"1 ok, 1 unknown (b)\nhint: what becomes of the rest: clustersh wait {UUID}\n"
 
 
 @pytest_twisted.ensureDeferred
@@ -147,6 +147,7 @@ async def test_the_waiting_has_an_end(caller: Caller, double: Double) -> None:
     Fleet(double, [job("a", [])], [job("b", [])]).held = 1
     assert await caller("check", "all", "--wait", "300ms") == 123
     assert caller.out.decode().splitlines() == ["a: ok", "b: unknown: not heard of"]
+    assert caller.err == f"1 ok, 1 unknown (b)\nhint: still running, clustersh wait {UUID}\n"
 
 
 @pytest_twisted.ensureDeferred
@@ -166,7 +167,7 @@ async def test_an_interrupt_cancels(caller: Caller, double: Double) -> None:
     double.answers[f"POST /v1/runs/{UUID}/cancel"] = cancel
     assert await caller("check", "all") == 130
     assert caller.out.decode().splitlines() == ["a: ok", "b: cancelled: cancelled"]
-    assert caller.err.startswith("Cancelling the checks")
+    assert caller.err.startswith("Cancelling the command on 2 machines")
 
 
 @pytest_twisted.ensureDeferred
@@ -230,6 +231,7 @@ GOOD = [(True, "x"), (True, "y")]
         (job("m", [(False, "no"), (True, "y")], status=State.COMPLETED, exit_code=0), "m: FAILED: tcp 22: no"),
         (job("m", GOOD[:1]), "m: FAILED: no answer of its probe (exit 0, "),
         (job("m", "", exit_code=127, stderr="bash: x: not found\n"), "m: FAILED: no answer of its probe (exit 127, b"),
+        (job("m", '{"checks": [', exit_code=1, truncated=True), "m: FAILED: its answer is too long: clustersh cat m 01"),
         (job("m", "", exit_code=2), "m: FAILED: no answer of its probe (exit 2)"),
         (job("m", "", signal=9), "m: FAILED: signal 9"),
         (job("m", status=State.TIMED_OUT, reason="timed out after 20 seconds"), "m: FAILED: its probe took too long"),

@@ -99,12 +99,15 @@ def test_a_check_that_breaks_is_told_as_failed(monkeypatch):
     assert found == (False, "the check itself failed: ZeroDivisionError: division by zero")
 
 
-def test_what_is_told_is_bounded_and_always_text():
-    line = as_line([Found(False, "\udcff\x1b[2J\n" + "x" * 10_000)] * 64)
-    assert len(line) <= MAX_ANSWER
-    assert line.isascii() and line.count("\n") == 1
-    told = decode_answer(line.encode())
-    assert len(told) == 64 and len(told[0].said) == MAX_SAID
+@pytest.mark.parametrize(
+    "said", ["\udcff\x1b[2J\n" + "x" * 10_000, "\x00" * 300, '"\\' * 300, "\u00e9" * 300, "\U0001f600" * 300]
+)
+def test_what_is_told_is_bounded_and_always_text(said):
+    line = as_line([Found(False, said)] * 64).encode()
+    assert len(line) <= MAX_ANSWER and line.count(b"\n") == 1
+    told = decode_answer(line)
+    assert len(told) == 64
+    assert told[0].said.isprintable() and MAX_SAID - 3 <= len(told[0].said.encode()) <= MAX_SAID
 
 
 def test_every_kind_has_what_makes_it():
