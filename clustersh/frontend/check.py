@@ -87,7 +87,7 @@ class Checks:
         self._found: dict[str, MachineCheck] = {}
 
     async def until_end(self, run: Run) -> Run:
-        """Return *run* once all have ended; but what its machine did not confirm may never come, and isn't waited for."""
+        """Return *run* once all have ended. What a machine did not confirm may never start, and is not waited for."""
         live = self._console.live(self._tally.line, self._attendant.reactor)
         self._attendant.invocation.console = self._console = live
         try:
