@@ -30,7 +30,7 @@ from .retry import Retry
 from .show import Form
 
 _OTHERWISE = "the same again is another check"
-_ALL_ANSWERS = 16 << 20
+_ALL_ANSWERS = 8 << 20
 _SOME_ANSWER = 4 << 10
 
 

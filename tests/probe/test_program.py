@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -53,6 +54,15 @@ def test_what_makes_no_sense_is_said_without_a_traceback(words, said):
     ended = run(*words)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said in ended.stderr and ended.stderr.startswith("ERROR: ") and ended.stderr.count("\n") == 1
+
+
+def test_clusteragent_probe_is_the_same(tmp_path):
+    program = Path(sys.executable).parent / "clusteragent"
+    ended = subprocess.run([program, "probe", "--disk", f"{tmp_path} < 0%"], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert [one.ok for one in decode_answer(ended.stdout.encode())] == [False]
+    told = subprocess.run([program, "probe", "--help"], capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0 and all(f"[--{kind} TEXT]" in told.stdout for kind in READERS)
 
 
 def test_nothing_of_the_callers_place_is_imported(tmp_path):
