@@ -126,7 +126,7 @@ class Fleet:
         self._clock = clock
         self._now = now
         self._back_by = timer.seconds() + grace
-        self._came = Signal()
+        self._awaited: dict[str, Signal] = {}
         self._links: dict[str, Link] = {}
         self._instances = Instances()
         self._epochs = itertools.count(int(now() * 1000))
@@ -216,7 +216,8 @@ class Fleet:
         if self._links.get(machine_id) is link:
             link.welcomed = True
             link.send(welcome)
-            self._came.fire()
+            if awaited := self._awaited.get(machine_id):
+                awaited.fire()
             self.on_came(machine_id)
             self._log.info("{machine} is online from {address}", machine=link.machine.name, address=link.address)
 
@@ -305,7 +306,8 @@ class Fleet:
         """Wait for a machine that is reconnecting; return at once for any other."""
         if self.epoch(machine_id) is None and self._is_expected(machine_id):
             left = self._back_by - self._timer.seconds()
-            await wait_until(self._timer, self._came, lambda: self.epoch(machine_id) is not None, left)
+            came = self._awaited.setdefault(machine_id, Signal())
+            await wait_until(self._timer, came, lambda: self.epoch(machine_id) is not None, left)
 
     def _is_expected(self, machine_id: str) -> bool:
         return self._timer.seconds() < self._back_by and machine_id in self.expected

@@ -61,16 +61,19 @@ from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
+from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
 from .targets import Targets
+from .texts import Texts
 from .tokens import JoinTokens
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
@@ -226,20 +229,21 @@ class _Parts:
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, outputs, self._fleet)
+        views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
+        names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         runs = RunCalls(
             self._runs,
             self._requests,
             views,
-            self._index,
+            names,
             self._registry,
             self._fleet,
-            outputs,
             links,
             self._host,
         )
         runs.add_to(api)
+        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
