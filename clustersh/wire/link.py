@@ -75,8 +75,8 @@ class Vitals(msgspec.Struct, frozen=True, omit_defaults=True):
 
     cpu: Percent
     memory: Percent
-    disk_root: Percent
-    disk_home: Percent
+    disk_root: Percent | None = None
+    disk_home: Percent | None = None
     jobs: Count = 0
     uptime_s: Seconds = 0.0
     load: tuple[Seconds, Seconds, Seconds] | None = None
