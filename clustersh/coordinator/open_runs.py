@@ -274,3 +274,8 @@ class RunTable:
     def on(self, machine_id: str) -> list[tuple[OpenRun, OpenJob]]:
         """Return the machine's jobs in runs that are under way."""
         return [(run, run.jobs[machine_id]) for run in self._open.values() if machine_id in run.jobs]
+
+    def running(self) -> Counter[str]:
+        """Return how many jobs run on each machine, as far as agents have told."""
+        jobs = (job for run in self._open.values() for job in run.jobs.values())
+        return Counter(job.machine.id for job in jobs if job.state is State.RUNNING)

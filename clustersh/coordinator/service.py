@@ -62,6 +62,7 @@ from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
 from .rest_leaving import LeavingCalls
+from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
@@ -70,8 +71,10 @@ from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tailnet import Tailnet
 from .targets import Targets
 from .tokens import JoinTokens
+from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
@@ -163,6 +166,8 @@ class _Parts:
         )
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
+        self._vitals = VitalsBook(reactor, self._fleet, table.running)
+        self._fleet.on_vitals = self._vitals.said
         outcomes = Outcomes(
             reactor,
             self._ledger,
@@ -178,11 +183,12 @@ class _Parts:
         )
         self._fleet.events = self._runs
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
+        self._targets = Targets(self._registry)
         self._requests = Requests(
             self._ledger,
             self._index,
             self._registry,
-            Targets(self._registry),
+            self._targets,
             self._fleet,
             held,
             table,
@@ -240,6 +246,8 @@ class _Parts:
             self._host,
         )
         runs.add_to(api)
+        tailnet = Tailnet(reactor)
+        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes()).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -311,6 +319,7 @@ class _Parts:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
             self._fleet.cut(key.id, f"{key.name} was forgotten")
+            self._vitals.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +19,9 @@ from .fleet import Answer, Bus
 ASK_S = 2.0
 """Seconds that a machine has to answer; of one that doesn't, the last is told."""
 FRESH_S = 1.0
-"""What is younger is not asked for again."""
+"""What is younger is not asked for again; of many machines also what is older, see ASKS_PER_S."""
+ASKS_PER_S = 500
+"""Machines that one who asks again and again has asked in a second: more would take much of a processor."""
 KEEP_S = 600.0
 """What is older says nothing any more."""
 ASK_AT_ONCE = 200
@@ -62,9 +64,10 @@ class VitalsBook:
                 found[machine_id] = Known(msgspec.structs.replace(vitals, jobs=jobs), now - at)
         return found
 
-    async def refresh(self, machine_ids: Iterable[str]) -> None:
+    async def refresh(self, machine_ids: Collection[str]) -> None:
         """Ask those that are online, unless they told a moment ago; it takes ASK_S and a little at most."""
-        asked = [machine_id for machine_id in machine_ids if self._is_worth_asking(machine_id)]
+        fresh_s = max(FRESH_S, len(machine_ids) / ASKS_PER_S)
+        asked = [machine_id for machine_id in machine_ids if self._is_worth_asking(machine_id, fresh_s)]
         waiting: list[Deferred[None]] = []
         for first in range(0, len(asked), ASK_AT_ONCE):
             if first:
@@ -72,9 +75,9 @@ class VitalsBook:
             waiting += [self._ask(machine_id) for machine_id in asked[first : first + ASK_AT_ONCE]]
         await DeferredList(waiting, consumeErrors=True)
 
-    def _is_worth_asking(self, machine_id: str) -> bool:
+    def _is_worth_asking(self, machine_id: str, fresh_s: float) -> bool:
         at, _ = self._said.get(machine_id, (float("-inf"), None))
-        return self._bus.epoch(machine_id) is not None and self._timer.seconds() - at > FRESH_S
+        return self._bus.epoch(machine_id) is not None and self._timer.seconds() - at > fresh_s
 
     def _ask(self, machine_id: str) -> Deferred[None]:
         """Ask one machine, for all who want to know; fires when it answered, or will not."""
