@@ -64,6 +64,7 @@ from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
 from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
+from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
@@ -73,9 +74,11 @@ from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tailnet import Tailnet
 from .targets import Targets
 from .texts import Texts
 from .tokens import JoinTokens
+from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
@@ -167,6 +170,8 @@ class _Parts:
         )
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
+        self._vitals = VitalsBook(reactor, self._fleet, table.running)
+        self._fleet.on_vitals = self._vitals.said
         outcomes = Outcomes(
             reactor,
             self._ledger,
@@ -183,11 +188,12 @@ class _Parts:
         self._fleet.events = self._runs
         self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
+        self._targets = Targets(self._registry)
         self._requests = Requests(
             self._ledger,
             self._index,
             self._registry,
-            Targets(self._registry),
+            self._targets,
             self._fleet,
             held,
             table,
@@ -247,6 +253,8 @@ class _Parts:
         )
         runs.add_to(api)
         JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
+        tailnet = Tailnet(reactor)
+        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes()).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -320,6 +328,7 @@ class _Parts:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
             self._fleet.cut(key.id, f"{key.name} was forgotten")
+            self._vitals.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 
