@@ -203,8 +203,9 @@ async def test_an_unconfirmed_start_has_failed_until_it_turns_up(world: PacedWor
     world.end(run, "c", outcome=FAILED)
     world.agents["b"].started(run.uuid)
     world.end(run, "d")
+    await world.until(lambda: len(run.order) == 3)
     await world.seconds(2)
-    assert world.sent() == ["a", "b", "c", "d"], "b runs after all: the batch is not over"
+    assert (world.sent(), run.stopped) == (["a", "b", "c", "d"], None), "b runs after all: the batch is not over"
     world.end(run, "b")
     await world.begun(*NAMES)
 
