@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ...cli.console import Console
-from ...cli.text import printable
 from ...wire.rest import Job, Run
 from ...wire.units import format_size
 from ..layouts import Layout
@@ -51,7 +50,7 @@ async def tell(console: Console, run: Run, gaps: Sequence[Gap]) -> int:
         await console.error(f"the output of {node_set(gap.machines)} can't be read now: {gap.unread}", (hint,))
     if run.stopped:
         await console.error(run.stopped)
-    await console.err(printable(summary(run)) + "\n")
+    await console.err(f"{summary(run)}\n")
     kinds = {kind_of(job, run.unconfirmed) for job in run.jobs}
     if Kind.UNCONFIRMED in kinds and not kinds & {Kind.RUNNING, Kind.WAITING}:
         await console.hint(f"clustersh wait {run.uuid} tells what became of it, once those machines are heard of again")
@@ -76,9 +75,10 @@ async def print_outputs(
         return gaps
     sections = Sections(console, share, source)
     if form.layout is Layout.DIFF:
-        await sections.print_diff(fold(run))
+        await sections.print_diff(fold(run.jobs, run.jobs))
     else:
-        await sections.print_all(each(run) if form.layout is Layout.EACH else fold(run))
+        together = each if form.layout is Layout.EACH else fold
+        await sections.print_all(together(run.jobs, run.jobs))
     return sections.gaps
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...cli.errors import NOTHING_RAN, REFUSED, UNCERTAIN
-from ...wire.jobs import State
+from ...cli.text import printable
 from ...wire.rest import Job, Run
 from .names import natural, node_set
 from .words import Kind, kind_of, last_seen, result, started
@@ -17,14 +17,17 @@ _UNEXPLAINED = (Kind.COMPLETED, Kind.CANCELLED, Kind.UNCONFIRMED, Kind.RUNNING, 
 
 
 def summary(run: Run) -> str:
-    """Return the line, not made printable: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, ...)``."""
+    """Return the line: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, last seen 2h ago)``."""
+    skipped = f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})" if run.skipped else ""
+    return ", ".join(filter(None, (told_of(run.jobs, run), skipped)))
+
+
+def told_of(jobs: Iterable[Job], run: Run) -> str:
+    """Return the same of these *jobs* of *run*; nothing in it can steer a terminal."""
     kinds: dict[Kind, list[Job]] = {kind: [] for kind in Kind}
-    for job in sorted(run.jobs, key=lambda job: natural(job.machine)):
+    for job in sorted(jobs, key=lambda job: natural(job.machine)):
         kinds[kind_of(job, run.unconfirmed)].append(job)
-    parts = [_part(kind, jobs, run) for kind, jobs in kinds.items() if jobs]
-    if run.skipped:
-        parts.append(f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})")
-    return ", ".join(parts)
+    return printable(", ".join(_part(kind, alike, run) for kind, alike in kinds.items() if alike))
 
 
 def exit_status(run: Run, *, cut: bool) -> int:
@@ -60,8 +63,3 @@ def _detail(kind: Kind, job: Job, run: Run) -> str:
     if kind in _UNEXPLAINED or (job.reason and job.reason == run.stopped):
         return ""
     return f": {result(job)}"
-
-
-def count_failed(jobs: Iterable[Job]) -> int:
-    """Return how many of *jobs* ended otherwise than well."""
-    return sum(job.status.ended and job.status is not State.COMPLETED for job in jobs)
