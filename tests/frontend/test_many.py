@@ -332,8 +332,11 @@ async def test_wait_over(caller: Caller, fleet: FleetDouble) -> None:
     fleet.add("a", b"ready\n")
     fleet.add("b", b"half", running=True)
     assert await caller("run", "--wait", "300ms", "all", "x") == 123
-    assert caller.out == b"a\nready\n"
+    assert caller.out == b"a\nready\nb: still running\nhalf\n"
     assert caller.err == f"1 completed, 1 still running (b)\nhint: still running, clustersh wait {UUID}\n"
+    assert await caller("run", "--wait", "300ms", "-o", "jsonl", "all", "x") == 123
+    lines = [json.loads(line) for line in caller.out.splitlines()[4:]]
+    assert [(line["machine"], line["status"]) for line in lines] == [("a", "completed"), ("b", "running")]
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from ...cli.errors import NOTHING_RAN, REFUSED, UNCERTAIN
@@ -20,6 +21,12 @@ def summary(run: Run) -> str:
     """Return the line: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, last seen 2h ago)``."""
     skipped = f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})" if run.skipped else ""
     return ", ".join(filter(None, (told_of(run.jobs, run), skipped)))
+
+
+def counts(jobs: Iterable[Job]) -> str:
+    """Return how many of *jobs* ended in which way: ``9 completed, 1 failed``."""
+    found = Counter(kind_of(job) for job in jobs)
+    return ", ".join(f"{found[kind]} {kind}" for kind in Kind if kind in found)
 
 
 def told_of(jobs: Iterable[Job], run: Run) -> str:
