@@ -9,7 +9,6 @@ from ...cli.console import Console
 from ...cli.text import printable
 from ...wire.output import Stream
 from ...wire.rest import Job, to_bytes
-from .diff import unified
 from .folding import Group, majority
 from .names import node_set
 
@@ -95,6 +94,8 @@ class Sections:
         """Print what most machines printed, and how the others differ from it."""
         if not groups:
             return
+        from .diff import unified  # which imports more than a short command has time for
+
         most = majority(groups)
         alike = [group for group in groups if _has(group, most)]
         names = node_set([name for group in alike for name in group.machines])

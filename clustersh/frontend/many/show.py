@@ -10,7 +10,6 @@ from ...wire.rest import Job, Run
 from ...wire.units import format_size
 from ..layouts import Layout
 from ..outcome import cut_message
-from .documents import job_documents, lines, run_document
 from .folding import each, fold
 from .names import node_set
 from .sections import Gap, Sections, Source, suffices
@@ -70,6 +69,8 @@ async def print_outputs(
     """Print what the machines printed, and return what of it is not shown; *told* names those whose line was."""
     share = _share(run, form)
     if form.layout.documents:
+        from .documents import job_documents, lines, run_document
+
         documents, gaps = await job_documents([job for job in run.jobs if job.machine not in told], share, source)
         await console.out(run_document(run, documents) if form.layout is Layout.JSON else lines(documents))
         return gaps

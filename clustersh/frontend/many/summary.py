@@ -32,7 +32,7 @@ def counts(jobs: Iterable[Job]) -> str:
 def told_of(jobs: Iterable[Job], run: Run) -> str:
     """Return the same of these *jobs* of *run*; nothing in it can steer a terminal."""
     kinds: dict[Kind, list[Job]] = {kind: [] for kind in Kind}
-    for job in sorted(jobs, key=lambda job: natural(job.machine)):
+    for job in jobs:
         kinds[kind_of(job, run.unconfirmed)].append(job)
     return printable(", ".join(_part(kind, alike, run) for kind, alike in kinds.items() if alike))
 
@@ -54,7 +54,7 @@ def _part(kind: Kind, jobs: list[Job], run: Run) -> str:
     if kind is Kind.COMPLETED:
         return count
     alike: dict[str, list[str]] = {}
-    for job in jobs:
+    for job in sorted(jobs, key=lambda job: natural(job.machine)):
         alike.setdefault(_detail(kind, job, run), []).append(job.machine)
     details = [f"{node_set(names)}{detail}" for detail, names in list(alike.items())[:MAX_DETAILS]]
     if len(alike) > MAX_DETAILS:
