@@ -213,6 +213,7 @@ class RunTable:
         if not on_machine:
             self._on.pop(job.machine.id, None)
         if run.ended and self._open.pop(run.uuid, None) is not None:
+            run.request = None
             self.give_back(run.client_id, run.weight)
             run.heads.leave_room()
             self._recent.add(run)
@@ -234,3 +235,12 @@ class RunTable:
     def on(self, machine_id: str) -> list[tuple[OpenRun, OpenJob]]:
         """Return the machine's jobs that have not ended."""
         return [(run, run.jobs[machine_id]) for run in self._on.get(machine_id, {}).values()]
+
+    def running(self) -> Counter[str]:
+        """Return how many jobs run on each machine, as far as agents have told."""
+        return Counter(
+            {
+                machine_id: sum(run.jobs[machine_id].state is State.RUNNING for run in runs.values())
+                for machine_id, runs in self._on.items()
+            }
+        )

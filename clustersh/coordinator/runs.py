@@ -82,7 +82,7 @@ class Runs:
             self._table.add_earlier(run.open)
             for machine_id, job in run.open.jobs.items():
                 if self._registry.machine_by_id(machine_id) is None:
-                    self._outcomes.end(run.open, job, lost("the machine was forgotten"))
+                    self._outcomes.end(run.open, job, _forgotten(job))
 
     # -- dispatch
 
@@ -171,7 +171,7 @@ class Runs:
 
     def _forgotten(self, key: Key) -> None:
         for run, job in self._table.on(key.id):
-            self._outcomes.end(run, job, lost("the machine was forgotten"))
+            self._outcomes.end(run, job, _forgotten(job))
 
     # -- asking about runs
 
@@ -223,6 +223,7 @@ class Runs:
         if live:
             machines = tuple(job.machine for job in live)
             await self._ledger.append(CancelRequested(uuid, caller.name, caller.id, machines))
+            reached("cancel-recorded")
             for job in live:
                 job.cancelled = True
                 if job.epoch is None:
@@ -235,3 +236,9 @@ class Runs:
         """Whether an open job of that machine names that blob."""
         found = self._table.job(uuid, machine_id)
         return found is not None and found[1].end is None and sha256 in found[0].blobs
+
+
+def _forgotten(job: OpenJob) -> JobEnd:
+    """Return how a job ends whose machine was forgotten."""
+    reason = "the machine was forgotten"
+    return lost(reason) if job.epoch is not None else JobEnd(Outcome(State.NOT_STARTED, reason=reason))
