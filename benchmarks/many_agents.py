@@ -1,7 +1,7 @@
-"""Many agents in one process, each with a key, a certificate, a link and an address of its own; only jobs are simulated.
+"""Many agents in one process, each with a key, a certificate, a link and an address of its own.
 
-Connections, back-off and links are the agent's own classes. A job ends as soon as it is started, with exit status 0 and
-what `--output` says; `sleep SECONDS` ends after so long, or when it is cancelled.
+Only their jobs are simulated. Connections, back-off and links are the agent's own classes. A job ends as soon as it is
+started, with exit status 0 and what `--output` says; `sleep SECONDS` ends after so long, or when it is cancelled.
 
 Usage: python -m benchmarks.many_agents ADDRESS FOLDER [--first N] [--count N] [--output TEXT], where FOLDER holds a
 folder with credentials for each agent. Whenever all of them are welcome it prints the monotonic clock's seconds; it
