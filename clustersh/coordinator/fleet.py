@@ -131,9 +131,12 @@ class Fleet:
         self._clock = clock
         self._now = now
         self._back_by = timer.seconds() + grace
-        self._came = Signal()
+        self._awaited: dict[str, Signal] = {}
         self._links: dict[str, Link] = {}
         self._instances = Instances()
+        self._began = timer.seconds()
+        self._gone: dict[str, float] = {}
+        """When machines lost their last link."""
         self._epochs = itertools.count(int(now() * 1000))
         self._requests = itertools.count(1)
         self.seen: dict[str, Seen] = {}
@@ -212,6 +215,7 @@ class Fleet:
         link.offsets.append(hello.clock - self._clock())
         self._links[machine_id] = link
         if older is not None:
+            self._gone[machine_id] = self._timer.seconds()
             self._drop(older)
             if older.replaced:
                 self._turn_away(older, link)
@@ -222,7 +226,8 @@ class Fleet:
         if self._links.get(machine_id) is link:
             link.welcomed = True
             link.send(welcome)
-            self._came.fire()
+            if awaited := self._awaited.get(machine_id):
+                awaited.fire()
             self.on_came(machine_id)
             self._log.info("{machine} is online from {address}", machine=link.machine.name, address=link.address)
 
@@ -274,6 +279,7 @@ class Fleet:
         if self._links.get(link.machine.id) is link:
             del self._links[link.machine.id]
             self.seen[link.machine.id].at = self._now()
+            self._gone[link.machine.id] = self._timer.seconds()
             self._log.info("{machine} is offline", machine=link.machine.name)
         self._drop(link)
 
@@ -310,6 +316,12 @@ class Fleet:
             return "online"
         return "reconnecting" if self._is_expected(machine_id) else "offline"
 
+    def away_s(self, machine_id: str) -> float:
+        """Return for how many seconds the machine has had no link, as far as this coordinator has seen it."""
+        if self.epoch(machine_id) is not None:
+            return 0.0
+        return self._timer.seconds() - self._gone.get(machine_id, self._began)
+
     def latency(self, machine_id: str) -> float | None:
         """Return the seconds that its link takes to there and back; None while that isn't known."""
         link = self._links.get(machine_id)
@@ -319,7 +331,8 @@ class Fleet:
         """Wait for a machine that is reconnecting; return at once for any other."""
         if self.epoch(machine_id) is None and self._is_expected(machine_id):
             left = self._back_by - self._timer.seconds()
-            await wait_until(self._timer, self._came, lambda: self.epoch(machine_id) is not None, left)
+            came = self._awaited.setdefault(machine_id, Signal())
+            await wait_until(self._timer, came, lambda: self.epoch(machine_id) is not None, left)
 
     def _is_expected(self, machine_id: str) -> bool:
         return self._timer.seconds() < self._back_by and machine_id in self.expected
