@@ -229,5 +229,9 @@ def _reopened(row: sqlite3.Row) -> OpenRun:
         timeout_s=row["timeout_s"],
         requested=row["requested"],
         jobs={},
+        raw=bool(row["raw"]),
+        exclude=row["exclude"],
+        skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
+        selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
         weight=len(row["command"]),
     )

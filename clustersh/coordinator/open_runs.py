@@ -64,8 +64,8 @@ class OpenJob:
 class OpenRun:
     """A run and its jobs by machine id. *command* is as people read it; *weight* is what the run costs its client.
 
-    *request* is kept until it was dispatched: it holds the environment. *changed* tells of ends and of missing
-    confirmations.
+    *request* is kept until all was dispatched (*undispatched* counts): it holds the environment. *changed* tells of
+    ends and of missing confirmations.
     """
 
     uuid: str
@@ -77,10 +77,26 @@ class OpenRun:
     timeout_s: float
     requested: str
     jobs: dict[str, OpenJob]
+    raw: bool = True
+    exclude: str = ""
+    skipped: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
+    stopped: str | None = None
     request: RunRequest | None = None
     blobs: frozenset[str] = frozenset()
     weight: int = 0
     changed: Signal = field(default_factory=Signal)
+    undispatched: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.undispatched = len(self.jobs)
+
+    def taken_request(self) -> RunRequest | None:
+        """Return what was asked for, for one job's dispatch; the last one lets go of it."""
+        asked, self.undispatched = self.request, self.undispatched - 1
+        if self.undispatched <= 0:
+            self.request = None
+        return asked
 
     @property
     def ended(self) -> bool:
@@ -97,7 +113,20 @@ class OpenRun:
         unconfirmed = tuple(
             job.machine.name for job in self.jobs.values() if job.unconfirmed and job.end is None and not job.started
         )
-        return Run(self.uuid, self.client, self.target, self.command, self.requested, jobs, unconfirmed)
+        return Run(
+            self.uuid,
+            self.client,
+            self.target,
+            self.command,
+            self.requested,
+            jobs,
+            unconfirmed,
+            self.raw,
+            self.exclude,
+            self.skipped,
+            self.selected,
+            self.stopped,
+        )
 
     def job_view(self, job: OpenJob, limit: int) -> Job:
         """Return *job* as REST tells it."""

@@ -25,7 +25,7 @@ from .records import (
     TokenRevoked,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -34,6 +34,8 @@ CREATE TABLE runs (
     uuid TEXT PRIMARY KEY, ending TEXT NOT NULL, client TEXT NOT NULL, client_id TEXT NOT NULL, key TEXT NOT NULL,
     digest TEXT NOT NULL, requested TEXT NOT NULL, target TEXT NOT NULL, command TEXT NOT NULL, cwd TEXT NOT NULL,
     timeout_s REAL NOT NULL, script TEXT NOT NULL, manifest TEXT NOT NULL, problem BLOB,
+    exclude TEXT NOT NULL DEFAULT '', raw INTEGER NOT NULL DEFAULT 1, skipped TEXT NOT NULL DEFAULT '[]',
+    selected TEXT NOT NULL DEFAULT '[]',
     UNIQUE (client_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_ending ON runs (ending);
@@ -41,6 +43,7 @@ CREATE TABLE jobs (
     uuid TEXT NOT NULL, machine_id TEXT NOT NULL, machine TEXT NOT NULL, client TEXT NOT NULL, state TEXT NOT NULL,
     started TEXT NOT NULL DEFAULT '', finished TEXT NOT NULL DEFAULT '', duration_s REAL, exit_code INTEGER,
     signal INTEGER, reason TEXT, stdout_bytes INTEGER NOT NULL DEFAULT 0, stderr_bytes INTEGER NOT NULL DEFAULT 0,
+    stdout_sha256 TEXT NOT NULL DEFAULT '', stderr_sha256 TEXT NOT NULL DEFAULT '',
     cancelled INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (uuid, machine_id)
 ) WITHOUT ROWID;
@@ -76,7 +79,10 @@ def project(connection: sqlite3.Connection, entry: Entry) -> None:
 def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequested) -> None:
     script, files = record.command.script, record.files
     blobs = (script.sha256 if script else "", files.sha256 if files else "")
-    _insert_run(connection, entry, record, (record.cwd, record.timeout_s, *blobs, None))
+    lists = (msgspec.json.encode(names).decode() for names in (record.skipped, record.selected))
+    _insert_run(
+        connection, entry, record, (record.cwd, record.timeout_s, *blobs, None, record.exclude, record.raw, *lists)
+    )
     connection.executemany(
         "INSERT INTO jobs (uuid, machine_id, machine, client, state) VALUES (?, ?, ?, ?, ?)",
         [(record.uuid, machine.id, machine.name, record.client, State.REQUESTED) for machine in record.machines],
@@ -85,14 +91,16 @@ def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequ
 
 
 def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
-    _insert_run(connection, entry, record, ("", 0.0, "", "", msgspec.json.encode(record.problem)))
+    _insert_run(connection, entry, record, ("", 0.0, "", "", msgspec.json.encode(record.problem), "", True, "[]", "[]"))
 
 
 def _insert_run(
     connection: sqlite3.Connection, entry: Entry, record: RunRequested | RunRefused, rest: tuple[Any, ...]
 ) -> None:
     connection.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO runs (uuid, ending, client, client_id, key, digest, requested, target, command, cwd, timeout_s,"
+        " script, manifest, problem, exclude, raw, skipped, selected)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.uuid,
             ending(record.uuid),
@@ -112,7 +120,7 @@ def _job_ended(connection: sqlite3.Connection, entry: Entry, record: JobEnded) -
     outcome, output = record.outcome, record.output
     connection.execute(
         "UPDATE jobs SET state = ?, started = ?, finished = ?, duration_s = ?, exit_code = ?, signal = ?, reason = ?,"
-        " stdout_bytes = ?, stderr_bytes = ? WHERE uuid = ? AND machine_id = ?",
+        " stdout_bytes = ?, stderr_bytes = ?, stdout_sha256 = ?, stderr_sha256 = ? WHERE uuid = ? AND machine_id = ?",
         (
             outcome.state,
             record.started,
@@ -123,6 +131,8 @@ def _job_ended(connection: sqlite3.Connection, entry: Entry, record: JobEnded) -
             outcome.reason,
             output.stdout_bytes,
             output.stderr_bytes,
+            output.stdout_sha256,
+            output.stderr_sha256,
             record.uuid,
             record.machine_id,
         ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -12,15 +13,21 @@ from twisted.logger import Logger
 
 from ..faultpoints import reached
 from ..trust.identity import Identity
+from ..wire.fleet import Placement
 from ..wire.jobs import Command
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import RunRequest
 from . import history
+from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
 from .open_runs import OpenJob, OpenRun, RunTable
 from .records import MachineRef, RunRefused, RunRequested
-from .registry import Registry
+from .registry import Key, Registry
+from .targets import Targets
+
+Place: TypeAlias = Callable[[tuple[Key, ...], Placement], tuple[tuple[Key, ...], tuple[str, ...]]]
+"""Chooses among machines; returns them and the words why. Raises ProblemError."""
 
 
 class RunBlobs(Protocol):
@@ -36,14 +43,25 @@ class RunBlobs(Protocol):
 class Dispatcher(Protocol):
     """What starts a run that is recorded."""
 
-    async def start(self, run: OpenRun) -> None:
-        """Send the run to its machine, if that is there."""
+    def start(self, run: OpenRun) -> None:
+        """Begin to send the run to its machines; it doesn't wait for any of them."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The machines that a run is for; *skipped* are the names of those that were offline and left out."""
+
+    machines: tuple[Key, ...]
+    named: frozenset[str]
+    skipped: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
 
 
 class Requests:
     """Takes requests in, once each.
 
-    *new_uuid* makes a UUIDv7; *secret* keys the digests, which cover secrets too.
+    *new_uuid* makes a UUIDv7; *secret* keys the digests, which cover secrets too. *place* chooses the machines of runs
+    that are placed, *pacer* starts those that don't go to all of theirs at once.
     """
 
     def __init__(
@@ -51,21 +69,29 @@ class Requests:
         ledger: Ledger,
         index: Index,
         registry: Registry,
+        targets: Targets,
+        fleet: Fleet,
         blobs: RunBlobs,
         table: RunTable,
         dispatcher: Dispatcher,
         new_uuid: Callable[[], str],
         secret: bytes,
+        place: Place | None = None,
+        pacer: Dispatcher | None = None,
     ) -> None:
         self._log = Logger()
         self._ledger = ledger
         self._index = index
         self._registry = registry
+        self._targets = targets
+        self._fleet = fleet
         self._blobs = blobs
         self._table = table
         self._dispatcher = dispatcher
         self._new_uuid = new_uuid
         self._secret = secret
+        self._place = place
+        self._pacer = pacer
         self._under_way: dict[tuple[str, str], tuple[str, list[Deferred[str]]]] = {}
 
     async def take(self, caller: Identity, key: str, asked: RunRequest) -> str:
@@ -123,8 +149,15 @@ class Requests:
             target=run.target,
             command=run.command[:200],
         )
-        await self._dispatcher.start(run)
+        self._dispatcher_of(asked).start(run)
         return run.uuid
+
+    def _dispatcher_of(self, asked: RunRequest) -> Dispatcher:
+        if asked.pace is None:
+            return self._dispatcher
+        if self._pacer is None:
+            raise ProblemError(Kind.BAD_REQUEST, "no such pace: this coordinator starts a run everywhere at once")
+        return self._pacer
 
     async def _known(self, caller: Identity, key: str) -> history.KnownRun | None:
         """Return the run that was asked for under *key* before; a problem says that there may be one."""
@@ -136,24 +169,26 @@ class Requests:
             raise ProblemError.received(msgspec.structs.replace(error.problem, started=None)) from error
 
     async def _record(self, caller: Identity, key: str, digest: str, asked: RunRequest, weight: int) -> OpenRun:
-        """Return the run once it is durable. Raises ProblemError; an unknown target is recorded as refused."""
+        """Return the run once it is durable. Raises ProblemError; a target that can't be is recorded as refused."""
         reached("run-asked")
         uuid = self._new_uuid()
         try:
-            machine = self._registry.machine(asked.target)
+            chosen = self._choose(asked)
         except ProblemError as error:
             await self._refuse(caller, key, digest, asked, uuid, error.problem)
             raise
         script, files = asked.command.script, asked.files
         blobs = await self._blobs.hold(script.sha256 if script else "", files.sha256 if files else "")
-        reference = MachineRef(machine.name, machine.id)
+        references = tuple(MachineRef(machine.name, machine.id) for machine in chosen.machines)
         try:
-            entry = await self._ledger.append(_run_record(caller, key, digest, asked, uuid, reference))
+            entry = await self._ledger.append(_run_record(caller, key, digest, asked, uuid, references, chosen))
         except BaseException:
             self._blobs.let_go(blobs)
             raise
         reached("run-recorded")
-        self._registry.used(machine.id)
+        for machine in chosen.machines:
+            if machine.id in chosen.named:
+                self._registry.used(machine.id)
         return OpenRun(
             uuid=uuid,
             client=caller.name,
@@ -163,11 +198,35 @@ class Requests:
             cwd=asked.cwd,
             timeout_s=asked.timeout_s,
             requested=entry.time,
-            jobs={machine.id: OpenJob(uuid, reference)},
+            jobs={machine.id: OpenJob(uuid, machine) for machine in references},
+            raw=asked.raw,
+            exclude=asked.exclude,
+            skipped=chosen.skipped,
+            selected=chosen.selected,
             request=asked,
             blobs=blobs,
             weight=weight,
         )
+
+    def _choose(self, asked: RunRequest) -> Chosen:
+        """Return the machines that a run is for, from now on. Raises ProblemError where it can't be for any."""
+        self._dispatcher_of(asked)
+        resolved = self._targets.resolve(asked.target, asked.exclude)
+        machines = resolved.machines
+        skipped: tuple[str, ...] = ()
+        selected: tuple[str, ...] = ()
+        if asked.skip_offline:
+            there = tuple(each for each in machines if self._fleet.status(each.id) != "offline")
+            skipped = tuple(each.name for each in machines if each not in there)
+            machines = there
+        if not machines:
+            nobody = "nobody that is there" if skipped else "no machine"
+            raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")
+        if asked.placement is not None:
+            if self._place is None:
+                raise ProblemError(Kind.BAD_REQUEST, f"no such placement: {asked.placement.policy}")
+            machines, selected = self._place(machines, asked.placement)
+        return Chosen(machines, resolved.named, skipped, selected)
 
     async def _refuse(
         self, caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str, problem: Problem
@@ -182,7 +241,13 @@ class Requests:
 
 
 def _run_record(
-    caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str, machine: MachineRef
+    caller: Identity,
+    key: str,
+    digest: str,
+    asked: RunRequest,
+    uuid: str,
+    machines: tuple[MachineRef, ...],
+    chosen: Chosen,
 ) -> RunRequested:
     return RunRequested(
         uuid=uuid,
@@ -191,7 +256,7 @@ def _run_record(
         key=key,
         digest=digest,
         target=asked.target,
-        machines=(machine,),
+        machines=machines,
         command=asked.command,
         cwd=asked.cwd,
         env=tuple(sorted(asked.env)),
@@ -200,6 +265,11 @@ def _run_record(
         stdin=asked.stdin,
         files=asked.files,
         keep_files=asked.keep_files,
+        exclude=asked.exclude,
+        pace=asked.pace,
+        raw=asked.raw,
+        skipped=chosen.skipped,
+        selected=chosen.selected,
     )
 
 

@@ -39,7 +39,18 @@ class RunViews:
         if row["problem"]:
             raise ProblemError.received(msgspec.json.decode(row["problem"], type=Problem))
         with_output = [await self._with_output(job, limit) for job in jobs]
-        return Run(uuid, row["client"], row["target"], row["command"], row["requested"], tuple(with_output))
+        return Run(
+            uuid,
+            row["client"],
+            row["target"],
+            row["command"],
+            row["requested"],
+            tuple(with_output),
+            raw=bool(row["raw"]),
+            exclude=row["exclude"],
+            skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
+            selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
+        )
 
     def live(self, job: Job) -> Job:
         """Return *job*, a row of the index, with what only memory knows: that it runs."""

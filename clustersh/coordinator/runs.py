@@ -11,7 +11,7 @@ link, never dispatched again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -79,14 +79,25 @@ class Runs:
 
     # -- dispatch
 
-    async def start(self, run: OpenRun) -> None:
-        """Send the run to its machine; one that is reconnecting is waited for."""
-        for machine_id, job in list(run.jobs.items()):
-            await self._fleet.until_back(machine_id)
-            self._dispatch(run, job)
+    def start(self, run: OpenRun) -> None:
+        """Send the run to all of its machines."""
+        self.dispatch(run, list(run.jobs.values()))
+
+    def dispatch(self, run: OpenRun, jobs: Iterable[OpenJob]) -> None:
+        """Send these of the run's jobs, none twice; machines that are reconnecting are waited for, each by itself."""
+        for job in jobs:
+            if self._fleet.status(job.machine.id) == "reconnecting":
+                waiting = Deferred.fromCoroutine(self._dispatch_later(run, job))
+                waiting.addErrback(lambda failure: self._log.failure("a start failed", failure=failure))
+            else:
+                self._dispatch(run, job)
+
+    async def _dispatch_later(self, run: OpenRun, job: OpenJob) -> None:
+        await self._fleet.until_back(job.machine.id)
+        self._dispatch(run, job)
 
     def _dispatch(self, run: OpenRun, job: OpenJob) -> None:
-        asked, run.request = run.request, None
+        asked = run.taken_request()
         machine_id, epoch = job.machine.id, self._bus.epoch(job.machine.id)
         if job.end is not None or job.ending:
             return

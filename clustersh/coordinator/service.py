@@ -70,6 +70,7 @@ from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .targets import Targets
 from .tokens import JoinTokens
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
@@ -181,6 +182,8 @@ class _Parts:
             self._ledger,
             self._index,
             self._registry,
+            Targets(self._registry),
+            self._fleet,
             held,
             table,
             self._runs,

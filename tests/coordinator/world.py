@@ -17,6 +17,7 @@ from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
 from clustersh.coordinator.runs import Runs
+from clustersh.coordinator.targets import Targets
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
@@ -93,7 +94,8 @@ class World:
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.requests = Requests(*parts, blobs, self.table, self.runs, new_uuid, b"secret")
+        self.targets = Targets(self.registry)
+        self.requests = Requests(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret")
         self.fleet.events = self.runs
 
     def now(self) -> float:
