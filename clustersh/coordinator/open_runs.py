@@ -216,6 +216,7 @@ class RunTable:
 
     def __init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
+        self._of_machine: dict[str, dict[str, OpenRun]] = {}
         self._recent = RecentRuns()
         self._count: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
@@ -244,6 +245,8 @@ class RunTable:
     def add(self, run: OpenRun) -> None:
         """Enter a run, whose room was claimed."""
         self._open[run.uuid] = run
+        for machine_id in run.jobs:
+            self._of_machine.setdefault(machine_id, {})[run.uuid] = run
 
     def add_earlier(self, run: OpenRun) -> None:
         """Enter a run from before a restart, which has its room already."""
@@ -254,6 +257,11 @@ class RunTable:
     def over(self, run: OpenRun) -> None:
         """The run has ended."""
         if self._open.pop(run.uuid, None) is not None:
+            for machine_id in run.jobs:
+                runs = self._of_machine[machine_id]
+                del runs[run.uuid]
+                if not runs:
+                    del self._of_machine[machine_id]
             self.give_back(run.client_id, run.weight)
             self._recent.add(run)
 
@@ -273,4 +281,8 @@ class RunTable:
 
     def on(self, machine_id: str) -> list[tuple[OpenRun, OpenJob]]:
         """Return the machine's jobs in runs that are under way."""
-        return [(run, run.jobs[machine_id]) for run in self._open.values() if machine_id in run.jobs]
+        return [(run, run.jobs[machine_id]) for run in self._of_machine.get(machine_id, {}).values()]
+
+    def running(self, machine_id: str) -> int:
+        """Return how many of the machine's jobs have not ended."""
+        return sum(run.jobs[machine_id].end is None for run in self._of_machine.get(machine_id, {}).values())

@@ -54,6 +54,9 @@ from .outputs import Outputs
 from .own_secret import own_secret
 from .packages import Packages
 from .pairing import Pairings
+from .placement.placer import Placer
+from .placement.policies import Policies
+from .placement.sight import FleetSight
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
@@ -64,6 +67,7 @@ from .rest_installers import InstallerCalls, Installers, Trust
 from .rest_leaving import LeavingCalls
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
+from .rest_plans import PlanCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
@@ -177,6 +181,7 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
+        self._placer = Placer(Policies.installed(), FleetSight(self._fleet, table, lambda machine_id: None), boot_clock)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
             self._ledger,
@@ -189,6 +194,7 @@ class _Parts:
             self._runs,
             self._new_uuid,
             own_secret(folder, "digest.key"),
+            self._placer,
         )
         self._host = socket.gethostname().partition(".")[0]
         token_key = own_secret(folder, "token.key")
@@ -240,6 +246,7 @@ class _Parts:
             self._host,
         )
         runs.add_to(api)
+        PlanCalls(self._requests, self._fleet).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -310,6 +317,7 @@ class _Parts:
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
+            self._placer.forget(key.id)
             self._fleet.cut(key.id, f"{key.name} was forgotten")
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)

@@ -1,0 +1,35 @@
+"""What the coordinator sees of its machines, as placement needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...wire.link import Vitals
+from ..fleet import Fleet
+from ..open_runs import RunTable
+
+
+class FleetSight:
+    """Looks at the fleet and at the runs that are under way; *vitals* as in Sight."""
+
+    def __init__(
+        self, fleet: Fleet, table: RunTable, vitals: Callable[[str], tuple[Vitals, float] | None]
+    ) -> None:
+        self._fleet = fleet
+        self._table = table
+        self.vitals = vitals
+
+    def status(self, machine_id: str) -> str:
+        return self._fleet.status(machine_id)
+
+    def cpus(self, machine_id: str) -> int:
+        seen = self._fleet.seen.get(machine_id)
+        return seen.facts.cpus if seen is not None else 0
+
+    def running(self, machine_id: str) -> int:
+        return self._table.running(machine_id)
+
+    def under_way(self, uuid: str, machine_id: str) -> bool | None:
+        run = self._table.find(uuid)
+        job = run.jobs.get(machine_id) if run is not None else None
+        return None if job is None else job.end is None
