@@ -60,8 +60,8 @@ class PlannedMachine(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """POST /v1/plans: what a request would do if it came now. Nothing was recorded, and nothing is kept of it.
 
-    *would_start*: on every machine. *problem* is what it would be refused for. *env* has the variables' names. *skipped*
-    and *selected* as in Run.
+    *would_start*: on every machine. *problem* is what it would be refused for. *env* has the variables' names.
+    *skipped* and *selected* as in Run.
     """
 
     would_start: bool

@@ -13,6 +13,9 @@ from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
 from clustersh.coordinator.outcomes import Outcomes
+from clustersh.coordinator.placement.placer import Placer
+from clustersh.coordinator.placement.policies import Policies
+from clustersh.coordinator.placement.sight import FleetSight
 from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
@@ -22,7 +25,7 @@ from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import Command, Outcome, OutputSummary
-from clustersh.wire.link import Ended, FromCoordinator, Hello, Started, Welcome
+from clustersh.wire.link import Ended, FromCoordinator, Hello, Started, Vitals, Welcome
 from clustersh.wire.rest import RunRequest
 
 JOSHUA = Identity(Role.FRONTEND, "joshua@mba", "client-1")
@@ -95,7 +98,11 @@ class World:
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
         self.targets = Targets(self.registry)
-        self.requests = Requests(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret")
+        self.vitals: dict[str, tuple[Vitals, float]] = {}
+        self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, self.vitals.get), self.clock.seconds)
+        self.requests = Requests(
+            *parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret", self.placer
+        )
         self.fleet.events = self.runs
 
     def now(self) -> float:

@@ -51,7 +51,7 @@ def _load(candidate: Candidate, group: Sequence[Candidate]) -> str:
         if candidate.age_s is not None:
             told = f"its load is known only as of {format_duration(candidate.age_s)} ago"
         return f"{score}; {told}" + (f", {_jobs(candidate.running)} running" if candidate.running else "")
-    known = [(each, told) for each in group if (told := fresh(each)) is not None]
+    known = [(each, said) for each in group if (said := fresh(each)) is not None]
 
     def mean(value: Callable[[Candidate, Vitals], float]) -> str:
         return f" (group {sum(value(*each) for each in known) / len(known):.0f}%)" if len(known) > 1 else ""
@@ -60,8 +60,8 @@ def _load(candidate: Candidate, group: Sequence[Candidate]) -> str:
     doubt = f", it says {vitals.cpu:.0f}% but has {_jobs(candidate.running)}" if believed > vitals.cpu else ""
     return (
         f"{score}; cpu {believed:.0f}%{mean(lambda each, _: cpu(each))}{doubt}, "
-        f"memory {vitals.memory:.0f}%{mean(lambda _, told: told.memory)}, "
-        f"disk {disk(vitals):.0f}%{mean(lambda _, told: disk(told))}"
+        f"memory {vitals.memory:.0f}%{mean(lambda _, said: said.memory)}, "
+        f"disk {disk(vitals):.0f}%{mean(lambda _, said: disk(said))}"
     )
 
 

@@ -132,11 +132,15 @@ class Placer:
 
 
 def _too_few(machines: Sequence[Key], there: Sequence[Key], pick: int) -> ProblemError:
-    new = [machine.name for machine in machines if machine.new]
-    left_out = f"; {len(new)} new, which nobody has used by name yet" if new else ""
+    new = sum(machine.new for machine in machines)
+    offline = len(machines) - new - len(there)
+    why = ", ".join(f"{number} {what}" for number, what in ((offline, "offline"), (new, "new")) if number)
+    hints = ["clustersh machines shows what is online"]
+    if new:
+        hints.append("a new machine can be chosen once it was used by its name, or an admin has accepted it")
+    asked = f"{pick} machine{'' if pick == 1 else 's'} asked for"
     return ProblemError(
         Kind.EMPTY_TARGET,
-        f"{pick} machine{'' if pick == 1 else 's'} asked for, {len(there)} of the target's {len(machines)} "
-        f"{'is' if len(there) == 1 else 'are'} online{left_out}",
-        hint="clustersh machines shows what is online",
+        f"{asked}, but of the target's {len(machines)} only {len(there)} can be chosen{f' ({why})' if why else ''}",
+        hint="\n".join(hints),
     )
