@@ -283,6 +283,7 @@ class RunTable:
         """Return the machine's jobs in runs that are under way."""
         return [(run, run.jobs[machine_id]) for run in self._of_machine.get(machine_id, {}).values()]
 
-    def running(self, machine_id: str) -> int:
-        """Return how many of the machine's jobs have not ended."""
-        return sum(run.jobs[machine_id].end is None for run in self._of_machine.get(machine_id, {}).values())
+    def open_jobs(self, machine_id: str) -> int:
+        """Return how many of the machine's jobs have not ended, of those that were sent."""
+        jobs = (run.jobs[machine_id] for run in self._of_machine.get(machine_id, {}).values())
+        return sum(job.end is None and job.epoch is not None for job in jobs)

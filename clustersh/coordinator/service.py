@@ -181,7 +181,7 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
-        self._placer = Placer(Policies.installed(), FleetSight(self._fleet, table, lambda machine_id: None), boot_clock)
+        self._placer = Placer(Policies.installed(), FleetSight(self._fleet, table, self._vitals.known), boot_clock)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
             self._ledger,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +42,9 @@ class Sight:
     def status(self, machine_id: str) -> str:
         return self.away.get(machine_id, "online")
 
-    def vitals(self, machine_id: str) -> tuple[Vitals, float] | None:
-        found = self.said.get(machine_id)
-        return None if found is None else (found[0], self.now - found[1])
+    def vitals(self, machine_ids: Iterable[str]) -> dict[str, tuple[Vitals, float]]:
+        said = {machine_id: self.said[machine_id] for machine_id in machine_ids if machine_id in self.said}
+        return {machine_id: (vitals, self.now - at) for machine_id, (vitals, at) in said.items()}
 
     def cpus(self, machine_id: str) -> int:
         return self.processors.get(machine_id, 4)

@@ -99,7 +99,7 @@ class World:
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
         self.targets = Targets(self.registry)
         self.vitals: dict[str, tuple[Vitals, float]] = {}
-        self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, self.vitals.get), self.clock.seconds)
+        self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, lambda _: self.vitals), self.clock.seconds)
         self.requests = Requests(
             *parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret", self.placer
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -25,14 +25,14 @@ class Sight(Protocol):
     def status(self, machine_id: str) -> str:
         """Return online, reconnecting or offline."""
 
-    def vitals(self, machine_id: str) -> tuple[Vitals, float] | None:
-        """Return what the machine last said of itself, and how many seconds ago."""
+    def vitals(self, machine_ids: Iterable[str]) -> Mapping[str, tuple[Vitals, float]]:
+        """Return what those machines last said of themselves, and how many seconds ago; not of those that did not."""
 
     def cpus(self, machine_id: str) -> int:
         """Return how many processors it says it has."""
 
     def running(self, machine_id: str) -> int:
-        """Return how many jobs are under way there."""
+        """Return how many jobs were sent there and have not ended."""
 
     def under_way(self, uuid: str, machine_id: str) -> bool | None:
         """Whether that job is under way; None where nobody knows of it (yet, or any more)."""
@@ -96,11 +96,10 @@ class Placer:
             there = [machine for machine in known if self._sight.status(machine.id) != "offline"]
         if len(there) < pick:
             raise _too_few(machines, there, pick)
-        return [self._candidate(machine) for machine in there]
+        said = self._sight.vitals(machine.id for machine in there)
+        return [self._candidate(machine, *said.get(machine.id, (None, None))) for machine in there]
 
-    def _candidate(self, machine: Key) -> Candidate:
-        said = self._sight.vitals(machine.id)
-        vitals, age_s = said or (None, None)
+    def _candidate(self, machine: Key, vitals: Vitals | None, age_s: float | None) -> Candidate:
         book = self._books.get(machine.id) or _Book()
         known = self._recent(machine.id, book, age_s)
         return Candidate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from ...wire.link import Vitals
 from ..fleet import Fleet
@@ -25,7 +25,7 @@ class FleetSight:
         return seen.facts.cpus if seen is not None else 0
 
     def running(self, machine_id: str) -> int:
-        return self._table.running(machine_id)
+        return self._table.open_jobs(machine_id)
 
     def under_way(self, uuid: str, machine_id: str) -> bool | None:
         run = self._table.find(uuid)
