@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from ..wire.link import (
     MAX_READS,
+    AskVitals,
     Chunk,
     Ended,
     Facts,
@@ -32,6 +33,8 @@ from ..wire.link import (
     Stdin,
     StdinTaken,
     StopRead,
+    Vitals,
+    VitalsReport,
     Witnesses,
     WitnessList,
 )
@@ -49,8 +52,8 @@ ANSWER_S = 60.0
 _CLOCK_SAMPLES = 12
 
 T = TypeVar("T")
-Question: TypeAlias = Read | Stdin | Witnesses
-Answer: TypeAlias = Chunk | StdinTaken | WitnessList
+Question: TypeAlias = Read | Stdin | Witnesses | AskVitals
+Answer: TypeAlias = Chunk | StdinTaken | WitnessList | VitalsReport
 
 
 class Bus(Protocol):
@@ -95,7 +98,8 @@ class Seen(msgspec.Struct):
 class Link:
     """One agent's connection. *send* takes messages; *close* ends it, saying why.
 
-    *replaced*: another agent with the same key has the machine; this one should stay away for long.
+    *replaced*: another agent with the same key has the machine; this one should stay away for long. *round_trip_s*
+    is how long a ping takes there and back, smoothed.
     """
 
     machine: Key
@@ -107,6 +111,7 @@ class Link:
     welcomed: bool = False
     replaced: bool = False
     offsets: deque[float] = field(default_factory=lambda: deque(maxlen=_CLOCK_SAMPLES))
+    round_trip_s: float | None = None
     questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
     feeding: int = 0
 
@@ -134,6 +139,7 @@ class Fleet:
         self.seen: dict[str, Seen] = {}
         self.expected: set[str] = set()
         self.on_came: Callable[[str], None] = lambda machine_id: None
+        self.on_vitals: Callable[[str, Vitals], None] = lambda machine_id, vitals: None
         self.events: LinkEvents
 
     # -- the bus
@@ -245,6 +251,9 @@ class Fleet:
                 self.events.started(link.machine.id, message)
             case Ended():
                 return self.events.ended(link.machine.id, message)
+            case VitalsReport():
+                self.on_vitals(link.machine.id, message.vitals)
+                self._answered(link, message)
             case Chunk() | StdinTaken() | WitnessList() | Failed():
                 self._answered(link, message)
             case Hello():
@@ -300,6 +309,11 @@ class Fleet:
         if self.epoch(machine_id) is not None:
             return "online"
         return "reconnecting" if self._is_expected(machine_id) else "offline"
+
+    def latency(self, machine_id: str) -> float | None:
+        """Return the seconds that its link takes to there and back; None while that isn't known."""
+        link = self._links.get(machine_id)
+        return link.round_trip_s if link is not None else None
 
     async def until_back(self, machine_id: str) -> None:
         """Wait for a machine that is reconnecting; return at once for any other."""

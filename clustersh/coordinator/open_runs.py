@@ -287,3 +287,8 @@ class RunTable:
         """Return how many of the machine's jobs have not ended, of those that were sent."""
         jobs = (run.jobs[machine_id] for run in self._of_machine.get(machine_id, {}).values())
         return sum(job.end is None and job.epoch is not None for job in jobs)
+
+    def running(self) -> Counter[str]:
+        """Return how many jobs run on each machine, as far as agents have told."""
+        jobs = (job for run in self._open.values() for job in run.jobs.values())
+        return Counter(job.machine.id for job in jobs if job.state is State.RUNNING)

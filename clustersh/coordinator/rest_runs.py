@@ -1,4 +1,4 @@
-"""REST: runs, jobs, their output and stdin, and who and what is here. docs/rest.md lists the calls."""
+"""REST: runs, jobs, their output and stdin, and who is asking. docs/rest.md lists the calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from autobahn.twisted.resource import WebSocketResource
 
 from .. import __version__
-from ..wire import ids, units
+from ..wire import ids
 from ..wire.link import PATH, Chunk
 from ..wire.output import Stream, pieces
 from ..wire.problems import Kind, ProblemError
@@ -21,8 +21,6 @@ from ..wire.rest import (
     Cancelled,
     Job,
     JobPage,
-    Machine,
-    Machines,
     Run,
     RunRequest,
     StdinProgress,
@@ -31,14 +29,14 @@ from ..wire.rest import (
 from . import history
 from .api import Api
 from .callers import Caller
-from .fleet import Fleet, Seen
+from .fleet import Fleet
 from .http import Request, wait_seconds
 from .index import Index
 from .link_server import LinkFactory
 from .outputs import Outputs, Wanted
 from .ranges import UNIT, Span, asked_range, span_of
 from .records import MachineRef
-from .registry import Key, Registry
+from .registry import Registry
 from .requests import Requests
 from .routes import AGENTS, CLIENTS, IDEMPOTENCY_KEY, OCTETS, RANGE, WAIT, Answer, Bytes
 from .run_views import RunViews
@@ -78,7 +76,6 @@ class RunCalls:
         named = (Kind.UNKNOWN_RUN, Kind.AMBIGUOUS_ID)
         told = (*named, Kind.OUTPUT_UNAVAILABLE, Kind.RATE_LIMITED, Kind.STORAGE)
         api.add("GET", "/v1/whoami", self.whoami, CLIENTS)
-        api.add("GET", "/v1/machines", self.machines, CLIENTS)
         api.add(
             "POST",
             "/v1/runs",
@@ -127,7 +124,7 @@ class RunCalls:
         )
         api.add("GET", PATH, self.link, AGENTS, answers={101: None})
 
-    # -- who and what is here
+    # -- who is asking
 
     async def whoami(self, request: Request, caller: Caller) -> Whoami:
         """Tell the caller who it is taken for."""
@@ -140,28 +137,6 @@ class RunCalls:
             machines=len(self._registry.machines()),
             online=len(self._fleet.online),
             host=self._host,
-        )
-
-    async def machines(self, request: Request, caller: Caller) -> Machines:
-        """List the machines."""
-        return Machines(tuple(self.machine_view(key) for key in self._registry.machines()))
-
-    def machine_view(self, key: Key) -> Machine:
-        """Return a machine as REST tells it."""
-        seen = self._fleet.seen.get(key.id)
-        known = seen or Seen(0.0)
-        return Machine(
-            name=key.name,
-            id=key.id,
-            platform=known.facts.platform,
-            status=self._fleet.status(key.id),
-            last_seen=units.timestamp(seen.at) if seen else None,
-            new=key.new,
-            address=known.address or key.address,
-            fingerprint=key.fingerprint,
-            version=known.version,
-            enrolled=key.enrolled,
-            facts=known.facts,
         )
 
     # -- runs

@@ -65,6 +65,7 @@ from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
 from .rest_leaving import LeavingCalls
+from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_plans import PlanCalls
@@ -74,8 +75,10 @@ from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tailnet import Tailnet
 from .targets import Targets
 from .tokens import JoinTokens
+from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
@@ -167,6 +170,8 @@ class _Parts:
         )
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
+        self._vitals = VitalsBook(reactor, self._fleet, table.running)
+        self._fleet.on_vitals = self._vitals.said
         outcomes = Outcomes(
             reactor,
             self._ledger,
@@ -183,11 +188,12 @@ class _Parts:
         self._fleet.events = self._runs
         self._placer = Placer(Policies.installed(), FleetSight(self._fleet, table, self._vitals.known), boot_clock)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
+        self._targets = Targets(self._registry)
         self._requests = Requests(
             self._ledger,
             self._index,
             self._registry,
-            Targets(self._registry),
+            self._targets,
             self._fleet,
             held,
             table,
@@ -247,6 +253,8 @@ class _Parts:
         )
         runs.add_to(api)
         PlanCalls(self._requests, self._fleet).add_to(api)
+        tailnet = Tailnet(reactor)
+        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes()).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -319,6 +327,7 @@ class _Parts:
         if key.role is Role.AGENT:
             self._placer.forget(key.id)
             self._fleet.cut(key.id, f"{key.name} was forgotten")
+            self._vitals.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 

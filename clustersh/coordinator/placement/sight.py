@@ -12,7 +12,9 @@ from ..open_runs import RunTable
 class FleetSight:
     """Looks at the fleet and at the runs that are under way; *vitals* as in Sight."""
 
-    def __init__(self, fleet: Fleet, table: RunTable, vitals: Callable[[str], tuple[Vitals, float] | None]) -> None:
+    def __init__(
+        self, fleet: Fleet, table: RunTable, vitals: Callable[[Iterable[str]], Mapping[str, tuple[Vitals, float]]]
+    ) -> None:
         self._fleet = fleet
         self._table = table
         self.vitals = vitals
