@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -223,8 +223,10 @@ class Requests:
             nobody = "nobody that is there" if skipped else "no machine"
             raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")
         if asked.placement is not None:
+            # What the target says by name is used by that from now on: it is new no more.
+            known = tuple(replace(each, new=False) if each.id in resolved.named else each for each in machines)
             placer, placement = self._placer, asked.placement
-            machines, selected = placer.place(uuid, machines, placement) if uuid else placer.choose(machines, placement)
+            machines, selected = placer.place(uuid, known, placement) if uuid else placer.choose(known, placement)
         return Chosen(machines, resolved.named, skipped, selected)
 
     async def _refuse(

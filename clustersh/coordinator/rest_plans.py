@@ -11,6 +11,7 @@ from .callers import Caller
 from .fleet import Fleet
 from .http import Request
 from .pacing import batches
+from .registry import Key
 from .requests import Chosen, Requests
 from .routes import CLIENTS
 
@@ -41,17 +42,15 @@ class PlanCalls:
         """Return the machines as a run would find them: those that are expected back are waited for."""
         for machine in chosen.machines:
             await self._fleet.until_back(machine.id)
-        names = {machine.id: machine for machine in chosen.machines}
-        paced = batches([*names], body.pace)
-        return tuple(
-            PlannedMachine(names[machine_id].name, self._fleet.status(machine_id), number, self._last_seen(machine_id))
-            for number, batch in enumerate(paced, 1)
-            for machine_id in batch
-        )
+        keys = {machine.id: machine for machine in chosen.machines}
+        paced = enumerate(batches([*keys], body.pace), 1)
+        return tuple(self._planned(keys[machine_id], number) for number, batch in paced for machine_id in batch)
 
-    def _last_seen(self, machine_id: str) -> str | None:
-        seen = self._fleet.seen.get(machine_id)
-        return timestamp(seen.at) if seen is not None else None
+    def _planned(self, key: Key, batch: int) -> PlannedMachine:
+        seen = self._fleet.seen.get(key.id)
+        return PlannedMachine(
+            key.name, self._fleet.status(key.id), batch, timestamp(seen.at) if seen is not None else None, key.new
+        )
 
 
 def _plan(

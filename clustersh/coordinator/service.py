@@ -54,9 +54,8 @@ from .outputs import Outputs
 from .own_secret import own_secret
 from .packages import Packages
 from .pairing import Pairings
-from .placement.placer import Placer
-from .placement.policies import Policies
-from .placement.sight import FleetSight
+from .placement.scores import score
+from .placement.sight import make_placer
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
@@ -186,7 +185,7 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
-        self._placer = Placer(Policies.installed(), FleetSight(self._fleet, table, self._vitals.known), boot_clock)
+        self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._targets = Targets(self._registry)
         self._requests = Requests(
@@ -254,7 +253,7 @@ class _Parts:
         runs.add_to(api)
         PlanCalls(self._requests, self._fleet).add_to(api)
         tailnet = Tailnet(reactor)
-        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes()).add_to(api)
+        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes(score=score)).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)

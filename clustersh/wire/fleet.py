@@ -49,12 +49,13 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class PlannedMachine(msgspec.Struct, frozen=True):
-    """A machine that a run would go to, in which of its batches (from 1); *status* and *last_seen* as in Machine."""
+    """A machine that a run would go to, in which of its batches (from 1); the rest as in Machine."""
 
     name: str
     status: str
     batch: int = 1
     last_seen: str | None = None
+    new: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):

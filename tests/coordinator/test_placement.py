@@ -98,6 +98,8 @@ class World:
         (Vitals(0, 50, 0, 0), 0.15),
         (Vitals(0, 0, 50, 10), 0.15),
         (Vitals(0, 0, 10, 50), 0.15),
+        (Vitals(0, 0, None, 50), 0.15),
+        (Vitals(0, 0), 0.3),
     ],
 )
 def test_the_score_weighs_processor_memory_and_the_fuller_disk(vitals: Vitals, expected: float) -> None:

@@ -20,8 +20,8 @@ def score(vitals: Vitals) -> float:
 
 
 def disk(vitals: Vitals) -> float:
-    """Return the percentage in use of the fuller of the disks that jobs write to."""
-    return max(vitals.disk_home, vitals.disk_root)
+    """Return the percentage in use of the fuller disk; full where none can be told: saying less gains nothing."""
+    return max((part for part in (vitals.disk_home, vitals.disk_root) if part is not None), default=100.0)
 
 
 def fresh(candidate: Candidate) -> Vitals | None:
