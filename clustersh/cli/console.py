@@ -16,6 +16,8 @@ from .text import printable
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from .live import LiveConsole
+
 InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a blocking function in a thread; awaits its result."""
 
@@ -70,6 +72,12 @@ class Console:
     def direct(self) -> Console:
         """Return the same console for work without a reactor: it writes at once, and may block."""
         return Console(self._out, self._err, self._environ, _directly)
+
+    def live(self, line: Callable[[], str], clock: Any) -> LiveConsole:
+        """Return the same console with *line*, which changes, under all that is printed."""
+        from .live import LiveConsole
+
+        return LiveConsole(self._out, self._err, self._environ, self._in_thread, line, clock)
 
     async def out(self, data: bytes | memoryview | str) -> None:
         """Write *data* to stdout."""
