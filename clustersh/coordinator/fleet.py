@@ -134,6 +134,9 @@ class Fleet:
         self._came = Signal()
         self._links: dict[str, Link] = {}
         self._instances = Instances()
+        self._began = timer.seconds()
+        self._gone: dict[str, float] = {}
+        """When machines lost their last link."""
         self._epochs = itertools.count(int(now() * 1000))
         self._requests = itertools.count(1)
         self.seen: dict[str, Seen] = {}
@@ -212,6 +215,7 @@ class Fleet:
         link.offsets.append(hello.clock - self._clock())
         self._links[machine_id] = link
         if older is not None:
+            self._gone[machine_id] = self._timer.seconds()
             self._drop(older)
             if older.replaced:
                 self._turn_away(older, link)
@@ -274,6 +278,7 @@ class Fleet:
         if self._links.get(link.machine.id) is link:
             del self._links[link.machine.id]
             self.seen[link.machine.id].at = self._now()
+            self._gone[link.machine.id] = self._timer.seconds()
             self._log.info("{machine} is offline", machine=link.machine.name)
         self._drop(link)
 
@@ -314,6 +319,12 @@ class Fleet:
         """Return the seconds that its link takes to there and back; None while that isn't known."""
         link = self._links.get(machine_id)
         return link.round_trip_s if link is not None else None
+
+    def away_s(self, machine_id: str) -> float:
+        """Return for how many seconds the machine has had no link, as far as this coordinator has seen it."""
+        if self.epoch(machine_id) is not None:
+            return 0.0
+        return self._timer.seconds() - self._gone.get(machine_id, self._began)
 
     async def until_back(self, machine_id: str) -> None:
         """Wait for a machine that is reconnecting; return at once for any other."""

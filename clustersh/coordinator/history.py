@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ..wire.ids import is_run_uuid, uuid_ending
-from ..wire.jobs import State
+from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.queries import MAX_PAGE
 from ..wire.rest import Job, JobPage
-from .open_runs import OpenJob, OpenRun
+from .open_runs import JobEnd, OpenJob, OpenRun
 from .records import MachineRef
 
 _JOB = (
@@ -203,19 +203,38 @@ def to_job(row: sqlite3.Row) -> Job:
 
 
 def open_runs(connection: sqlite3.Connection) -> list[LoadedRun]:
-    """Return the runs that have a job without an outcome, with all of their jobs that have none."""
+    """Return the runs that have a job without an outcome, with all of their jobs."""
     rows = connection.execute(
-        "SELECT jobs.machine_id, jobs.machine, jobs.cancelled, runs.* FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
-        " WHERE jobs.state = 'requested' ORDER BY jobs.uuid"
+        "SELECT runs.*, jobs.* FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
+        " WHERE jobs.uuid IN (SELECT uuid FROM jobs WHERE state = 'requested') ORDER BY jobs.uuid, jobs.machine"
     )
     loaded: dict[str, LoadedRun] = {}
     for row in rows:
         if row["uuid"] not in loaded:
             loaded[row["uuid"]] = LoadedRun(_reopened(row), row["script"], row["manifest"])
-        machine = MachineRef(row["machine"], row["machine_id"])
-        job = OpenJob(row["uuid"], machine, epoch=0, cancelled=bool(row["cancelled"]))
-        loaded[row["uuid"]].open.jobs[machine.id] = job
+        loaded[row["uuid"]].open.jobs[row["machine_id"]] = _job_again(row)
     return list(loaded.values())
+
+
+def _job_again(row: sqlite3.Row) -> OpenJob:
+    """Return a job from before a restart: one whose batch had not begun was sent nowhere yet."""
+    end = None if row["state"] == State.REQUESTED else _end_of(row)
+    return OpenJob(
+        row["uuid"],
+        MachineRef(row["machine"], row["machine_id"]),
+        epoch=0 if row["begun"] else None,
+        started=row["started"],
+        cancelled=bool(row["cancelled"]),
+        ending=end is not None,
+        end=end,
+        finished=row["finished"],
+    )
+
+
+def _end_of(row: sqlite3.Row) -> JobEnd:
+    outcome = Outcome(State(row["state"]), row["exit_code"], row["signal"], row["reason"])
+    sizes = row["stdout_bytes"], row["stderr_bytes"], row["stdout_sha256"], row["stderr_sha256"]
+    return JobEnd(outcome, OutputSummary(*sizes), row["duration_s"])
 
 
 def _reopened(row: sqlite3.Row) -> OpenRun:
@@ -233,5 +252,6 @@ def _reopened(row: sqlite3.Row) -> OpenRun:
         exclude=row["exclude"],
         skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
         selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
+        stopped=row["stopped"],
         weight=len(row["command"]),
     )

@@ -256,6 +256,7 @@ class RunTable:
 
     def over(self, run: OpenRun) -> None:
         """The run has ended."""
+        run.request = None
         if self._open.pop(run.uuid, None) is not None:
             for machine_id in run.jobs:
                 runs = self._of_machine[machine_id]

@@ -7,7 +7,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ..faultpoints import reached
@@ -21,11 +20,10 @@ from .index import Index
 from .ledger import Ledger
 from .limits import RateLimit
 from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .patience import RETRY_S, record_at_last
 from .records import JobEnded, Orphan
 from .registry import Registry
 
-RETRY_S = (1.0, 30.0)
-"""Seconds between attempts to record an outcome when the ledger can't be written: the first, and the longest."""
 ORPHAN_RATE, ORPHAN_BURST = 1.0, 1000.0
 """Reports of unknown jobs, a second and at once, that are recorded of one machine; the rest is not acknowledged."""
 
@@ -112,15 +110,7 @@ class Outcomes:
         record = JobEnded(
             job.uuid, job.machine.name, job.machine.id, end.outcome, end.output, end.duration_s, job.started
         )
-        delay, longest = RETRY_S
-        while True:
-            try:
-                entry = await self._ledger.append(record)
-                break
-            except ProblemError as error:
-                self._log.error("{uuid}: its end waits to be recorded: {reason}", uuid=job.uuid, reason=str(error))
-                await deferLater(self._clock, delay)
-                delay = min(delay * 2, longest)
+        entry = await record_at_last(self._clock, self._ledger, record)
         reached("end-recorded")
         job.end, job.finished, job.unconfirmed = end, entry.time, False
         self._log.info(

@@ -35,6 +35,8 @@ from .registry import Key, Registry
 from .requests import RunBlobs
 from .signals import wait_until
 
+CANCELLED_BEFORE = JobEnd(Outcome(State.CANCELLED, reason="cancelled before it started"))
+
 
 class Runs:
     """Every run that is not over yet: its dispatch, and what its agents say. *now* gives seconds since 1970."""
@@ -75,7 +77,7 @@ class Runs:
             self._table.add_earlier(run.open)
             for machine_id, job in run.open.jobs.items():
                 if self._registry.machine_by_id(machine_id) is None:
-                    self._outcomes.end(run.open, job, lost("the machine was forgotten"))
+                    self._outcomes.end(run.open, job, _forgotten(job))
 
     # -- dispatch
 
@@ -102,7 +104,7 @@ class Runs:
         if job.end is not None or job.ending:
             return
         if job.cancelled:
-            self._outcomes.end(run, job, JobEnd(Outcome(State.CANCELLED, reason="cancelled before it started")))
+            self._outcomes.end(run, job, CANCELLED_BEFORE)
             return
         if epoch is None or asked is None:
             self._outcomes.end(
@@ -171,7 +173,7 @@ class Runs:
 
     def _forgotten(self, key: Key) -> None:
         for run, job in self._table.on(key.id):
-            self._outcomes.end(run, job, lost("the machine was forgotten"))
+            self._outcomes.end(run, job, _forgotten(job))
 
     # -- asking about runs
 
@@ -187,17 +189,20 @@ class Runs:
         return run
 
     async def cancel(self, caller: Identity, uuid: str, machine_id: str | None = None) -> Cancelled:
-        """Ask for the end of the run's jobs (or of the one on that machine)."""
+        """Ask for the end of the run's jobs (or of the one on that machine); what was not sent ends here and now."""
         run = self._table.open(uuid)
         jobs = [] if run is None else [job for job in run.jobs.values() if machine_id in (None, job.machine.id)]
         live = [job for job in jobs if job.end is None and not job.ending]
         if live:
             machines = tuple(job.machine for job in live)
             await self._ledger.append(CancelRequested(uuid, caller.name, caller.id, machines))
+            reached("cancel-recorded")
         for job in live:
             job.cancelled = True
             if job.epoch is not None:
                 self._bus.send(job.machine.id, Cancel(uuid))
+            elif run is not None:
+                self._outcomes.end(run, job, CANCELLED_BEFORE)
         ended = tuple(job.machine.name for job in jobs if job not in live)
         return Cancelled(uuid, tuple(job.machine.name for job in live), ended)
 
@@ -205,3 +210,9 @@ class Runs:
         """Whether an open job of that machine names that blob."""
         found = self._table.job(uuid, machine_id)
         return found is not None and found[1].end is None and sha256 in found[0].blobs
+
+
+def _forgotten(job: OpenJob) -> JobEnd:
+    """Return how a job ends whose machine was forgotten."""
+    reason = "the machine was forgotten"
+    return lost(reason) if job.epoch is not None else JobEnd(Outcome(State.NOT_STARTED, reason=reason))

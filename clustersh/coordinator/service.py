@@ -52,6 +52,7 @@ from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
 from .own_secret import own_secret
+from .paced_runs import PacedRuns
 from .packages import Packages
 from .pairing import Pairings
 from .placement.scores import score
@@ -186,6 +187,7 @@ class _Parts:
         )
         self._fleet.events = self._runs
         self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
+        self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._targets = Targets(self._registry)
         self._requests = Requests(
@@ -200,6 +202,7 @@ class _Parts:
             self._new_uuid,
             own_secret(folder, "digest.key"),
             self._placer,
+            pacer=self._paced,
         )
         self._host = socket.gethostname().partition(".")[0]
         token_key = own_secret(folder, "token.key")
@@ -278,6 +281,7 @@ class _Parts:
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
         await self._runs.load()
+        await self._paced.load()
         if last := await self._index.ask(history.last_uuid):
             # The clock may have been set back since: a history is in the order of its uuids.
             self._new_uuid.follow(last)
@@ -288,6 +292,7 @@ class _Parts:
         """End the links and write what waits."""
         if self._seen_loop.running:
             self._seen_loop.stop()
+        await self._paced.stop()
         self._fleet.close()
         await self._links.until_closed(LAST_WORDS_S)
         self._refusals.stop()

@@ -226,7 +226,8 @@ TestPaceMachine.settings = settings(max_examples=100, stateful_step_count=30, de
 @given(st.integers(1, 200), st.integers(1, 100))
 def test_parts_of_all_sizes_come_to_the_end(machines: int, percent: int) -> None:
     names = [str(number) for number in range(machines)]
-    pacing, begun, batches = Pacing(names, Pace(rolling=f"{percent}%")), [], 0
+    pacing, batches = Pacing(names, Pace(rolling=f"{percent}%")), 0
+    begun: list[str] = []
     while not pacing.over:
         begun += begin(pacing)
         batches += 1

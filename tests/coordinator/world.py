@@ -13,6 +13,7 @@ from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
 from clustersh.coordinator.outcomes import Outcomes
+from clustersh.coordinator.paced_runs import PacedRuns
 from clustersh.coordinator.placement.placer import Placer
 from clustersh.coordinator.placement.policies import Policies
 from clustersh.coordinator.placement.sight import FleetSight
@@ -100,8 +101,13 @@ class World:
         self.targets = Targets(self.registry)
         self.vitals: dict[str, tuple[Vitals, float]] = {}
         self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, lambda _: self.vitals), self.clock.seconds)
+        self.paced = PacedRuns(
+            self.clock, self.ledger, self.index, self.fleet, self.table, self.runs, self.outcomes, away_s=60.0
+        )
         self.requests = Requests(
-            *parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret", self.placer
+            *(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret"),
+            placer=self.placer,
+            pacer=self.paced,
         )
         self.fleet.events = self.runs
 
@@ -111,6 +117,7 @@ class World:
     async def load(self) -> None:
         await self.registry.load()
         await self.runs.load()
+        await self.paced.load()
 
     async def join(self, name: str) -> None:
         await self.registry.register(Role.AGENT, name, generate().public_key(), f"key of {name}", "192.0.2.1", "open")
