@@ -40,7 +40,10 @@ from .audit import Audit
 from .callers import Gate
 from .crowd import Crowd, allow_many_files
 from .door import DoorError, DoorFactory
+from .facts import FactBook
 from .fleet import Fleet
+from .group_book import GroupBook
+from .group_sources import GroupSources
 from .http import Site
 from .index import Index
 from .ledger import Ledger
@@ -156,6 +159,14 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
+        self._groups = GroupBook(self._ledger)
+        self._ledger.subscribe(self._groups.follow)
+        self._facts = FactBook()
+        self._targets = Targets(
+            self._registry,
+            GroupSources(self._registry, self._fleet, self._groups, self._facts),
+            new_wait=config.enrollment.new_machines == "wait",
+        )
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
@@ -182,7 +193,7 @@ class _Parts:
             self._ledger,
             self._index,
             self._registry,
-            Targets(self._registry),
+            self._targets,
             self._fleet,
             held,
             table,
@@ -259,7 +270,11 @@ class _Parts:
         self._started = True
         await self._registry.load()
         await self._tokens.load(self._index)
+        await self._groups.load(self._index)
         await self._seen.load()
+        for key in self._registry.machines():
+            if seen := self._fleet.seen.get(key.id):
+                self._facts.note(key.id, seen.facts)
         self._registry.watch_ended(self._cut)
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
@@ -305,13 +320,16 @@ class _Parts:
 
     def _came(self, machine_id: str) -> None:
         self._seen.came(machine_id)
-        self._neighbours.came(machine_id, self._fleet.seen[machine_id].facts)
+        facts = self._fleet.seen[machine_id].facts
+        self._facts.note(machine_id, facts)
+        self._neighbours.came(machine_id, facts)
 
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
             self._fleet.cut(key.id, f"{key.name} was forgotten")
             self._links.cut(key.id)
+            self._facts.forget(key.id)
         self._site.cut(key.fingerprint)
 
     def _refused(self, refusal: Refusal) -> None:

@@ -8,7 +8,10 @@ from typing import Any, cast
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
+from clustersh.coordinator.facts import FactBook
 from clustersh.coordinator.fleet import Fleet, Link
+from clustersh.coordinator.group_book import GroupBook
+from clustersh.coordinator.group_sources import GroupSources
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
@@ -94,7 +97,12 @@ class World:
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.targets = Targets(self.registry)
+        self.groups = GroupBook(self.ledger)
+        self.ledger.subscribe(self.groups.follow)
+        self.facts = FactBook()
+        self.fleet.on_came = lambda machine_id: self.facts.note(machine_id, self.fleet.seen[machine_id].facts)
+        sources = GroupSources(self.registry, self.fleet, self.groups, self.facts)
+        self.targets = Targets(self.registry, sources)
         self.requests = Requests(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret")
         self.fleet.events = self.runs
 
@@ -103,6 +111,7 @@ class World:
 
     async def load(self) -> None:
         await self.registry.load()
+        await self.groups.load(self.index)
         await self.runs.load()
 
     async def join(self, name: str) -> None:
