@@ -21,9 +21,9 @@ def close_names(name: str, known: Collection[str]) -> list[str]:
     return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return the question, or "" where nothing resembles *name*."""
-    close = close_names(name, known)
+def did_you_mean(name: str, known: Collection[str], form: str = "{}") -> str:
+    """Return the question, each name in it in that *form*; "" where nothing resembles *name*."""
+    close = [form.format(each) for each in close_names(name, known)]
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -91,7 +91,7 @@ class GroupBook:
         """Return the names of the groups that a machine is in, sorted."""
         return tuple(sorted(name for name, members in self._groups.items() if machine_id in members))
 
-    def labels_of(self, machine_id: str) -> Mapping[str, str]:
+    def labels_of(self, machine_id: str) -> dict[str, str]:
         """Return a machine's labels, sorted by their keys."""
         return dict(sorted(self._labels.get(machine_id, {}).items()))
 
@@ -145,9 +145,7 @@ class GroupBook:
         if group not in self._groups and len(self._groups) >= MAX_GROUPS:
             raise _full(f"there are {MAX_GROUPS} groups already", _DELETE)
         if sum(map(len, self._groups.values())) + more > MAX_MEMBERS:
-            raise _full(
-                f"groups hold at most {MAX_MEMBERS} machines in all", _DELETE
-            )
+            raise _full(f"groups hold at most {MAX_MEMBERS} machines in all", _DELETE)
 
     def _check_labels(self, machines: Machines, labels: dict[str, str | None]) -> None:
         taken = {key for key, value in labels.items() if value is None}
@@ -205,7 +203,7 @@ class _Turn:
 
 def unknown_group(group: str, known: Iterable[str]) -> ProblemError:
     """Return the problem that there is no such group, with the close matches."""
-    hint = did_you_mean(f"@{group}", [f"@{name}" for name in known]) or "see: clustersh groups"
+    hint = did_you_mean(group, list(known), "@{}") or "see: clustersh groups"
     return ProblemError(Kind.UNKNOWN_GROUP, f"no group is called @{group}", hint=hint)
 
 

@@ -102,14 +102,13 @@ class GroupSources:
     def meant(self, group: GroupName) -> str:
         """Return what to tell someone who asked for a group that isn't there."""
         if not group.source:
-            known = [f"@{name}" for name in self._people.resolv_list()]
-            return did_you_mean(f"@{group.name}", known) or "see: clustersh groups"
-        groups = self._groups(group.source)
+            return did_you_mean(group.name, self._people.resolv_list(), "@{}") or "see: clustersh groups"
+        groups, form = list(self._groups(group.source)), f"@{group.source}:{{}}"
         if groups:
-            known = [f"@{group.source}:{name}" for name in groups]
-            return did_you_mean(f"@{group.source}:{group.name}", known) or f"there is {_some(known)}"
-        sources = [f"@{name}:" for name in (*SOURCES, *self._book.labelled)]
-        return did_you_mean(f"@{group.source}:", sources) or f"facts and labels that machines have: {_some(sources)}"
+            return did_you_mean(group.name, groups, form) or f"there is {_some(groups, form)}"
+        sources = [*SOURCES, *self._book.labelled]
+        meant = did_you_mean(group.source, sources, "@{}:")
+        return meant or f"facts and labels that machines have: {_some(sources, '@{}:')}"
 
     def _groups(self, source: str) -> Groups:
         return self._facts.groups[source] if source in SOURCES else self._book.labelled.get(source, {})
@@ -123,5 +122,5 @@ def _names_of(registry: Registry, machine_ids: Iterable[str]) -> list[str]:
     return [key.name for key in keys if key is not None]
 
 
-def _some(words: list[str]) -> str:
-    return ", ".join(sorted(words)[:5]) + (" ..." if len(words) > 5 else "")
+def _some(words: list[str], form: str) -> str:
+    return ", ".join(map(form.format, sorted(words)[:5])) + (" ..." if len(words) > 5 else "")

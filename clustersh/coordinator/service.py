@@ -40,10 +40,7 @@ from .audit import Audit
 from .callers import Gate
 from .crowd import Crowd, allow_many_files
 from .door import DoorError, DoorFactory
-from .facts import FactBook
 from .fleet import Fleet
-from .group_book import GroupBook
-from .group_sources import GroupSources
 from .http import Site
 from .index import Index
 from .ledger import Ledger
@@ -73,7 +70,7 @@ from .run_blobs import HeldBlobs
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
-from .targets import Targets
+from .targeting import Targeting
 from .tokens import JoinTokens
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
@@ -159,14 +156,8 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
-        self._groups = GroupBook(self._ledger)
-        self._ledger.subscribe(self._groups.follow)
-        self._facts = FactBook()
-        self._targets = Targets(
-            self._registry,
-            GroupSources(self._registry, self._fleet, self._groups, self._facts),
-            new_wait=config.enrollment.new_machines == "wait",
-        )
+        new_wait = config.enrollment.new_machines == "wait"
+        self._targeting = Targeting(self._ledger, self._registry, self._fleet, new_wait=new_wait)
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
@@ -193,7 +184,7 @@ class _Parts:
             self._ledger,
             self._index,
             self._registry,
-            self._targets,
+            self._targeting.targets,
             self._fleet,
             held,
             table,
@@ -259,6 +250,7 @@ class _Parts:
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
         LeavingCalls(self._registry).add_to(api)
+        self._targeting.calls.add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
 
@@ -270,11 +262,8 @@ class _Parts:
         self._started = True
         await self._registry.load()
         await self._tokens.load(self._index)
-        await self._groups.load(self._index)
         await self._seen.load()
-        for key in self._registry.machines():
-            if seen := self._fleet.seen.get(key.id):
-                self._facts.note(key.id, seen.facts)
+        await self._targeting.load(self._index)
         self._registry.watch_ended(self._cut)
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
@@ -321,7 +310,7 @@ class _Parts:
     def _came(self, machine_id: str) -> None:
         self._seen.came(machine_id)
         facts = self._fleet.seen[machine_id].facts
-        self._facts.note(machine_id, facts)
+        self._targeting.came(machine_id, facts)
         self._neighbours.came(machine_id, facts)
 
     def _cut(self, key: Key) -> None:
@@ -329,7 +318,6 @@ class _Parts:
         if key.role is Role.AGENT:
             self._fleet.cut(key.id, f"{key.name} was forgotten")
             self._links.cut(key.id)
-            self._facts.forget(key.id)
         self._site.cut(key.fingerprint)
 
     def _refused(self, refusal: Refusal) -> None:

@@ -176,7 +176,9 @@ class _Meaning:
         resolver = self._sources.resolver(group.source for group in groups)
         found: set[str] = set()
         for source, name in groups:
-            found.update(resolver.all_nodes(source) if name == "*" else resolver.group_nodes(name, source))
+            # It gives lists of names, each joined by commas: NodeSet would read them as expressions.
+            for nodes in resolver.all_nodes(source) if name == "*" else resolver.group_nodes(name, source):
+                found.update(nodes.split(","))
         return found
 
 

@@ -8,10 +8,7 @@ from typing import Any, cast
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
-from clustersh.coordinator.facts import FactBook
 from clustersh.coordinator.fleet import Fleet, Link
-from clustersh.coordinator.group_book import GroupBook
-from clustersh.coordinator.group_sources import GroupSources
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
@@ -20,7 +17,7 @@ from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
 from clustersh.coordinator.runs import Runs
-from clustersh.coordinator.targets import Targets
+from clustersh.coordinator.targeting import Targeting
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
@@ -97,12 +94,9 @@ class World:
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.groups = GroupBook(self.ledger)
-        self.ledger.subscribe(self.groups.follow)
-        self.facts = FactBook()
-        self.fleet.on_came = lambda machine_id: self.facts.note(machine_id, self.fleet.seen[machine_id].facts)
-        sources = GroupSources(self.registry, self.fleet, self.groups, self.facts)
-        self.targets = Targets(self.registry, sources)
+        self.targeting = Targeting(self.ledger, self.registry, self.fleet)
+        self.targets, self.groups = self.targeting.targets, self.targeting.groups
+        self.fleet.on_came = lambda machine_id: self.targeting.came(machine_id, self.fleet.seen[machine_id].facts)
         self.requests = Requests(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret")
         self.fleet.events = self.runs
 
@@ -111,7 +105,7 @@ class World:
 
     async def load(self) -> None:
         await self.registry.load()
-        await self.groups.load(self.index)
+        await self.targeting.load(self.index)
         await self.runs.load()
 
     async def join(self, name: str) -> None:
