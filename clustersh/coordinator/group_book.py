@@ -47,6 +47,7 @@ class GroupBook:
         self._ledger = ledger
         self._lock = DeferredLock()
         self._groups: dict[str, set[str]] = {}
+        self._groups_of: dict[str, set[str]] = {}
         self._labels: dict[str, dict[str, str]] = {}
         self._labelled: dict[str, dict[str, set[str]]] = {}
         self._forgotten: set[str] = set()
@@ -55,7 +56,8 @@ class GroupBook:
     async def load(self, index: Index) -> None:
         """Read from the index what there was before."""
         groups, labels = await index.ask(_read)
-        self._groups = groups
+        for group, members in groups.items():
+            self._add(group, members)
         for machine_id, key, value in labels:
             self._set_label(machine_id, key, value)
 
@@ -63,10 +65,11 @@ class GroupBook:
         """Take in *entry*, which is durable now."""
         match record := entry.record:
             case GroupAdded():
-                self._groups.setdefault(record.group, set()).update(self._trusted(record.machines))
+                self._add(record.group, self._trusted(record.machines))
             case GroupRemoved():
-                self._groups.get(record.group, set()).difference_update(machine.id for machine in record.machines)
+                self._remove(record.group, [machine.id for machine in record.machines])
             case GroupDeleted():
+                self._remove(record.group, list(self._groups.get(record.group, ())))
                 self._groups.pop(record.group, None)
             case Labelled():
                 for machine_id in self._trusted(record.machines):
@@ -89,7 +92,7 @@ class GroupBook:
 
     def groups_of(self, machine_id: str) -> tuple[str, ...]:
         """Return the names of the groups that a machine is in, sorted."""
-        return tuple(sorted(name for name, members in self._groups.items() if machine_id in members))
+        return tuple(sorted(self._groups_of.get(machine_id, ())))
 
     def labels_of(self, machine_id: str) -> dict[str, str]:
         """Return a machine's labels, sorted by their keys."""
@@ -165,6 +168,19 @@ class GroupBook:
     def _trusted(self, machines: Iterable[MachineRef]) -> list[str]:
         return [machine.id for machine in machines if machine.id not in self._forgotten]
 
+    def _add(self, group: str, machine_ids: Iterable[str]) -> None:
+        members = self._groups.setdefault(group, set())
+        for machine_id in machine_ids:
+            members.add(machine_id)
+            self._groups_of.setdefault(machine_id, set()).add(group)
+
+    def _remove(self, group: str, machine_ids: Iterable[str]) -> None:
+        members = self._groups.get(group, set())
+        for machine_id in machine_ids:
+            if machine_id in members:
+                members.discard(machine_id)
+                self._groups_of[machine_id].discard(group)
+
     def _set_label(self, machine_id: str, key: str, value: str | None) -> None:
         own = self._labels.setdefault(machine_id, {})
         before = own.pop(key, None)
@@ -182,8 +198,9 @@ class GroupBook:
 
     def _forget(self, machine_id: str) -> None:
         self._forgotten.add(machine_id)
-        for members in self._groups.values():
-            members.discard(machine_id)
+        for group in list(self._groups_of.get(machine_id, ())):
+            self._remove(group, [machine_id])
+        self._groups_of.pop(machine_id, None)
         for key in list(self._labels.get(machine_id, ())):
             self._set_label(machine_id, key, None)
 

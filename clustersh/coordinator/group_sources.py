@@ -22,7 +22,7 @@ Groups = Mapping[str, Set[str]]
 """The ids of the machines in each group."""
 
 
-class Source(GroupSource):  # type: ignore[misc]  # ClusterShell has no types
+class Source(GroupSource):
     """One group source, whose *groups* are looked up when it is asked; *names* turns ids into names."""
 
     def __init__(self, name: str, groups: Callable[[], Groups], names: Callable[[Iterable[str]], list[str]]) -> None:

@@ -52,6 +52,7 @@ from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
 from .own_secret import own_secret
+from .paced_runs import PacedRuns
 from .packages import Packages
 from .pairing import Pairings
 from .records import Summary
@@ -61,17 +62,23 @@ from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
+from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
+from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tailnet import Tailnet
 from .targeting import Targeting
+from .texts import Texts
 from .tokens import JoinTokens
+from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
@@ -156,8 +163,7 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
-        new_wait = config.enrollment.new_machines == "wait"
-        self._targeting = Targeting(self._ledger, self._registry, self._fleet, new_wait=new_wait)
+        self._targeting = Targeting(self._ledger, self._registry, self._fleet, config.enrollment.new_machines)
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
@@ -165,6 +171,8 @@ class _Parts:
         )
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
+        self._vitals = VitalsBook(reactor, self._fleet, table.running)
+        self._fleet.on_vitals = self._vitals.said
         outcomes = Outcomes(
             reactor,
             self._ledger,
@@ -179,6 +187,7 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
+        self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
             self._ledger,
@@ -191,6 +200,7 @@ class _Parts:
             self._runs,
             self._new_uuid,
             own_secret(folder, "digest.key"),
+            pacer=self._paced,
         )
         self._host = socket.gethostname().partition(".")[0]
         token_key = own_secret(folder, "token.key")
@@ -228,20 +238,15 @@ class _Parts:
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, outputs, self._fleet)
+        views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
+        names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
-        runs = RunCalls(
-            self._runs,
-            self._requests,
-            views,
-            self._index,
-            self._registry,
-            self._fleet,
-            outputs,
-            links,
-            self._host,
-        )
-        runs.add_to(api)
+        RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
+        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
+        tailnet = Tailnet(reactor)
+        groups, targets = self._targeting.groups, self._targeting.targets
+        notes = Notes(groups.groups_of, groups.labels_of)
+        MachineCalls(self._registry, targets, self._fleet, self._vitals, tailnet, notes).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -268,6 +273,7 @@ class _Parts:
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
         await self._runs.load()
+        await self._paced.load()
         if last := await self._index.ask(history.last_uuid):
             # The clock may have been set back since: a history is in the order of its uuids.
             self._new_uuid.follow(last)
@@ -278,6 +284,7 @@ class _Parts:
         """End the links and write what waits."""
         if self._seen_loop.running:
             self._seen_loop.stop()
+        await self._paced.stop()
         self._fleet.close()
         await self._links.until_closed(LAST_WORDS_S)
         self._refusals.stop()
@@ -317,6 +324,7 @@ class _Parts:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
             self._fleet.cut(key.id, f"{key.name} was forgotten")
+            self._vitals.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 

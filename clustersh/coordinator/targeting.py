@@ -15,16 +15,16 @@ from .targets import Targets
 
 
 class Targeting:
-    """The parts. *new_wait*: machines that are new wait until somebody names them."""
+    """The parts; *new_machines* as in the configuration."""
 
-    def __init__(self, ledger: Ledger, registry: Registry, fleet: Fleet, *, new_wait: bool = True) -> None:
+    def __init__(self, ledger: Ledger, registry: Registry, fleet: Fleet, new_machines: str = "wait") -> None:
         self._registry = registry
         self._fleet = fleet
         self.facts = FactBook()
         self.groups = GroupBook(ledger)
         ledger.subscribe(self.groups.follow)
         sources = GroupSources(registry, fleet, self.groups, self.facts)
-        self.targets = Targets(registry, sources, new_wait=new_wait)
+        self.targets = Targets(registry, sources, new_wait=new_machines == "wait")
         self.calls = GroupCalls(registry, fleet, self.targets, self.groups)
 
     async def load(self, index: Index) -> None:

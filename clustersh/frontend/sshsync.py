@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import yaml
@@ -37,7 +37,8 @@ class Imported(msgspec.Struct, frozen=True):
 class _Texts(yaml.SafeLoader):
     """Makes texts, lists and mappings, nothing else: ``no`` and ``007`` may be machines."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+_Texts.yaml_implicit_resolvers = {}
 
 
 def prepare_import(invocation: Invocation, words: Sequence[str], *, dry_run: bool) -> Start:

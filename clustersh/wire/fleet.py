@@ -39,6 +39,12 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     canary: Count = 0
     max_failures: Share = ""
 
+    def __post_init__(self) -> None:
+        if self.rolling and not self.rolling.strip("0%"):
+            raise ValueError("a batch is at least 1 machine")
+        if not self.rolling and not self.canary:
+            raise ValueError("what goes to all machines at once can't be stopped: say rolling or canary")
+
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Only *pick* machines of the target, chosen by *policy*. *raw*: one was asked for, and its raw output."""

@@ -13,11 +13,15 @@ from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
 from clustersh.coordinator.outcomes import Outcomes
+from clustersh.coordinator.outputs import Outputs
+from clustersh.coordinator.paced_runs import PacedRuns
 from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
+from clustersh.coordinator.run_views import RunViews
 from clustersh.coordinator.runs import Runs
 from clustersh.coordinator.targeting import Targeting
+from clustersh.coordinator.texts import Texts
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
@@ -97,8 +101,15 @@ class World:
         self.targeting = Targeting(self.ledger, self.registry, self.fleet)
         self.targets, self.groups = self.targeting.targets, self.targeting.groups
         self.fleet.on_came = lambda machine_id: self.targeting.came(machine_id, self.fleet.seen[machine_id].facts)
-        self.requests = Requests(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret")
+        self.paced = PacedRuns(
+            self.clock, self.ledger, self.index, self.fleet, self.table, self.runs, self.outcomes, away_s=60.0
+        )
+        self.requests = Requests(
+            *parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret", pacer=self.paced
+        )
         self.fleet.events = self.runs
+        texts = Texts(Outputs(self.fleet, self.clock.seconds), self.clock)
+        self.views = RunViews(self.runs, self.index, texts, self.fleet)
 
     def now(self) -> float:
         return 1_800_000_000.0 + self.clock.seconds()
@@ -107,6 +118,7 @@ class World:
         await self.registry.load()
         await self.targeting.load(self.index)
         await self.runs.load()
+        await self.paced.load()
 
     async def join(self, name: str) -> None:
         await self.registry.register(Role.AGENT, name, generate().public_key(), f"key of {name}", "192.0.2.1", "open")
