@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from ..nodesets import fold
+from ..folding import node_set
 from ..wire.fleet import (
     MAX_LABELS,
     ChangeGroup,
@@ -67,7 +67,7 @@ class GroupCalls:
             target=query.target,
             exclude=query.exclude,
             machines=_names(machines),
-            folded=fold(_names(machines)),
+            folded=node_set(_names(machines)),
             online=sum(machine.id in there for machine in machines),
             offline=_names(machine for machine in machines if machine.id not in there),
             new=_names(machine for machine in machines if machine.new),
@@ -117,7 +117,7 @@ class GroupCalls:
     def _group(self, name: str, ids: Iterable[str]) -> Group:
         keys = [key for key in map(self._registry.machine_by_id, ids) if key is not None]
         machines = tuple(sorted(_names(keys)))
-        return Group(name, machines, fold(machines), tuple(sorted(_names(key for key in keys if key.new))))
+        return Group(name, machines, node_set(machines), tuple(sorted(_names(key for key in keys if key.new))))
 
 
 def _labels(asked: dict[str, str | None]) -> dict[str, str | None]:
