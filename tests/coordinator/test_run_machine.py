@@ -4,7 +4,7 @@ The ledger, the index and all that decides are the real ones. What they do in th
 machine chooses: so a crash may come before, between and within everything that touches the disk, and after a loss of
 power what was not synced is gone (power.py). Clients ask again under their keys. The agent is the test's: it keeps
 what it knows through every crash, its messages come late, twice or never, and sometimes it changes its mind. Runs are
-for one machine or for several; each of those has an agent, and none knows of the others.
+for one machine or for several; each of those has an agent, and none knows of the others. Some go in batches.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from .world import JOSHUA, Agent, World
 
 MACHINES = ("ws1", "ws2", "ws3")
 TARGETS = ("ws1", "ws2,ws3", "ws3,ws1", "all")
+PACES = (None, Pace(canary=1), None, Pace(rolling="1", max_failures="100%"))
 JobName = tuple[str, str]
 """A machine's name, and a run's uuid."""
 OUTCOMES = (Outcome.exited(0), Outcome.exited(3), Outcome(State.CANCELLED, reason="cancelled"))
@@ -152,9 +153,9 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), again=st.booleans(), where=st.sampled_from(TARGETS))
     def ask(self, number: int, again: bool, where: str) -> None:
-        """Ask for a run, perhaps once more; every other one goes in batches, its canary first."""
+        """Ask for a run, perhaps once more."""
         number = number if again else len(self.uuids)
-        key, pace = f"key-{number}", Pace(canary=1) if number % 2 else None
+        key, pace = f"key-{number}", PACES[number % len(PACES)]
         asked = RunRequest(self.targets.setdefault(key, where), Command(shell=key), pace=pace)
         self.asking.append(Deferred.fromCoroutine(self._ask(key, asked)))
 
@@ -193,11 +194,23 @@ class RunMachine(RuleBasedStateMachine):
             self.starts[name, message.uuid] += 1
             assert self.starts[name, message.uuid] == 1, "a job is dispatched twice"
             assert self._is_safe(message.uuid, "run"), "a run is dispatched before it is durable"
-            if int(message.command.text.removeprefix("key-")) % 2:
-                assert self._is_safe(message.uuid, "batch"), "a batch is dispatched before it is durable"
+            if PACES[int(message.command.text.removeprefix("key-")) % len(PACES)]:
+                self._is_of_a_batch(name, message.uuid)
         elif isinstance(message, Acknowledge):
             assert self._is_safe(message.uuid, "ended", name), "an outcome is acknowledged before it is durable"
         self.inbox.append((name, message))
+
+    def _is_of_a_batch(self, name: str, uuid: str) -> None:
+        """A start of a run that goes in batches is being sent: none else of it runs, as far as is known."""
+        records = [record for record in _records(self.storage.safe()) if record.get("uuid") == uuid]
+        batches = [record["machine_ids"] for record in records if record["is"] == "batch"]
+        assert batches and self.world.registry.machine(name).id in batches[-1], "a start that is of no recorded batch"
+        assert all(record["is"] != "stopped" for record in records), "a start after the run was stopped"
+        ended = {record["machine_id"] for record in records if record["is"] == "ended"}
+        doubted = self.world.runs.find(uuid).unconfirmed  # type: ignore[union-attr]
+        for machine_id in (each for batch in batches[:-1] for each in batch):
+            away = self.world.fleet.epoch(machine_id) is None
+            assert machine_id in ended or machine_id in doubted or away, "a batch begins before the last is over"
 
     @rule()
     def come_back(self) -> None:
@@ -248,6 +261,8 @@ class RunMachine(RuleBasedStateMachine):
             self.jobs.setdefault(job, None)
             if not silent:
                 self._say(job)
+        elif job not in self.jobs:
+            assert not self.starts[job], "an agent is told of the end of a job that it was sent and never heard of"
         elif isinstance(message, Acknowledge):
             assert self.jobs[job] is not None, "what has not ended is acknowledged"
             self.acknowledged.add(job)
@@ -337,12 +352,13 @@ class RunMachine(RuleBasedStateMachine):
             self.link_up(name)
         self.settle()
         self._hear_all()
-        for job, outcome in self.jobs.items():
-            self.jobs[job] = outcome or OUTCOMES[0]
-        for job in set(self.jobs) - self.acknowledged:
-            self._say(job)
-        self.settle()
-        self._hear_all()
+        for _ in range(1 + len(MACHINES)):  # one batch after the other
+            for job, outcome in self.jobs.items():
+                self.jobs[job] = outcome or OUTCOMES[0]
+            for job in set(self.jobs) - self.acknowledged:
+                self._say(job)
+            self.settle()
+            self._hear_all()
         ended = _outcomes(self.storage.safe())
         assert set(self.uuids.values()) <= {uuid for _, uuid in ended}, "a run without an outcome"
         for job in _requested(self.storage.safe()):
