@@ -59,6 +59,7 @@ CREATE TABLE keys (
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
     new INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
     id TEXT PRIMARY KEY, uses INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL,
     expires TEXT NOT NULL, revoked TEXT NOT NULL DEFAULT ''
@@ -99,10 +100,7 @@ def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequ
             for place, machine in enumerate(record.machines)
         ],
     )
-    new = {row["id"] for row in connection.execute("SELECT id FROM keys WHERE new")}
-    connection.executemany(
-        "UPDATE keys SET new = 0 WHERE id = ?", [(each.id,) for each in record.machines if each.id in new]
-    )
+    connection.executemany("UPDATE keys SET new = 0 WHERE new AND id = ?", [(each.id,) for each in record.machines])
     if record.pace is not None:
         connection.execute(
             "UPDATE runs SET paced_file = ?, paced_offset = ? WHERE uuid = ?", (entry.file, entry.offset, record.uuid)
