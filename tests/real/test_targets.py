@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from .many import Fleet, make_fleet
-from .programs import eventually
 
 pytestmark = pytest.mark.real
 NAMES = ("web01", "web02", "db1")
