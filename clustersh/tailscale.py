@@ -52,7 +52,7 @@ class _Peer(msgspec.Struct, frozen=True):
 
 
 class _Status(msgspec.Struct, frozen=True):
-    own: msgspec.Raw | None = msgspec.field(default=None, name="Self")
+    own: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="Self")
     peers: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="Peer")
 
 
@@ -63,8 +63,7 @@ def parse_status(content: bytes) -> tuple[Node, ...]:
 
 
 def _nodes(status: _Status) -> Iterator[Node]:
-    if status.own is not None:
-        yield from _node(status.own, own=True)
+    yield from _node(status.own, own=True)
     for raw in (status.peers or {}).values():
         yield from _node(raw, own=False)
 

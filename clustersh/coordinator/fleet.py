@@ -131,7 +131,7 @@ class Fleet:
         self._clock = clock
         self._now = now
         self._back_by = timer.seconds() + grace
-        self._came = Signal()
+        self._awaited: dict[str, Signal] = {}
         self._links: dict[str, Link] = {}
         self._instances = Instances()
         self._began = timer.seconds()
@@ -226,7 +226,8 @@ class Fleet:
         if self._links.get(machine_id) is link:
             link.welcomed = True
             link.send(welcome)
-            self._came.fire()
+            if awaited := self._awaited.get(machine_id):
+                awaited.fire()
             self.on_came(machine_id)
             self._log.info("{machine} is online from {address}", machine=link.machine.name, address=link.address)
 
@@ -315,22 +316,23 @@ class Fleet:
             return "online"
         return "reconnecting" if self._is_expected(machine_id) else "offline"
 
-    def latency(self, machine_id: str) -> float | None:
-        """Return the seconds that its link takes to there and back; None while that isn't known."""
-        link = self._links.get(machine_id)
-        return link.round_trip_s if link is not None else None
-
     def away_s(self, machine_id: str) -> float:
         """Return for how many seconds the machine has had no link, as far as this coordinator has seen it."""
         if self.epoch(machine_id) is not None:
             return 0.0
         return self._timer.seconds() - self._gone.get(machine_id, self._began)
 
+    def latency(self, machine_id: str) -> float | None:
+        """Return the seconds that its link takes to there and back; None while that isn't known."""
+        link = self._links.get(machine_id)
+        return link.round_trip_s if link is not None else None
+
     async def until_back(self, machine_id: str) -> None:
         """Wait for a machine that is reconnecting; return at once for any other."""
         if self.epoch(machine_id) is None and self._is_expected(machine_id):
             left = self._back_by - self._timer.seconds()
-            await wait_until(self._timer, self._came, lambda: self.epoch(machine_id) is not None, left)
+            came = self._awaited.setdefault(machine_id, Signal())
+            await wait_until(self._timer, came, lambda: self.epoch(machine_id) is not None, left)
 
     def _is_expected(self, machine_id: str) -> bool:
         return self._timer.seconds() < self._back_by and machine_id in self.expected

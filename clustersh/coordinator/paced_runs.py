@@ -27,7 +27,7 @@ from .paced_history import EarlierRun, earlier_runs
 from .pacing import Begin, Pacing, Stop
 from .patience import record_at_last
 from .records import BatchBegun, JobEnded, RunRequested, RunStopped
-from .runs import CANCELLED_BEFORE, Runs
+from .runs import CANCELLED, Runs
 from .signals import Signal
 
 AWAY_S = 60.0
@@ -106,7 +106,7 @@ class PacedRuns:
         for machine in (*pacing.left, *pacing.open):
             job = run.jobs[machine]
             if job.cancelled and job.epoch is None:
-                self._outcomes.end(run, job, CANCELLED_BEFORE)
+                self._outcomes.end(run, job, CANCELLED)
             if job.end is not None or (job.ending and job.epoch is None):  # since the index was asked
                 pacing.ended(machine, completed=job.state is State.COMPLETED)
         run.request, run.undispatched = _request_of(record), len(pacing.left)

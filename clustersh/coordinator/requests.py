@@ -22,9 +22,13 @@ from .index import Index
 from .ledger import Ledger
 from .open_runs import OpenJob, OpenRun, RunTable
 from .placement.placer import Placer
+from .recent_runs import JOB_WEIGHT
 from .records import MachineRef, RunRefused, RunRequested
 from .registry import Key, Registry
 from .targets import Targets
+
+MAX_SENT = 256 << 20
+"""Bytes of command and environment that one run may send to all of its machines together."""
 
 
 class RunBlobs(Protocol):
@@ -131,10 +135,17 @@ class Requests:
             if known.problem is not None:
                 raise ProblemError.received(known.problem)
             return known.uuid
-        weight = _weight(asked)
+        reached("run-asked")
+        uuid = self._new_uuid()
+        try:
+            chosen = self.choose(asked, uuid)
+        except ProblemError as error:
+            await self._refuse(caller, key, digest, asked, uuid, error.problem)
+            raise
+        weight = _weight(asked, len(chosen.machines))
         self._table.claim(caller.id, weight)
         try:
-            run = await self._record(caller, key, digest, asked, weight)
+            run = await self._record(caller, key, digest, asked, uuid, chosen, weight)
         except BaseException:
             self._table.give_back(caller.id, weight)
             raise
@@ -165,15 +176,17 @@ class Requests:
         except ProblemError as error:
             raise ProblemError.received(msgspec.structs.replace(error.problem, started=None)) from error
 
-    async def _record(self, caller: Identity, key: str, digest: str, asked: RunRequest, weight: int) -> OpenRun:
-        """Return the run once it is durable. Raises ProblemError; a target that can't be is recorded as refused."""
-        reached("run-asked")
-        uuid = self._new_uuid()
-        try:
-            chosen = self.choose(asked, uuid)
-        except ProblemError as error:
-            await self._refuse(caller, key, digest, asked, uuid, error.problem)
-            raise
+    async def _record(
+        self,
+        caller: Identity,
+        key: str,
+        digest: str,
+        asked: RunRequest,
+        uuid: str,
+        chosen: Chosen,
+        weight: int,
+    ) -> OpenRun:
+        """Return the run once it is durable. Raises ProblemError."""
         script, files = asked.command.script, asked.files
         blobs = await self._blobs.hold(script.sha256 if script else "", files.sha256 if files else "")
         references = tuple(MachineRef(machine.name, machine.id) for machine in chosen.machines)
@@ -274,8 +287,19 @@ def _run_record(
     )
 
 
-def _weight(asked: RunRequest) -> int:
-    return len(asked.command.text) + sum(len(name) + len(value) for name, value in asked.env.items())
+def _weight(asked: RunRequest, machines: int) -> int:
+    """Return what a run takes in memory until it has ended. Raises ProblemError where sending it would take too much.
+
+    A command waits for each machine by itself, until the machine has taken it.
+    """
+    said = len(asked.command.text) + sum(len(name) + len(value) for name, value in asked.env.items())
+    if said * machines > MAX_SENT:
+        raise ProblemError(
+            Kind.TOO_LARGE,
+            f"{said} bytes of command and environment are too much for {machines} machines at once",
+            hint="send it as --script or --file, which machines fetch for themselves",
+        )
+    return said + JOB_WEIGHT * machines
 
 
 def _check_digest(known: str, asked: str) -> None:

@@ -64,6 +64,7 @@ from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
 from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
@@ -72,11 +73,13 @@ from .rest_plans import PlanCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
+from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
 from .tailnet import Tailnet
 from .targets import Targets
+from .texts import Texts
 from .tokens import JoinTokens
 from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
@@ -240,20 +243,21 @@ class _Parts:
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, outputs, self._fleet)
+        views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
+        names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         runs = RunCalls(
             self._runs,
             self._requests,
             views,
-            self._index,
+            names,
             self._registry,
             self._fleet,
-            outputs,
             links,
             self._host,
         )
         runs.add_to(api)
+        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
         PlanCalls(self._requests, self._fleet).add_to(api)
         tailnet = Tailnet(reactor)
         MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes(score=score)).add_to(api)

@@ -17,8 +17,8 @@ from ..wire.codec import WireError
 from .signals import Signal, wait_until
 
 CACHE_S = 30.0
-WAIT_S = 1.0
-"""Seconds for which who asks waits for a newer state; then the last one is told."""
+WAIT_S = 0.5
+"""Seconds for which those who ask wait for a newer state; then the last is told, unless that is CACHE_S older still."""
 RUN_S = 10.0
 """Seconds that the program may take."""
 MAX_ANSWER = 16 << 20
@@ -38,15 +38,17 @@ class Tailnet:
         self._next_look = float("-inf")
         self._looking: Deferred[None] | None = None
         self._looked = Signal()
+        self._late = False
         self._problem = ""
 
     async def nodes(self) -> Mapping[str, Node]:
-        """Return the nodes by address: at most CACHE_S old, or older where the program takes its time."""
+        """Return the nodes by address."""
         if self._looking is None and self._reactor.seconds() >= self._next_look:
             self._looking = Deferred.fromCoroutine(self._look())
             self._looking.addErrback(self._failed).addBoth(self._done)
-        await wait_until(self._reactor, self._looked, lambda: self._looking is None, WAIT_S)
-        return self._nodes
+        if not self._late:
+            self._late = not await wait_until(self._reactor, self._looked, lambda: self._looking is None, WAIT_S)
+        return self._nodes if self._reactor.seconds() < self._next_look + CACHE_S else {}
 
     async def _look(self) -> None:
         program = self._find()
@@ -64,7 +66,7 @@ class Tailnet:
             self._log.warn("tailscale status --json: {reason}", reason=self._problem)
 
     def _done(self, _: None) -> None:
-        self._looking, self._next_look = None, self._reactor.seconds() + CACHE_S
+        self._looking, self._late, self._next_look = None, False, self._reactor.seconds() + CACHE_S
         self._looked.fire()
 
 

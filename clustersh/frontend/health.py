@@ -93,9 +93,9 @@ _COLUMNS = (
     _Column("latency", _latency, goes=3),
     _Column("tailscale", _tailscale, goes=2),
     _Column("score", _score, goes=5),
-    _Column("cpu", _cpu),
-    _Column("memory", _memory),
-    _Column("disk", _disk),
+    _Column("cpu", _cpu, goes=9),
+    _Column("memory", _memory, goes=8),
+    _Column("disk", _disk, goes=7),
     _Column("jobs", _jobs, goes=6),
     _Column("version", lambda machine, now: machine.version or "-", goes=1),
 )

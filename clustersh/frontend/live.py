@@ -43,6 +43,7 @@ class Live:
         self._found = Machines(())
         self._problem = ""
         self._told = ""
+        self._between = ""
         self._status: int | None = None
         self._looking: Deferred[None] | None = None
         self._resting: Deferred[None] | None = None
@@ -111,15 +112,16 @@ class Live:
 
     async def _print(self) -> None:
         if not self._problem:
-            await self._console.out(self._render(self._found))
+            await self._console.out(self._between + self._render(self._found))
+            self._between = "" if self._invocation.json else "\n"
         elif self._problem != self._told:
             await self._console.error(self._problem)
         self._told = self._problem
 
     def _frame(self) -> list[str]:
         now = datetime.fromtimestamp(self._invocation.now())
-        online = sum(machine.status == "online" for machine in self._found.machines)
-        head = f"{now:%H:%M:%S}  {len(self._found.machines)} machines, {online} online  (Ctrl-C ends)"
+        count, online = len(self._found.machines), sum(each.status == "online" for each in self._found.machines)
+        head = f"{now:%H:%M:%S}  {count} machine{'' if count == 1 else 's'}, {online} online  (Ctrl-C ends)"
         said = [f"ERROR: {printable(self._problem)}"] if self._problem else []
         return [head, *said, "", *self._render(self._found).splitlines()]
 

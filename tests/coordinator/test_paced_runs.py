@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from clustersh.coordinator.open_runs import OpenRun
+from clustersh.coordinator.open_runs import OpenJob, OpenRun
 from clustersh.coordinator.records import BatchBegun, CancelRequested, JobEnded, RunStopped
 from clustersh.wire.fleet import Pace
 from clustersh.wire.jobs import BlobRef, Command, Outcome, State
@@ -45,10 +45,12 @@ class PacedWorld(World):
         assert run is not None
         return run
 
-    async def until(self, condition: Callable[[], Any], what: str = "") -> None:
+    async def until(self, condition: Callable[[], Any], what: str = "", seconds: float = 0) -> None:
+        """Wait until *condition* holds; *seconds* pass between two looks."""
         deadline = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < deadline, what or condition
+            self.clock.advance(seconds)
             await self.settled()
 
     async def begun(self, *names: str) -> None:
@@ -75,6 +77,11 @@ class PacedWorld(World):
             for record in self.records(BatchBegun)
             if isinstance(record, BatchBegun)
         ]
+
+    async def over(self, uuid: str) -> OpenJob:
+        """Wait until the run has ended."""
+        await self.until(lambda: self.open(uuid).ended, f"{uuid} does not end")
+        return self.job(uuid)
 
     async def seconds(self, seconds: float) -> None:
         """Let time pass, a second at once."""
@@ -259,21 +266,22 @@ async def test_what_can_not_be_recorded_is_not_begun(world: PacedWorld, monkeypa
     await world.begun("a", "b")
     world.end(run, "b")
     await world.until(lambda: run.jobs[world.agents["b"].key.id].end)
-    write, full = world.ledger._write, [True]
+    write, full, refused = world.ledger._write, [True], []
 
     def without_room(records: Any) -> Any:
         if full[0] and any(isinstance(each, BatchBegun | RunStopped) for each in records):
+            refused.append(records)
             raise OSError(28, os.strerror(28))
         return write(records)
 
     monkeypatch.setattr(world.ledger, "_write", without_room)
     world.end(run, "a")
-    await world.until(lambda: any(call.getTime() for call in world.clock.getDelayedCalls()) and not run.stopped)
-    await world.seconds(2)
+    await world.until(lambda: len(refused) >= 4, seconds=1)
+    assert [type(each) for each in refused[0]] == [BatchBegun]
+    assert {type(each) for records in refused[1:] for each in records} == {RunStopped}
     assert run.stopped is None and world.sent() == ["a", "b"]
     full[0] = False
-    await world.seconds(10)
-    await world.over(run.uuid)
+    await world.until(lambda: run.ended, seconds=1)
     assert "the coordinator can't write its ledger: No space left on device" in str(run.stopped)
     assert world.sent() == ["a", "b"]
 
@@ -417,7 +425,6 @@ async def test_a_batch_that_is_being_recorded_is_sent_before_the_coordinator_sto
     await world.paced.stop()
     assert world.sent() == ["a", "b"]
     world.end(run, "a", "b")
-    for _ in range(3):
-        await world.settled()
-    assert world.batches() == [("a", "b")], "no other is begun"
-    assert len(world.records(JobEnded)) == 2
+    await world.until(lambda: len(world.records(JobEnded)) == 2)
+    await world.seconds(2)
+    assert (world.batches(), world.sent()) == ([("a", "b")], ["a", "b"]), "no other is begun"

@@ -13,6 +13,7 @@ from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
 from clustersh.coordinator.outcomes import Outcomes
+from clustersh.coordinator.outputs import Outputs
 from clustersh.coordinator.paced_runs import PacedRuns
 from clustersh.coordinator.placement.placer import Placer
 from clustersh.coordinator.placement.policies import Policies
@@ -20,8 +21,10 @@ from clustersh.coordinator.placement.sight import FleetSight
 from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
+from clustersh.coordinator.run_views import RunViews
 from clustersh.coordinator.runs import Runs
 from clustersh.coordinator.targets import Targets
+from clustersh.coordinator.texts import Texts
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
@@ -110,6 +113,8 @@ class World:
             pacer=self.paced,
         )
         self.fleet.events = self.runs
+        texts = Texts(Outputs(self.fleet, self.clock.seconds), self.clock)
+        self.views = RunViews(self.runs, self.index, texts, self.fleet)
 
     def now(self) -> float:
         return 1_800_000_000.0 + self.clock.seconds()

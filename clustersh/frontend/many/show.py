@@ -53,9 +53,7 @@ async def tell(console: Console, run: Run, gaps: Sequence[Gap]) -> int:
         await console.error(run.stopped)
     await console.err(printable(summary(run)) + "\n")
     kinds = {kind_of(job, run.unconfirmed) for job in run.jobs}
-    if kinds & {Kind.RUNNING, Kind.WAITING}:
-        await console.hint(f"still running, clustersh wait {run.uuid}")
-    elif Kind.UNCONFIRMED in kinds:
+    if Kind.UNCONFIRMED in kinds and not kinds & {Kind.RUNNING, Kind.WAITING}:
         await console.hint(f"clustersh wait {run.uuid} tells what became of it, once those machines are heard of again")
     return exit_status(run, cut=bool(gaps))
 
