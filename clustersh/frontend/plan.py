@@ -82,7 +82,8 @@ def _lines(planned: Plan, files: Files) -> Iterator[tuple[str, str]]:
     lines = [printable(line) for line in planned.command.text.split("\n")]
     yield _command_label(planned.command), "\n  ".join(lines)
     base = "a temporary directory that holds the files" if planned.files else "the agent user's home"
-    yield "in", f"{printable(planned.cwd)}, from {base}" if planned.cwd else base
+    relative = not planned.cwd.startswith(("/", "~"))
+    yield "in", printable(planned.cwd) + (f" of {base}" if relative else "") if planned.cwd else base
     if planned.env:
         yield "with the variables", printable(", ".join(planned.env))
     if files:
