@@ -40,6 +40,7 @@ from ..wire.link import (
 )
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import format_duration
+from .facts import sane
 from .instances import Instances
 from .records import MachineRef
 from .registry import Key
@@ -221,7 +222,7 @@ class Fleet:
                 self._turn_away(older, link)
             else:
                 older.close("another link of this machine has come")
-        self.seen[machine_id] = Seen(self._now(), hello.facts, hello.version, link.address)
+        self.seen[machine_id] = Seen(self._now(), sane(hello.facts), hello.version, link.address)
         welcome = await self.events.linking(link.machine, hello, link.epoch)
         if self._links.get(machine_id) is link:
             link.welcomed = True
@@ -348,6 +349,11 @@ class Fleet:
     def online(self) -> set[str]:
         """The ids of the machines that have a link."""
         return {machine_id for machine_id, link in self._links.items() if link.welcomed}
+
+    @property
+    def not_offline(self) -> set[str]:
+        """The ids of the machines that have a link or are expected back: those whose `status` isn't offline."""
+        return self.online | self.expected if self._timer.seconds() < self._back_by else self.online
 
 
 def _told_by(machine: Key, message: Failed) -> ProblemError:

@@ -23,7 +23,7 @@ from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
 from clustersh.coordinator.run_views import RunViews
 from clustersh.coordinator.runs import Runs
-from clustersh.coordinator.targets import Targets
+from clustersh.coordinator.targeting import Targeting
 from clustersh.coordinator.texts import Texts
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
@@ -101,7 +101,9 @@ class World:
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.targets = Targets(self.registry)
+        self.targeting = Targeting(self.ledger, self.registry, self.fleet)
+        self.targets, self.groups = self.targeting.targets, self.targeting.groups
+        self.fleet.on_came = lambda machine_id: self.targeting.came(machine_id, self.fleet.seen[machine_id].facts)
         self.vitals: dict[str, tuple[Vitals, float]] = {}
         self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, lambda _: self.vitals), self.clock.seconds)
         self.paced = PacedRuns(
@@ -121,6 +123,7 @@ class World:
 
     async def load(self) -> None:
         await self.registry.load()
+        await self.targeting.load(self.index)
         await self.runs.load()
         await self.paced.load()
 
