@@ -19,7 +19,7 @@ from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
 from clustersh.services.program import Report
-from clustersh.wire import rest, units
+from clustersh.wire import joining, rest, units
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -112,12 +112,12 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
-        (rest.Invitation, "`clusterd invite`"),
+        (joining.Invitation, "`clusterd invite`"),
         (Fill, "`clusterd wheelhouse`"),
         (rest.Verified, "`clusterd audit verify`"),
         (Overview, "bare `clustersh --json`"),
-        (rest.TokenMade, "`clusterd token create`"),
-        (rest.Token, "`clusterd token list`"),
+        (joining.TokenMade, "`clusterd token create`"),
+        (joining.Token, "`clusterd token list`"),
         (Enrolled, "`clusteragent enroll`"),
         (Left, "`clusteragent leave`"),
         (Status, "`clusteragent status`"),

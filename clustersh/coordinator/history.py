@@ -253,8 +253,9 @@ def open_runs(connection: sqlite3.Connection) -> list[LoadedRun]:
 
 
 def _reopened_job(row: sqlite3.Row) -> OpenJob:
-    machine = MachineRef(row["machine"], row["machine_id"])
-    job = OpenJob(row["uuid"], machine, 0, row["started"], cancelled=bool(row["cancelled"]))
+    """Return a job from before a restart: one whose batch had not begun was sent nowhere yet."""
+    machine, epoch = MachineRef(row["machine"], row["machine_id"]), 0 if row["begun"] else None
+    job = OpenJob(row["uuid"], machine, epoch, row["started"], cancelled=bool(row["cancelled"]))
     if row["state"] != State.REQUESTED:
         outcome = Outcome(State(row["state"]), row["exit_code"], row["signal"], row["reason"])
         sums = (row["stdout_sha256"], row["stderr_sha256"])
@@ -279,6 +280,7 @@ def _reopened(row: sqlite3.Row, jobs: list[sqlite3.Row]) -> OpenRun:
         exclude=row["exclude"],
         skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
         selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
+        stopped=row["stopped"],
         order=[machine_id for machine_id, job in opened.items() if job.end is not None],
         weight=len(row["command"]) + JOB_WEIGHT * len(opened),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ..faultpoints import reached
@@ -23,13 +24,15 @@ from .index import Index
 from .ledger import Ledger
 from .limits import RateLimit
 from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .patience import RETRY_S, record_at_last
 from .records import JobEnded, Orphan
 from .registry import Registry
 
-RETRY_S = (1.0, 30.0)
-"""Seconds between attempts to record an outcome when the ledger can't be written: the first, and the longest."""
 ORPHAN_RATE, ORPHAN_BURST = 1.0, 1000.0
 """Reports of unknown jobs, a second and at once, that are recorded of one machine; the rest is not acknowledged."""
+
+LOGGED_OUTCOMES = 10
+"""Different outcomes of one run that the log tells."""
 
 
 class Outcomes:
@@ -117,25 +120,12 @@ class Outcomes:
         record = JobEnded(
             job.uuid, job.machine.name, job.machine.id, end.outcome, end.output, end.duration_s, job.started
         )
-        delay, longest = RETRY_S
-        while True:
-            try:
-                entry = await self._ledger.append(record)
-                break
-            except ProblemError as error:
-                self._log.error("{uuid}: its end waits to be recorded: {reason}", uuid=job.uuid, reason=str(error))
-                await deferLater(self._clock, delay)
-                delay = min(delay * 2, longest)
+        entry = await record_at_last(self._clock, self._ledger, record)
         reached("end-recorded")
         run.finish(job, end, entry.time)
-        self._log.info(
-            "{uuid} on {machine}: {outcome}",
-            uuid=job.uuid,
-            machine=job.machine.name,
-            outcome=describe(end.outcome),
-        )
         self._table.ended(run, job)
         if run.ended:
+            self._log.info("{uuid} on {where}: {outcome}", uuid=run.uuid, where=_where(run), outcome=_outcome(run))
             self._let_go(run.blobs)
         run.tell(job)
         self._acknowledge(job.machine.id, job.uuid)
@@ -158,6 +148,19 @@ class Outcomes:
             self._log.error("an outcome is not recorded: {reason}", reason=failure.getErrorMessage())
         else:
             self._log.failure("a run's bookkeeping failed", failure=failure)
+
+
+def _where(run: OpenRun) -> str:
+    names = [job.machine.name for job in itertools.islice(run.jobs.values(), 2)]
+    return names[0] if len(names) == 1 else f"{len(run.jobs)} machines"
+
+
+def _outcome(run: OpenRun) -> str:
+    """Return how all of the run's jobs ended, in a few words."""
+    counts = Counter(describe(job.end.outcome) for job in run.jobs.values() if job.end is not None)
+    if len(run.jobs) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common(LOGGED_OUTCOMES))
 
 
 def describe(outcome: Outcome) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from ..wire.jobs import State
 from .ledger_files import Entry
 from .records import (
+    BatchBegun,
     CancelRequested,
     Enrolled,
     Forgotten,
@@ -21,6 +22,7 @@ from .records import (
     Revoked,
     RunRefused,
     RunRequested,
+    RunStopped,
     StoreSeen,
     TokenCreated,
     TokenRevoked,
@@ -36,7 +38,7 @@ CREATE TABLE runs (
     digest TEXT NOT NULL, requested TEXT NOT NULL, target TEXT NOT NULL, command TEXT NOT NULL, cwd TEXT NOT NULL,
     timeout_s REAL NOT NULL, script TEXT NOT NULL, manifest TEXT NOT NULL, problem BLOB,
     exclude TEXT NOT NULL DEFAULT '', raw INTEGER NOT NULL DEFAULT 1, skipped TEXT NOT NULL DEFAULT '[]',
-    selected TEXT NOT NULL DEFAULT '[]',
+    selected TEXT NOT NULL DEFAULT '[]', stopped TEXT, paced_file TEXT, paced_offset INTEGER,
     UNIQUE (client_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_ending ON runs (ending);
@@ -46,6 +48,7 @@ CREATE TABLE jobs (
     signal INTEGER, reason TEXT, stdout_bytes INTEGER NOT NULL DEFAULT 0, stderr_bytes INTEGER NOT NULL DEFAULT 0,
     stdout_sha256 TEXT NOT NULL DEFAULT '', stderr_sha256 TEXT NOT NULL DEFAULT '',
     cancelled INTEGER NOT NULL DEFAULT 0, place INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0,
+    begun INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (uuid, machine_id)
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_machine ON jobs (machine, uuid);
@@ -56,6 +59,7 @@ CREATE TABLE keys (
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
     new INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
     id TEXT PRIMARY KEY, uses INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL,
     expires TEXT NOT NULL, revoked TEXT NOT NULL DEFAULT ''
@@ -90,16 +94,28 @@ def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequ
         connection, entry, record, (record.cwd, record.timeout_s, *blobs, None, record.exclude, record.raw, *lists)
     )
     connection.executemany(
-        "INSERT INTO jobs (uuid, machine_id, machine, client, state, place) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (uuid, machine_id, machine, client, state, place, begun) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (record.uuid, machine.id, machine.name, record.client, State.REQUESTED, place)
+            (record.uuid, machine.id, machine.name, record.client, State.REQUESTED, place, record.pace is None)
             for place, machine in enumerate(record.machines)
         ],
     )
-    new = {row["id"] for row in connection.execute("SELECT id FROM keys WHERE new")}
+    connection.executemany("UPDATE keys SET new = 0 WHERE new AND id = ?", [(each.id,) for each in record.machines])
+    if record.pace is not None:
+        connection.execute(
+            "UPDATE runs SET paced_file = ?, paced_offset = ? WHERE uuid = ?", (entry.file, entry.offset, record.uuid)
+        )
+
+
+def _batch_begun(connection: sqlite3.Connection, entry: Entry, record: BatchBegun) -> None:
     connection.executemany(
-        "UPDATE keys SET new = 0 WHERE id = ?", [(each.id,) for each in record.machines if each.id in new]
+        "UPDATE jobs SET begun = 1 WHERE uuid = ? AND machine_id = ?",
+        [(record.uuid, machine_id) for machine_id in record.machine_ids],
     )
+
+
+def _run_stopped(connection: sqlite3.Connection, entry: Entry, record: RunStopped) -> None:
+    connection.execute("UPDATE runs SET stopped = ? WHERE uuid = ?", (record.reason, record.uuid))
 
 
 def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
@@ -201,6 +217,8 @@ def _token_revoked(connection: sqlite3.Connection, entry: Entry, record: TokenRe
 
 _PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None]] = {
     RunRequested: _run_requested,
+    BatchBegun: _batch_begun,
+    RunStopped: _run_stopped,
     RunRefused: _run_refused,
     CancelRequested: _cancel_requested,
     Enrolled: _enrolled,

@@ -1,4 +1,4 @@
-"""REST: runs, and who and what is here. docs/rest.md lists the calls."""
+"""REST: runs, and who is asking. docs/rest.md lists the calls."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from autobahn.twisted.resource import WebSocketResource
 
 from .. import __version__
-from ..wire import ids, units
+from ..wire import ids
 from ..wire.link import PATH
 from ..wire.problems import Kind, ProblemError
 from ..wire.queries import EndsQuery, RequestQuery, RunQuery
-from ..wire.rest import Cancelled, Ends, Machine, Machines, Run, RunRequest, Whoami
+from ..wire.rest import Cancelled, Ends, Run, RunRequest, Whoami
 from .api import Api
 from .callers import Caller
-from .fleet import Fleet, Seen
+from .fleet import Fleet
 from .http import Request, wait_seconds
 from .link_server import LinkFactory
-from .registry import Key, Registry
+from .registry import Registry
 from .requests import Requests
 from .routes import AGENTS, CLIENTS, IDEMPOTENCY_KEY, WAIT, Answer
 from .run_names import RunNames
@@ -53,7 +53,6 @@ class RunCalls:
         named = (Kind.UNKNOWN_RUN, Kind.AMBIGUOUS_ID)
         refused = (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET, Kind.UNKNOWN_BLOB)
         api.add("GET", "/v1/whoami", self.whoami, CLIENTS)
-        api.add("GET", "/v1/machines", self.machines, CLIENTS)
         api.add(
             "POST",
             "/v1/runs",
@@ -82,7 +81,7 @@ class RunCalls:
         api.add("POST", "/v1/runs/<id>/cancel", self.cancel_run, CLIENTS, problems=(*named, Kind.STORAGE))
         api.add("GET", PATH, self.link, AGENTS, answers={101: None})
 
-    # -- who and what is here
+    # -- who is asking
 
     async def whoami(self, request: Request, caller: Caller) -> Whoami:
         """Tell the caller who it is taken for."""
@@ -95,28 +94,6 @@ class RunCalls:
             machines=len(self._registry.machines()),
             online=len(self._fleet.online),
             host=self._host,
-        )
-
-    async def machines(self, request: Request, caller: Caller) -> Machines:
-        """List the machines."""
-        return Machines(tuple(self.machine_view(key) for key in self._registry.machines()))
-
-    def machine_view(self, key: Key) -> Machine:
-        """Return a machine as REST tells it."""
-        seen = self._fleet.seen.get(key.id)
-        known = seen or Seen(0.0)
-        return Machine(
-            name=key.name,
-            id=key.id,
-            platform=known.facts.platform,
-            status=self._fleet.status(key.id),
-            last_seen=units.timestamp(seen.at) if seen else None,
-            new=key.new,
-            address=known.address or key.address,
-            fingerprint=key.fingerprint,
-            version=known.version,
-            enrolled=key.enrolled,
-            facts=known.facts,
         )
 
     # -- runs

@@ -50,6 +50,7 @@ class RunViews:
             exclude=row["exclude"],
             skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
             selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
+            stopped=row["stopped"],
         )
 
     async def ends(self, uuid: str, after: int, limit: int) -> Ends:

@@ -29,7 +29,7 @@ from . import history
 from .fleet import Bus, Fleet
 from .index import Index
 from .ledger import Ledger
-from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .open_runs import JobEnd, OpenJob, OpenRun, RunTable, Sent
 from .outcomes import Outcomes, lost
 from .records import CancelRequested
 from .registry import Key, Registry
@@ -82,7 +82,7 @@ class Runs:
             self._table.add_earlier(run.open)
             for machine_id, job in run.open.jobs.items():
                 if self._registry.machine_by_id(machine_id) is None:
-                    self._outcomes.end(run.open, job, lost("the machine was forgotten"))
+                    self._outcomes.end(run.open, job, _forgotten(job))
 
     # -- dispatch
 
@@ -92,31 +92,36 @@ class Runs:
 
     def dispatch(self, run: OpenRun, jobs: Iterable[OpenJob]) -> None:
         """Send these of the run's jobs, none twice; machines that are reconnecting are waited for, each by itself."""
+        sent = []
         for job in jobs:
             if self._fleet.status(job.machine.id) == "reconnecting":
                 waiting = Deferred.fromCoroutine(self._dispatch_later(run, job))
                 waiting.addErrback(lambda failure: self._log.failure("a start failed", failure=failure))
-            else:
-                self._dispatch(run, job)
+            elif self._send(run, job):
+                sent.append(job)
+        if sent:
+            Sent(self._clock, run, sent)
 
     async def _dispatch_later(self, run: OpenRun, job: OpenJob) -> None:
         await self._fleet.until_back(job.machine.id)
-        self._dispatch(run, job)
+        if self._send(run, job):
+            Sent(self._clock, run, [job])
 
-    def _dispatch(self, run: OpenRun, job: OpenJob) -> None:
+    def _send(self, run: OpenRun, job: OpenJob) -> bool:
+        """Send one job, unless it can't be: then it has ended."""
         asked = run.taken_request()
         machine_id, epoch = job.machine.id, self._bus.epoch(job.machine.id)
         if job.ending:
-            return
+            return False
         if epoch is None or asked is None:
             self._outcomes.end(
                 run, job, JobEnd(Outcome(State.NOT_STARTED, reason=self._fleet.offline_reason(job.machine)))
             )
-            return
+            return False
         job.epoch = epoch
-        job.overdue = self._clock.callLater(START_WITHIN_S, self._start_overdue, run, job)
         self._bus.send(machine_id, self._start_message(run, asked, epoch, machine_id))
         reached("run-dispatched")
+        return True
 
     def _start_message(self, run: OpenRun, asked: RunRequest, epoch: int, machine_id: str) -> Start:
         return Start(
@@ -134,12 +139,6 @@ class Runs:
             files=asked.files,
             keep_files=asked.keep_files,
         )
-
-    def _start_overdue(self, run: OpenRun, job: OpenJob) -> None:
-        """The agent did not answer in time: it must not begin any more, but may have; only it can tell."""
-        job.overdue = None
-        if not job.started and job.end is None:
-            run.doubt(job)
 
     # -- what agents say
 
@@ -171,7 +170,7 @@ class Runs:
 
     def _forgotten(self, key: Key) -> None:
         for run, job in self._table.on(key.id):
-            self._outcomes.end(run, job, lost("the machine was forgotten"))
+            self._outcomes.end(run, job, _forgotten(job))
 
     # -- asking about runs
 
@@ -223,6 +222,7 @@ class Runs:
         if live:
             machines = tuple(job.machine for job in live)
             await self._ledger.append(CancelRequested(uuid, caller.name, caller.id, machines))
+            reached("cancel-recorded")
             for job in live:
                 job.cancelled = True
                 if job.epoch is None:
@@ -235,3 +235,9 @@ class Runs:
         """Whether an open job of that machine names that blob."""
         found = self._table.job(uuid, machine_id)
         return found is not None and found[1].end is None and sha256 in found[0].blobs
+
+
+def _forgotten(job: OpenJob) -> JobEnd:
+    """Return how a job ends whose machine was forgotten."""
+    reason = "the machine was forgotten"
+    return lost(reason) if job.epoch is not None else JobEnd(Outcome(State.NOT_STARTED, reason=reason))

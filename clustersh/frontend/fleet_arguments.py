@@ -15,6 +15,7 @@ from .layouts import Layout
 MAX_MACHINES = 100_000
 """More than any ``--canary``, ``--pick`` or batch can mean."""
 _SHARE = re.compile(r"([0-9]{1,6})(%?)")
+_HELP = "clustersh run --help"
 _LAYOUTS = ", ".join(layout.value for layout in Layout)
 
 
@@ -53,7 +54,7 @@ def add_layout(parser: Parser, text: str) -> None:
 def read_fleet_options(invocation: Invocation, given: argparse.Namespace, target: str) -> FleetOptions:
     """Return what was *given*, and note whether JSON is wanted. Raises UsageError for what makes no sense together."""
     if len(given.exclude) > MAX_TARGET:
-        raise UsageError(f"--exclude is at most {MAX_TARGET} characters")
+        raise UsageError(f"--exclude is at most {MAX_TARGET} characters", ("make a group of them: clustersh groups",))
     options = FleetOptions(
         given.exclude, given.skip_offline, _pace(given), _placement(given), chosen_layout(invocation, given)
     )
@@ -72,7 +73,7 @@ def chosen_layout(invocation: Invocation, given: argparse.Namespace) -> Layout |
     """Return the layout that ``-o`` and ``--json`` ask for, and note whether it is JSON. Raises UsageError."""
     layout: Layout | None = given.output
     if given.json and layout not in (None, Layout.JSON):
-        raise UsageError(f"--json is -o json: leave out one of --json and -o {layout}")
+        raise UsageError(f"--json is -o json: leave out one of --json and -o {layout}", (_HELP,))
     if given.json:
         layout = Layout.JSON
     invocation.json = layout is not None and layout.documents
@@ -105,7 +106,7 @@ def _check_one(given: argparse.Namespace, options: FleetOptions, target: str) ->
         )
     for name in ("rolling", "canary", "max_failures"):
         if getattr(given, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is for many machines, and {target} is one")
+            raise UsageError(f"--{name.replace('_', '-')} is for many machines, and {target} is one", (_HELP,))
 
 
 def _pace(given: argparse.Namespace) -> Pace | None:
