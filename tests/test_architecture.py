@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ MAX_LINES = 350
 SHARED_BELOW: dict[str, tuple[str, ...]] = {
     "wire": ("wire",),
     "trust": ("trust", "wire", "home"),
+    "probe": ("probe", "wire"),
     "home": (),
     "config": ("wire", "address"),
     "address": (),
@@ -90,6 +92,13 @@ def test_the_lowest_rooms_import_only_what_is_below(path: Path) -> None:
 def test_wire_does_no_io_and_knows_no_twisted(path: Path) -> None:
     assert [found for found in imports(path) if within(found, NO_IO)] == []
     assert calls(path) & {"open", "print", "input"} == set()
+
+
+@pytest.mark.parametrize("path", in_rooms("probe"), ids=name_of)
+def test_the_probe_could_be_carried_to_where_no_clustersh_is(path: Path) -> None:
+    ours = {"clustersh.probe", "clustersh.wire.units", "psutil"}
+    found = [name for name in imports(path) if name.split(".")[0] not in sys.stdlib_module_names]
+    assert [name for name in found if not within(name, ours)] == []
 
 
 @pytest.mark.parametrize("path", in_rooms("trust"), ids=name_of)

@@ -17,8 +17,9 @@ from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
+from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
 from clustersh.services.program import Report
-from clustersh.wire import rest, units
+from clustersh.wire import joining, rest, units
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -106,16 +107,17 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
     ("document", "heading"),
     [
         (rest.Machine, "`machines`"),
+        (CheckReport, "`check`"),
         (rest.Whoami, "`whoami`"),
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
-        (rest.Invitation, "`clusterd invite`"),
+        (joining.Invitation, "`clusterd invite`"),
         (Fill, "`clusterd wheelhouse`"),
         (rest.Verified, "`clusterd audit verify`"),
         (Overview, "bare `clustersh --json`"),
-        (rest.TokenMade, "`clusterd token create`"),
-        (rest.Token, "`clusterd token list`"),
+        (joining.TokenMade, "`clusterd token create`"),
+        (joining.Token, "`clusterd token list`"),
         (Enrolled, "`clusteragent enroll`"),
         (Left, "`clusteragent leave`"),
         (Status, "`clusteragent status`"),
@@ -131,3 +133,9 @@ def test_the_documents_have_the_documented_fields(document: type[msgspec.Struct]
 def test_every_field_of_a_job_is_documented() -> None:
     text = (DOCS / "json.md").read_text(encoding="utf-8").partition("## A job")[2]
     assert [name for name in rest.Job.__struct_fields__ if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("part", [MachineCheck, CheckResult])
+def test_every_field_of_a_check_is_documented(part: type[msgspec.Struct]) -> None:
+    text = (DOCS / "json.md").read_text(encoding="utf-8").partition("## Checks")[2].partition("\n## ")[0]
+    assert [name for name in part.__struct_fields__ if f'"{name}"' not in text] == []

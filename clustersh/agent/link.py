@@ -1,4 +1,4 @@
-"""The agent's end of a link: a WebSocket over mutual TLS, as a thin adapter around `Jobs` and `Reads`."""
+"""The agent's end of a link: a WebSocket over mutual TLS, as a thin adapter around `Jobs`, `Reads` and `Reporter`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ..wire.link import (
     PATH,
     PULSE_S,
     SUBPROTOCOL,
+    AskVitals,
     FromAgent,
     Hello,
     Pulse,
@@ -32,9 +33,11 @@ from ..wire.link import (
     decode_from_coordinator,
     encode,
 )
+from .gauges import Gauges
 from .jobs import Jobs
 from .reads import Reads
 from .store import JobStore
+from .vitals import Reporter
 from .witnesses import WitnessReader
 
 PING_S, PONG_S = 10.0, 15.0
@@ -99,6 +102,7 @@ class LinkProtocol(WebSocketClientProtocol):
         self._outbox: Outbox | None = None
         self._room = Room()
         self._reads: Reads | None = None
+        self._vitals: Reporter | None = None
         self._welcome_limit: Any = None
         self._pulse = LoopingCall(self._send_pulse)
 
@@ -112,6 +116,7 @@ class LinkProtocol(WebSocketClientProtocol):
         transport.unregisterProducer()
         transport.registerProducer(self._room, True)
         self._reads = Reads(context.timer, context.store, self.tell, self._room.wait)
+        self._vitals = Reporter(context.timer, context.gauges.measure, self.tell)
         self._welcome_limit = context.timer.callLater(WELCOME_S, self.hang_up, "no welcome came")
         self.tell(context.hello())
         context.jobs.link_up(self.tell)
@@ -125,11 +130,13 @@ class LinkProtocol(WebSocketClientProtocol):
             self._logger.error("the coordinator sent what can't be read: {reason}", reason=str(error))
             self.hang_up("the coordinator sent what can't be read", UNREADABLE)
             return
-        assert self._reads is not None
+        assert self._reads is not None and self._vitals is not None
         if isinstance(message, Read):
             self._reads.read(message)
         elif isinstance(message, StopRead):
             self._reads.stop(message.request)
+        elif isinstance(message, AskVitals):
+            self._vitals.asked(message)
         elif isinstance(message, Witnesses):
             Deferred.fromCoroutine(self.factory.witnesses.answer(message)).addCallbacks(self.tell, self._failed)
         else:
@@ -147,6 +154,8 @@ class LinkProtocol(WebSocketClientProtocol):
         self.factory.jobs.link_down(self.tell)
         if self._reads is not None:
             self._reads.stop_all()
+        if self._vitals is not None:
+            self._vitals.stop()
         if not self.closed.called:
             self.closed.callback(
                 LinkClosed(code, self._own_reason or reason or "", welcomed=self._welcomed, error=self._lost)
@@ -181,6 +190,8 @@ class LinkProtocol(WebSocketClientProtocol):
             self._welcome_limit.cancel()
         if not self._pulse.running:
             self._pulse.start(PULSE_S, now=False)
+        if self._vitals is not None:
+            self._vitals.start()
         self.factory.on_welcome(message)
 
     def _send_pulse(self) -> None:
@@ -201,6 +212,7 @@ class LinkFactory(WebSocketClientFactory):
         jobs: Jobs,
         store: JobStore,
         witnesses: WitnessReader,
+        gauges: Gauges,
         hello: Callable[[], Hello],
         clock: Callable[[], float],
         on_welcome: Callable[[Welcome], None],
@@ -211,6 +223,7 @@ class LinkFactory(WebSocketClientFactory):
         self.jobs = jobs
         self.store = store
         self.witnesses = witnesses
+        self.gauges = gauges
         self.hello = hello
         self.clock = clock
         self.on_welcome = on_welcome

@@ -18,6 +18,7 @@ COMMANDS = {
     "enroll": Command("clustersh.agent.enroll:prepare", "ask a coordinator to take this machine in"),
     "leave": Command("clustersh.agent.leave:prepare", "give this machine's registration up, and delete its key"),
     "status": Command("clustersh.agent.status:prepare", "whether the agent runs here and is connected"),
+    "probe": Command("clustersh.agent.probe_command:prepare", "check this machine, as clustersh check does from afar"),
     "service": Command("clustersh.agent.service_command:prepare", "have the agent start with the machine, or no more"),
 }
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")

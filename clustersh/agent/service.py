@@ -37,6 +37,7 @@ from .disk import explain
 from .environment import as_bytes, for_job, read_environment
 from .executors import ExecutorError, choose
 from .fetch import BlobFetcher
+from .gauges import Gauges
 from .jobs import Jobs
 from .link import LinkFactory
 from .process import keep_descriptors_private
@@ -270,6 +271,7 @@ class Agent:
             jobs=self._jobs,
             store=self._store,
             witnesses=WitnessReader(self._folder, self._in_thread),
+            gauges=Gauges(self._reactor, self._user_home, lambda: self._jobs.running),
             hello=self._hello,
             clock=boot_clock,
             on_welcome=self._welcomed,

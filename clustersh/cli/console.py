@@ -16,12 +16,15 @@ from .text import printable
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from .live import LiveConsole
+
 InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a blocking function in a thread; awaits its result."""
 
 DIRECT_LIMIT = 4096
 """A pipe that is writable takes this much at once (PIPE_BUF), so that such a write can't block the reactor."""
 DEFAULT_WIDTH = 80
+DEFAULT_HEIGHT = 24
 _CLOSED = {errno.EPIPE, errno.ECONNRESET}
 
 
@@ -40,18 +43,23 @@ class Console:
         self._queue: deque[Deferred[None]] = deque()
         self._environ = environ
         self.is_terminal = os.isatty(out)
+        self.can_draw = self.is_terminal and environ.get("TERM", "dumb") != "dumb"
         self.errors_to_terminal = os.isatty(err)
         self._colour = self.errors_to_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
     @property
     def width(self) -> int | None:
         """The terminal's columns; None where stdout is no terminal, so that nothing is shortened."""
-        if not self.is_terminal:
-            return None
+        return self.size.columns if self.is_terminal else None
+
+    @property
+    def size(self) -> os.terminal_size:
+        """The terminal's columns and lines, as far as they are known."""
         try:
-            return os.get_terminal_size(self._out).columns or DEFAULT_WIDTH
+            columns, lines = os.get_terminal_size(self._out)
         except OSError:
-            return DEFAULT_WIDTH
+            columns = lines = 0
+        return os.terminal_size((columns or DEFAULT_WIDTH, lines or DEFAULT_HEIGHT))
 
     @property
     def same_destination(self) -> bool:
@@ -64,6 +72,12 @@ class Console:
     def direct(self) -> Console:
         """Return the same console for work without a reactor: it writes at once, and may block."""
         return Console(self._out, self._err, self._environ, _directly)
+
+    def live(self, line: Callable[[], str], clock: Any) -> LiveConsole:
+        """Return the same console with *line*, which changes, under all that is printed."""
+        from .live import LiveConsole
+
+        return LiveConsole(self._out, self._err, self._environ, self._in_thread, line, clock)
 
     async def out(self, data: bytes | memoryview | str) -> None:
         """Write *data* to stdout."""

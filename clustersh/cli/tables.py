@@ -29,6 +29,11 @@ def render_table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: i
     return "".join(line + "\n" for line in lines)
 
 
+def natural_width(columns: Sequence[Sequence[str]]) -> int:
+    """Return how wide a table with those *columns*, headers included, is with nothing shortened."""
+    return sum(max(display_width(printable(cell)) for cell in column) for column in columns) + 3 * (len(columns) - 1)
+
+
 def _fit(widths: list[int], width: int) -> None:
     excess = sum(widths) + 3 * (len(widths) - 1) - width
     for least, columns in ((MIN_COLUMN, range(len(widths))), (_LAST_RESORT, range(1, len(widths)))):

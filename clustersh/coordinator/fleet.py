@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from ..wire.link import (
     MAX_READS,
+    AskVitals,
     Chunk,
     Ended,
     Facts,
@@ -32,6 +33,8 @@ from ..wire.link import (
     Stdin,
     StdinTaken,
     StopRead,
+    Vitals,
+    VitalsReport,
     Witnesses,
     WitnessList,
 )
@@ -49,8 +52,8 @@ ANSWER_S = 60.0
 _CLOCK_SAMPLES = 12
 
 T = TypeVar("T")
-Question: TypeAlias = Read | Stdin | Witnesses
-Answer: TypeAlias = Chunk | StdinTaken | WitnessList
+Question: TypeAlias = Read | Stdin | Witnesses | AskVitals
+Answer: TypeAlias = Chunk | StdinTaken | WitnessList | VitalsReport
 
 
 class Bus(Protocol):
@@ -95,7 +98,8 @@ class Seen(msgspec.Struct):
 class Link:
     """One agent's connection. *send* takes messages; *close* ends it, saying why.
 
-    *replaced*: another agent with the same key has the machine; this one should stay away for long.
+    *replaced*: another agent with the same key has the machine; this one should stay away for long. *round_trip_s*
+    is how long a ping takes there and back, smoothed.
     """
 
     machine: Key
@@ -107,6 +111,7 @@ class Link:
     welcomed: bool = False
     replaced: bool = False
     offsets: deque[float] = field(default_factory=lambda: deque(maxlen=_CLOCK_SAMPLES))
+    round_trip_s: float | None = None
     questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
     feeding: int = 0
 
@@ -126,14 +131,18 @@ class Fleet:
         self._clock = clock
         self._now = now
         self._back_by = timer.seconds() + grace
-        self._came = Signal()
+        self._awaited: dict[str, Signal] = {}
         self._links: dict[str, Link] = {}
         self._instances = Instances()
+        self._began = timer.seconds()
+        self._gone: dict[str, float] = {}
+        """When machines lost their last link."""
         self._epochs = itertools.count(int(now() * 1000))
         self._requests = itertools.count(1)
         self.seen: dict[str, Seen] = {}
         self.expected: set[str] = set()
         self.on_came: Callable[[str], None] = lambda machine_id: None
+        self.on_vitals: Callable[[str, Vitals], None] = lambda machine_id, vitals: None
         self.events: LinkEvents
 
     # -- the bus
@@ -206,6 +215,7 @@ class Fleet:
         link.offsets.append(hello.clock - self._clock())
         self._links[machine_id] = link
         if older is not None:
+            self._gone[machine_id] = self._timer.seconds()
             self._drop(older)
             if older.replaced:
                 self._turn_away(older, link)
@@ -216,7 +226,8 @@ class Fleet:
         if self._links.get(machine_id) is link:
             link.welcomed = True
             link.send(welcome)
-            self._came.fire()
+            if awaited := self._awaited.get(machine_id):
+                awaited.fire()
             self.on_came(machine_id)
             self._log.info("{machine} is online from {address}", machine=link.machine.name, address=link.address)
 
@@ -245,6 +256,9 @@ class Fleet:
                 self.events.started(link.machine.id, message)
             case Ended():
                 return self.events.ended(link.machine.id, message)
+            case VitalsReport():
+                self.on_vitals(link.machine.id, message.vitals)
+                self._answered(link, message)
             case Chunk() | StdinTaken() | WitnessList() | Failed():
                 self._answered(link, message)
             case Hello():
@@ -265,6 +279,7 @@ class Fleet:
         if self._links.get(link.machine.id) is link:
             del self._links[link.machine.id]
             self.seen[link.machine.id].at = self._now()
+            self._gone[link.machine.id] = self._timer.seconds()
             self._log.info("{machine} is offline", machine=link.machine.name)
         self._drop(link)
 
@@ -301,11 +316,23 @@ class Fleet:
             return "online"
         return "reconnecting" if self._is_expected(machine_id) else "offline"
 
+    def away_s(self, machine_id: str) -> float:
+        """Return for how many seconds the machine has had no link, as far as this coordinator has seen it."""
+        if self.epoch(machine_id) is not None:
+            return 0.0
+        return self._timer.seconds() - self._gone.get(machine_id, self._began)
+
+    def latency(self, machine_id: str) -> float | None:
+        """Return the seconds that its link takes to there and back; None while that isn't known."""
+        link = self._links.get(machine_id)
+        return link.round_trip_s if link is not None else None
+
     async def until_back(self, machine_id: str) -> None:
         """Wait for a machine that is reconnecting; return at once for any other."""
         if self.epoch(machine_id) is None and self._is_expected(machine_id):
             left = self._back_by - self._timer.seconds()
-            await wait_until(self._timer, self._came, lambda: self.epoch(machine_id) is not None, left)
+            came = self._awaited.setdefault(machine_id, Signal())
+            await wait_until(self._timer, came, lambda: self.epoch(machine_id) is not None, left)
 
     def _is_expected(self, machine_id: str) -> bool:
         return self._timer.seconds() < self._back_by and machine_id in self.expected

@@ -9,15 +9,18 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ..wire.ids import is_run_uuid, uuid_ending
-from ..wire.jobs import State
+from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.queries import MAX_PAGE
 from ..wire.rest import Job, JobPage
-from .open_runs import OpenJob, OpenRun
+from .open_runs import JobEnd, OpenJob, OpenRun
+from .printed import MAX_LISTED_COMMAND, Printed, listed
+from .recent_runs import JOB_WEIGHT
 from .records import MachineRef
 
 _JOB = (
-    "SELECT jobs.*, runs.command, runs.cwd, runs.requested, runs.timeout_s FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
+    f"SELECT jobs.*, substr(runs.command, 1, {MAX_LISTED_COMMAND + 1}) AS command, runs.cwd, runs.requested,"  # noqa: S608
+    " runs.timeout_s FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
 )
 
 
@@ -83,11 +86,37 @@ def find_uuid(connection: sqlite3.Connection, text: str) -> str:
     return str(rows[0]["uuid"])
 
 
-def run_row(connection: sqlite3.Connection, uuid: str) -> tuple[sqlite3.Row, list[Job]]:
-    """Return a run's row and its jobs, by machine; the uuid must be known."""
-    run = connection.execute("SELECT * FROM runs WHERE uuid = ?", (uuid,)).fetchone()
-    jobs = connection.execute(f"{_JOB} WHERE jobs.uuid = ? ORDER BY jobs.machine", (uuid,)).fetchall()
-    return run, [to_job(row) for row in jobs]
+def run_row(connection: sqlite3.Connection, uuid: str, machine_id: str = "") -> tuple[sqlite3.Row, list[Printed]]:
+    """Return a run's row and its jobs (or the one on that machine); the uuid must be known."""
+    run = _run(connection, uuid)
+    rows = connection.execute(
+        "SELECT * FROM jobs WHERE uuid = ? AND (? = '' OR machine_id = ?) ORDER BY place",
+        (uuid, machine_id, machine_id),
+    ).fetchall()
+    return run, _all_printed(rows, run)
+
+
+def ended_jobs(connection: sqlite3.Connection, uuid: str, after: int, limit: int) -> tuple[list[Printed], bool]:
+    """Return those of a run's jobs that have ended, from the *after*-th on, and whether these are the last."""
+    rows = connection.execute(
+        "SELECT * FROM jobs WHERE uuid = ? AND ended > 0 ORDER BY ended LIMIT ? OFFSET ?", (uuid, limit, after)
+    ).fetchall()
+    (left,) = connection.execute("SELECT count(*) FROM jobs WHERE uuid = ?", (uuid,)).fetchone()
+    return _all_printed(rows, _run(connection, uuid)), after + len(rows) >= left
+
+
+def _run(connection: sqlite3.Connection, uuid: str) -> sqlite3.Row:
+    row: sqlite3.Row = connection.execute("SELECT * FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+    return row
+
+
+def _all_printed(rows: list[sqlite3.Row], run: sqlite3.Row) -> list[Printed]:
+    """Return jobs whose output is on their machines."""
+    command = listed(run["command"]) if len(rows) > 1 else run["command"]
+    return [
+        Printed(_job(row, run, command), row["machine_id"], (row["stdout_sha256"], row["stderr_sha256"]), None)
+        for row in rows
+    ]
 
 
 def machine_of(connection: sqlite3.Connection, uuid: str, machine: str) -> MachineRef:
@@ -100,6 +129,12 @@ def machine_of(connection: sqlite3.Connection, uuid: str, machine: str) -> Machi
         hint = f"it was for {', '.join(each['machine'] for each in where)}" if where else ""
         raise ProblemError(Kind.UNKNOWN_RUN, f"{uuid} did not run on {machine!r}", hint=hint)
     return MachineRef(row["machine"], row["machine_id"])
+
+
+def machines(connection: sqlite3.Connection, uuid: str) -> list[MachineRef]:
+    """Return the machines that a run was for, in order."""
+    rows = connection.execute("SELECT machine, machine_id FROM jobs WHERE uuid = ? ORDER BY place", (uuid,))
+    return [MachineRef(row["machine"], row["machine_id"]) for row in rows]
 
 
 def last_uuid(connection: sqlite3.Connection) -> str:
@@ -179,15 +214,19 @@ def _with_kinds(states: Sequence[State]) -> list[str]:
 
 
 def to_job(row: sqlite3.Row) -> Job:
-    """Return a job's row as REST tells it, without its output."""
+    """Return a row of the list of jobs as REST tells it, without its output."""
+    return _job(row, row, listed(row["command"]))
+
+
+def _job(row: sqlite3.Row, run: sqlite3.Row, command: str) -> Job:
     return Job(
         uuid=row["uuid"],
         machine=row["machine"],
         client=row["client"],
-        command=row["command"],
-        cwd=row["cwd"],
+        command=command,
+        cwd=run["cwd"],
         status=State(row["state"]),
-        requested=row["requested"],
+        requested=run["requested"],
         started=row["started"] or None,
         finished=row["finished"] or None,
         duration_s=row["duration_s"],
@@ -198,27 +237,35 @@ def to_job(row: sqlite3.Row) -> Job:
         output_bytes=row["stdout_bytes"] + row["stderr_bytes"],
         stdout_bytes=row["stdout_bytes"],
         stderr_bytes=row["stderr_bytes"],
-        timeout_s=row["timeout_s"],
+        timeout_s=run["timeout_s"],
     )
 
 
 def open_runs(connection: sqlite3.Connection) -> list[LoadedRun]:
-    """Return the runs that have a job without an outcome, with all of their jobs that have none."""
-    rows = connection.execute(
-        "SELECT jobs.machine_id, jobs.machine, jobs.cancelled, runs.* FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
-        " WHERE jobs.state = 'requested' ORDER BY jobs.uuid"
-    )
-    loaded: dict[str, LoadedRun] = {}
-    for row in rows:
-        if row["uuid"] not in loaded:
-            loaded[row["uuid"]] = LoadedRun(_reopened(row), row["script"], row["manifest"])
-        machine = MachineRef(row["machine"], row["machine_id"])
-        job = OpenJob(row["uuid"], machine, epoch=0, cancelled=bool(row["cancelled"]))
-        loaded[row["uuid"]].open.jobs[machine.id] = job
-    return list(loaded.values())
+    """Return the runs that have a job without an outcome, with all of their jobs."""
+    uuids = connection.execute("SELECT DISTINCT uuid FROM jobs WHERE state = 'requested' ORDER BY uuid").fetchall()
+    loaded = []
+    for (uuid,) in uuids:
+        run = _run(connection, uuid)
+        rows = connection.execute("SELECT * FROM jobs WHERE uuid = ? ORDER BY ended", (uuid,)).fetchall()
+        loaded.append(LoadedRun(_reopened(run, rows), run["script"], run["manifest"]))
+    return loaded
 
 
-def _reopened(row: sqlite3.Row) -> OpenRun:
+def _reopened_job(row: sqlite3.Row) -> OpenJob:
+    """Return a job from before a restart: one whose batch had not begun was sent nowhere yet."""
+    machine, epoch = MachineRef(row["machine"], row["machine_id"]), 0 if row["begun"] else None
+    job = OpenJob(row["uuid"], machine, epoch, row["started"], cancelled=bool(row["cancelled"]))
+    if row["state"] != State.REQUESTED:
+        outcome = Outcome(State(row["state"]), row["exit_code"], row["signal"], row["reason"])
+        sums = (row["stdout_sha256"], row["stderr_sha256"])
+        output = OutputSummary(row["stdout_bytes"], row["stderr_bytes"], *sums)
+        job.ending, job.end, job.finished = True, JobEnd(outcome, output, row["duration_s"], None), row["finished"]
+    return job
+
+
+def _reopened(row: sqlite3.Row, jobs: list[sqlite3.Row]) -> OpenRun:
+    opened = {each["machine_id"]: _reopened_job(each) for each in jobs}
     return OpenRun(
         uuid=row["uuid"],
         client=row["client"],
@@ -228,10 +275,12 @@ def _reopened(row: sqlite3.Row) -> OpenRun:
         cwd=row["cwd"],
         timeout_s=row["timeout_s"],
         requested=row["requested"],
-        jobs={},
+        jobs={each["machine_id"]: opened[each["machine_id"]] for each in sorted(jobs, key=lambda row: row["place"])},
         raw=bool(row["raw"]),
         exclude=row["exclude"],
         skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
         selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
-        weight=len(row["command"]),
+        stopped=row["stopped"],
+        order=[machine_id for machine_id, job in opened.items() if job.end is not None],
+        weight=len(row["command"]) + JOB_WEIGHT * len(opened),
     )

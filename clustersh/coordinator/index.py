@@ -6,8 +6,10 @@ the ledger (file, offset, hash) that it has come to is committed together with w
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,7 +25,16 @@ from .records import RunRefused, RunRequested
 T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]
 
+_CATCH_UP = 1_000
+"""Entries that are taken in at a time by an index that is behind."""
 _PROGRESS_EVERY = 100_000
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """An entry that has become durable."""
+
+    entry: Entry
 
 
 class Index:
@@ -35,7 +46,7 @@ class Index:
         self._ledger = ledger
         self._connection: sqlite3.Connection | None = None
         self._fresh_keys: set[tuple[str, str]] = set()
-        self._worker: GroupCommit[Question[Any], Any] = GroupCommit(reactor, "index", self._answer_batch)
+        self._worker: GroupCommit[Question[Any] | _Arrived, Any] = GroupCommit(reactor, "index", self._answer_batch)
 
     def start(self) -> None:
         """Start its thread."""
@@ -75,7 +86,7 @@ class Index:
 
     def follow(self, entry: Entry) -> None:
         """Take in *entry*, which has just become durable: before the next question, and soon without one."""
-        applied = self._worker.submit_later(lambda connection: self._apply(connection, entry))
+        applied = self._worker.submit_later(_Arrived(entry))
         record = entry.record
         if isinstance(record, RunRequested | RunRefused):
             key = record.client_id, record.key
@@ -96,11 +107,19 @@ class Index:
 
     # -- in its thread
 
-    def _answer_batch(self, questions: Sequence[Question[Any]]) -> Sequence[Any]:
+    def _answer_batch(self, items: Sequence[Question[Any] | _Arrived]) -> Sequence[Any]:
+        """Take in the entries and answer the questions, in their order."""
         try:
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
-            answers = [_answer(connection, question) for question in questions]
+            answers: list[Any] = []
+            for kind, group in itertools.groupby(items, type):
+                if kind is _Arrived:
+                    entries = [cast(_Arrived, each).entry for each in group]
+                    _apply(connection, entries)
+                    answers += [None] * len(entries)
+                else:
+                    answers += [_answer(connection, cast(Question[Any], each)) for each in group]
             connection.execute("COMMIT")
         except BaseException:
             self._close()
@@ -146,24 +165,11 @@ class Index:
                 raise _Astray("it was made of another ledger")
             return
         connection.execute("BEGIN IMMEDIATE")
-        for entry in self._ledger.read(place):
-            self._apply(connection, entry)
-            if entry.seq % _PROGRESS_EVERY == 0:
-                self._log.info("index: {seq} of {head} records", seq=entry.seq, head=head.seq)
-            if entry.seq == head.seq:
-                break
+        for entries in _batches(self._ledger.read(place), head.seq):
+            _apply(connection, entries)
+            if entries[-1].seq % _PROGRESS_EVERY < len(entries):
+                self._log.info("index: {seq} of {head} records", seq=entries[-1].seq, head=head.seq)
         connection.execute("COMMIT")
-
-    def _apply(self, connection: sqlite3.Connection, entry: Entry) -> None:
-        place = _place(connection)
-        if entry.seq <= place.seq:
-            return
-        if entry.seq != place.seq + 1:
-            raise _Astray(f"it is at record {place.seq} and was told of {entry.seq}")
-        project(connection, entry)
-        connection.execute(
-            "UPDATE place SET seq = ?, hash = ?, file = ?, end = ?", (entry.seq, entry.hash, entry.file, entry.end)
-        )
 
     def _late(self, failure: Any) -> None:
         """An entry could not be taken in; the next question opens the index again, which catches up."""
@@ -172,6 +178,33 @@ class Index:
 
 class _Astray(Exception):
     """The index was not made of this ledger."""
+
+
+def _batches(entries: Iterator[Entry], last: int) -> Iterator[list[Entry]]:
+    """Yield *entries* up to the one numbered *last*, some at a time; what follows may still be on its way."""
+    batch: list[Entry] = []
+    for entry in entries:
+        batch.append(entry)
+        if entry.seq == last or len(batch) == _CATCH_UP:
+            yield batch
+            batch = []
+        if entry.seq == last:
+            return
+
+
+def _apply(connection: sqlite3.Connection, entries: list[Entry]) -> None:
+    """Take in *entries*, which follow each other; those that it has already are passed over."""
+    place = _place(connection)
+    new = [entry for entry in entries if entry.seq > place.seq]
+    if not new:
+        return
+    if new[0].seq != place.seq + 1:
+        raise _Astray(f"it is at record {place.seq} and was told of {new[0].seq}")
+    project(connection, new)
+    last = new[-1]
+    connection.execute(
+        "UPDATE place SET seq = ?, hash = ?, file = ?, end = ?", (last.seq, last.hash, last.file, last.end)
+    )
 
 
 def _answer(connection: sqlite3.Connection, question: Question[Any]) -> Any:

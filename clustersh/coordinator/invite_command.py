@@ -16,7 +16,7 @@ from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..home import read_running
 from ..rest_client import RestClient
-from ..wire.rest import CreateToken, Invitation, TokenMade
+from ..wire.joining import CreateToken, Invitation, TokenMade
 from ..wire.units import parse_duration
 from .admin_client import ask
 from .join_lines import pinned_line, powershell_line

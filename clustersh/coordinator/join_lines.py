@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ..address import Address
-from ..wire.rest import Invitation
+from ..wire.joining import Invitation
 from .installers import quote_powershell
 
 TOKEN_VARIABLE = "CLUSTERSH_TOKEN"  # noqa: S105 - the variable's name

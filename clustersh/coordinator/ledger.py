@@ -24,8 +24,9 @@ from ..group_commit import GroupCommit, StoppedError
 from ..home import private_folder, sync_folder, write_private
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import timestamp
-from .ledger_files import Entry, Head, cut_file, find_head, first_seq, read
+from .ledger_files import Entry, Head, cut_file, find_head, first_seq, read, read_record_at
 from .records import (
+    BatchBegun,
     Envelope,
     Forgotten,
     Record,
@@ -38,15 +39,15 @@ from .records import (
 from .spare import Spare
 
 MAX_FILE = 64 << 20
-_STARTING = (RunRequested, RunRefused)
+_STARTING = (RunRequested, RunRefused, BatchBegun)
 _ENDING_TRUST = (Revoked, Forgotten)
 
 
 class Ledger:
     """Appends records and reads them again; *now* returns seconds since 1970.
 
-    With less than *reserve* bytes free no new run is recorded, so that outcomes and revocations still can be. Where
-    somebody else fills the disk, a file beside the ledger is given up for what takes trust away.
+    With less than *reserve* bytes free no new run or batch is recorded, so that outcomes and revocations still can be.
+    Where somebody else fills the disk, a file beside the ledger is given up for what takes trust away.
     """
 
     def __init__(self, reactor: Any, folder: Path, now: Callable[[], float], reserve: int = 0) -> None:
@@ -115,6 +116,10 @@ class Ledger:
     def read(self, after: Head | None = None) -> Iterator[Entry]:
         """Yield the entries that follow *after* (blocking: for a thread). Raises LedgerBroken at the first bad one."""
         return read(self.files(), after or Head())
+
+    def record_at(self, file: str, offset: int) -> Record:
+        """Return the record whose line begins at *offset* of *file* (blocking). Raises LedgerBroken, OSError."""
+        return read_record_at(self._folder / file, offset)
 
     def read_until(self, head: Head) -> Iterator[Entry]:
         """Yield every entry up to *head* (blocking): what comes after may still be on its way to the disk."""

@@ -32,6 +32,11 @@ class Entry:
     record: Record
     line: bytes
 
+    @property
+    def offset(self) -> int:
+        """Where its line begins."""
+        return self.end - len(self.line) - 1
+
 
 @dataclass(frozen=True)
 class Head:
@@ -58,6 +63,17 @@ def read(files: Sequence[Path], start: Head) -> Iterator[Entry]:
             entry = _check(path, line, end, expected, previous)
             yield entry
             previous, expected = entry.hash, entry.seq + 1
+
+
+def read_record_at(path: Path, offset: int) -> Record:
+    """Return the record whose line begins at *offset*. Raises LedgerBroken, OSError."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        line = file.readline(MAX_LINE)
+    try:
+        return read_record(line)
+    except msgspec.DecodeError as error:
+        raise LedgerBroken(f"{path}: there is no record at {offset}: {error}") from error
 
 
 def first_seq(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,9 @@ PING_S, PONG_S = 10.0, 15.0
 BAD_MESSAGE = 4001
 """Close codes of our own: WebSocket endpoints may send 1000 and 3000 to 4999 only."""
 GOING_AWAY = 4000
-
-
+SMOOTHING = 0.25
+"""What the newest ping counts for in a link's round trip."""
+PING_BYTES = 12
 MAX_UNDER_WAY = 64
 """Messages of a link that may wait to be dealt with before no more are read."""
 
@@ -44,6 +46,7 @@ class LinkProtocol(WebSocketServerProtocol):
     _outbox: Outbox
     _hello_limit: Any = None
     _under_way = 0
+    _pinged: tuple[bytes, float] | None = None
 
     def onConnect(self, request: ConnectionRequest) -> str:
         if SUBPROTOCOL not in request.protocols:
@@ -77,6 +80,19 @@ class LinkProtocol(WebSocketServerProtocol):
             self.factory.complain(self._link.machine.name, "sends a message that can't be")
             self.sendClose(BAD_MESSAGE, f"that message can't be: {error}")
 
+    def sendPing(self, payload: bytes | None = None) -> None:
+        """Send a ping, Autobahn's own included, and note when."""
+        if payload:
+            self._pinged = payload, self.factory.timer.seconds()
+        super().sendPing(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        if self._pinged is None or self._pinged[0] != payload or self._link is None:
+            return  # it answers nothing that was asked
+        took, self._pinged = self.factory.timer.seconds() - self._pinged[1], None
+        before = self._link.round_trip_s
+        self._link.round_trip_s = took if before is None else before + SMOOTHING * (took - before)
+
     @property
     def _socket(self) -> Any:
         return self.transport
@@ -100,6 +116,7 @@ class LinkProtocol(WebSocketServerProtocol):
             raise WireError("a link begins with a hello")
         self._stop_waiting_for_hello()
         assert self._link is not None
+        self.sendPing(secrets.token_bytes(PING_BYTES))  # the next is Autobahn's, in PING_S
         Deferred.fromCoroutine(self.factory.fleet.hello(self._link, message)).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:

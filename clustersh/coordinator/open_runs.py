@@ -1,37 +1,43 @@
-"""Runs that are under way, or ended a moment ago: what the coordinator holds of them in memory."""
+"""Runs that are under way, or ended a moment ago: what the coordinator holds of them in memory.
+
+A run may have thousands of jobs. So whatever happens to one of them costs the same however many the others are.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IReactorTime
 
 from ..wire.jobs import Outcome, OutputSummary, State
-from ..wire.output import Stream, pieces
+from ..wire.link import START_WITHIN_S
 from ..wire.problems import Kind, ProblemError
-from ..wire.rest import Job, Run, RunRequest, text_or_base64
+from ..wire.rest import RunRequest
+from .heads import NOTHING, Head, HeadRoom, RunHeads
+from .recent_runs import RecentRuns
 from .records import MachineRef
 from .signals import Signal
 
 MAX_OPEN_EACH = 10_000
 """Runs that one client may have under way at once."""
 MAX_OPEN_BYTES_EACH = 64 << 20
-"""Bytes of commands and environments in them."""
+"""Bytes that those may take: their commands and environments, and what each of their jobs takes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a job ended, as an agent or the coordinator says; *head* is the start of its output, interleaved."""
+    """How a job ended, as an agent or the coordinator says. *head* None: what it printed is on its machine only."""
 
     outcome: Outcome
     output: OutputSummary = OutputSummary()  # noqa: RUF009 - it is immutable
     duration_s: float = 0.0
-    head: bytes = b""
-    head_runs: bytes = b""
+    head: Head | None = NOTHING
 
 
-@dataclass
+@dataclass(slots=True)
 class OpenJob:
     """One machine's part of a run. *epoch* is the link it was dispatched on: None not yet, 0 before a restart."""
 
@@ -44,14 +50,13 @@ class OpenJob:
     ending: bool = False
     end: JobEnd | None = None
     finished: str = ""
-    overdue: IDelayedCall | None = None
-    """Tells that the start was not acknowledged; it keeps the run in memory."""
+    sent: Sent | None = None
 
     def stop_clock(self) -> None:
         """Wait for the acknowledgement no more."""
-        overdue, self.overdue = self.overdue, None
-        if overdue is not None and overdue.active():
-            overdue.cancel()
+        sent, self.sent = self.sent, None
+        if sent is not None:
+            sent.heard_of(self)
 
     @property
     def state(self) -> State:
@@ -64,8 +69,9 @@ class OpenJob:
 class OpenRun:
     """A run and its jobs by machine id. *command* is as people read it; *weight* is what the run costs its client.
 
-    *request* is kept until all was dispatched (*undispatched* counts): it holds the environment. *changed* tells of
-    ends and of missing confirmations.
+    *request* is kept until all was dispatched (*undispatched* counts): it holds the environment. *order* has the ids of
+    the machines in the order in which their jobs ended, *unconfirmed* those that did not acknowledge the start.
+    *changed* tells of each end and each missing acknowledgement, *settling* that nothing more can be awaited.
     """
 
     uuid: str
@@ -85,11 +91,30 @@ class OpenRun:
     request: RunRequest | None = None
     blobs: frozenset[str] = frozenset()
     weight: int = 0
+    order: list[str] = field(default_factory=list)
+    unconfirmed: dict[str, OpenJob] = field(default_factory=dict)
+    heads: RunHeads = field(default_factory=RunHeads)
     changed: Signal = field(default_factory=Signal)
+    settling: Signal = field(default_factory=Signal)
     undispatched: int = field(init=False)
+    _of_job: dict[str, Signal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.undispatched = len(self.jobs)
+
+    @property
+    def ended(self) -> bool:
+        return len(self.order) == len(self.jobs)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more can be awaited: every job has ended, or its start was never acknowledged."""
+        return len(self.order) + len(self.unconfirmed) == len(self.jobs)
+
+    @cached_property
+    def by_name(self) -> dict[str, OpenJob]:
+        """The jobs by the names that their machines had."""
+        return {job.machine.name: job for job in self.jobs.values()}
 
     def taken_request(self) -> RunRequest | None:
         """Return what was asked for, for one job's dispatch; the last one lets go of it."""
@@ -98,117 +123,66 @@ class OpenRun:
             self.request = None
         return asked
 
-    @property
-    def ended(self) -> bool:
-        return all(job.end is not None for job in self.jobs.values())
+    def telling_of(self, job: OpenJob) -> Signal:
+        """Return what tells that this one job has ended, or was not acknowledged."""
+        return self._of_job.setdefault(job.machine.id, Signal())
 
-    @property
-    def settled(self) -> bool:
-        """Nothing more can be awaited: every job has ended, or its start was never acknowledged."""
-        return all(job.end is not None or job.unconfirmed for job in self.jobs.values())
+    def confirm(self, job: OpenJob, when: str) -> None:
+        """The machine has acknowledged the start."""
+        job.stop_clock()
+        job.started = job.started or when
+        self._doubt_no_more(job)
 
-    def view(self, limit: int) -> Run:
-        """Return the run as REST tells it, with at most *limit* bytes of each job's output."""
-        jobs = tuple(self.job_view(job, limit) for job in self.jobs.values())
-        unconfirmed = tuple(
-            job.machine.name for job in self.jobs.values() if job.unconfirmed and job.end is None and not job.started
-        )
-        return Run(
-            self.uuid,
-            self.client,
-            self.target,
-            self.command,
-            self.requested,
-            jobs,
-            unconfirmed,
-            self.raw,
-            self.exclude,
-            self.skipped,
-            self.selected,
-            self.stopped,
-        )
+    def doubt(self, job: OpenJob) -> None:
+        """The machine did not acknowledge the start in time."""
+        job.unconfirmed = True
+        self.unconfirmed[job.machine.id] = job
+        self.tell(job)
 
-    def job_view(self, job: OpenJob, limit: int) -> Job:
-        """Return *job* as REST tells it."""
-        end = job.end
-        common = {
-            "uuid": self.uuid,
-            "machine": job.machine.name,
-            "client": self.client,
-            "command": self.command,
-            "cwd": self.cwd,
-            "status": job.state,
-            "requested": self.requested,
-            "started": job.started or None,
-            "timeout_s": self.timeout_s,
-        }
-        if end is None:
-            return Job(**common)  # type: ignore[arg-type]
-        stdout, stderr = cut_head(end.head, end.head_runs, limit)
-        truncated = len(stdout) + len(stderr) < end.output.total_bytes
-        if truncated:
-            stdout, stderr = whole_characters(stdout), whole_characters(stderr)
-        return Job(
-            **common,  # type: ignore[arg-type]
-            finished=job.finished,
-            duration_s=end.duration_s,
-            exit_code=end.outcome.exit_code,
-            signal=end.outcome.signal,
-            reason=end.outcome.reason,
-            stdout=text_or_base64(stdout),
-            stderr=text_or_base64(stderr),
-            truncated=truncated,
-            output_bytes=end.output.total_bytes,
-            stdout_bytes=end.output.stdout_bytes,
-            stderr_bytes=end.output.stderr_bytes,
-        )
+    def finish(self, job: OpenJob, end: JobEnd, when: str) -> None:
+        """The job has its outcome; `tell` wakes those who wait for it."""
+        job.end, job.finished = end, when
+        self._doubt_no_more(job)
+        self.order.append(job.machine.id)
+
+    def _doubt_no_more(self, job: OpenJob) -> None:
+        job.unconfirmed = False
+        self.unconfirmed.pop(job.machine.id, None)
+
+    def tell(self, job: OpenJob) -> None:
+        """Wake those who wait for news of the job, or of the run."""
+        of_job = self._of_job.get(job.machine.id)
+        if of_job is not None:
+            of_job.fire()
+        self.changed.fire()
+        if self.settled:
+            self.settling.fire()
 
 
-def cut_head(head: bytes, runs: bytes, limit: int) -> tuple[bytes, bytes]:
-    """Return (stdout, stderr) of the first *limit* bytes of interleaved output."""
-    streams, left = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}, limit
-    for stream, piece in pieces(head, runs):
-        streams[stream] += piece[:left]
-        left -= len(piece[:left])
-        if not left:
-            break
-    return bytes(streams[Stream.STDOUT]), bytes(streams[Stream.STDERR])
+class Sent:
+    """Jobs that were sent together. After START_WITHIN_S those are doubted whose machines did not acknowledge them."""
 
+    def __init__(self, clock: IReactorTime, run: OpenRun, jobs: Iterable[OpenJob]) -> None:
+        self._run = run
+        self._jobs = {job.machine.id: job for job in jobs}
+        # It keeps the run in memory, so it ends with what it waits for.
+        self._limit = clock.callLater(START_WITHIN_S, self._time_is_up)
+        for job in self._jobs.values():
+            job.sent = self
 
-def whole_characters(data: bytes) -> bytes:
-    """Return *data* without a UTF-8 character that a cut left incomplete at its end."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data":
-            return data[: error.start]
-    return data
+    def heard_of(self, job: OpenJob) -> None:
+        """The job was acknowledged, or has ended."""
+        self._jobs.pop(job.machine.id, None)
+        if not self._jobs and self._limit.active():
+            self._limit.cancel()
 
-
-class RecentRuns:
-    """The runs that ended last, for those who ask again; bounded in number and in bytes of output."""
-
-    def __init__(self, max_runs: int = 1024, max_bytes: int = 32 << 20) -> None:
-        self._runs: OrderedDict[str, OpenRun] = OrderedDict()
-        self._max_runs = max_runs
-        self._max_bytes = max_bytes
-        self._bytes = 0
-
-    def add(self, run: OpenRun) -> None:
-        """Keep *run*, dropping the oldest."""
-        self._runs[run.uuid] = run
-        self._bytes += _weight(run)
-        while len(self._runs) > self._max_runs or self._bytes > self._max_bytes:
-            _, oldest = self._runs.popitem(last=False)
-            self._bytes -= _weight(oldest)
-
-    def get(self, uuid: str) -> OpenRun | None:
-        """Return the run, if it is still here."""
-        return self._runs.get(uuid)
-
-
-def _weight(run: OpenRun) -> int:
-    return sum(len(job.end.head) for job in run.jobs.values() if job.end) + len(run.command)
+    def _time_is_up(self) -> None:
+        """An agent that did not answer in time must not begin any more, but may have; only it can tell."""
+        silent, self._jobs = self._jobs, {}
+        for job in silent.values():
+            if job.sent is self:  # those who are told of the first may already have ended the others
+                job.sent = None
+                self._run.doubt(job)
 
 
 class RunTable:
@@ -216,15 +190,19 @@ class RunTable:
 
     def __init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
+        self._on: dict[str, dict[str, OpenRun]] = {}
         self._recent = RecentRuns()
         self._count: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
+        self.head_room = HeadRoom()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def claim(self, client_id: str, weight: int) -> None:
-        """Take the room that a client's next run needs. Raises ProblemError (rate-limited) where there is none left."""
+        """Take the room that a client's next run needs. Raises ProblemError where there is none (left)."""
+        if weight > MAX_OPEN_BYTES_EACH:
+            raise ProblemError(Kind.TOO_LARGE, "that run is too large", hint="split its target into several runs")
         if self._count[client_id] >= MAX_OPEN_EACH or self._bytes[client_id] + weight > MAX_OPEN_BYTES_EACH:
             raise ProblemError(
                 Kind.RATE_LIMITED,
@@ -243,7 +221,11 @@ class RunTable:
 
     def add(self, run: OpenRun) -> None:
         """Enter a run, whose room was claimed."""
+        run.heads = RunHeads(self.head_room)
         self._open[run.uuid] = run
+        for machine_id, job in run.jobs.items():
+            if job.end is None:
+                self._on.setdefault(machine_id, {})[run.uuid] = run
 
     def add_earlier(self, run: OpenRun) -> None:
         """Enter a run from before a restart, which has its room already."""
@@ -251,10 +233,16 @@ class RunTable:
         self._bytes[run.client_id] += run.weight
         self.add(run)
 
-    def over(self, run: OpenRun) -> None:
-        """The run has ended."""
-        if self._open.pop(run.uuid, None) is not None:
+    def ended(self, run: OpenRun, job: OpenJob) -> None:
+        """One of the run's jobs has ended, perhaps its last."""
+        on_machine = self._on.get(job.machine.id, {})
+        on_machine.pop(run.uuid, None)
+        if not on_machine:
+            self._on.pop(job.machine.id, None)
+        if run.ended and self._open.pop(run.uuid, None) is not None:
+            run.request = None
             self.give_back(run.client_id, run.weight)
+            run.heads.leave_room()
             self._recent.add(run)
 
     def open(self, uuid: str) -> OpenRun | None:
@@ -272,5 +260,19 @@ class RunTable:
         return None if run is None or job is None else (run, job)
 
     def on(self, machine_id: str) -> list[tuple[OpenRun, OpenJob]]:
-        """Return the machine's jobs in runs that are under way."""
-        return [(run, run.jobs[machine_id]) for run in self._open.values() if machine_id in run.jobs]
+        """Return the machine's jobs that have not ended."""
+        return [(run, run.jobs[machine_id]) for run in self._on.get(machine_id, {}).values()]
+
+    def open_jobs(self, machine_id: str) -> int:
+        """Return how many of the machine's jobs have not ended, of those that were sent."""
+        jobs = (run.jobs[machine_id] for run in self._on.get(machine_id, {}).values())
+        return sum(job.end is None and job.epoch is not None for job in jobs)
+
+    def running(self) -> Counter[str]:
+        """Return how many jobs run on each machine, as far as agents have told."""
+        return Counter(
+            {
+                machine_id: sum(run.jobs[machine_id].state is State.RUNNING for run in runs.values())
+                for machine_id, runs in self._on.items()
+            }
+        )

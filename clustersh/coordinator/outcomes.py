@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ..faultpoints import reached
 from ..wire.jobs import HEAD_LIMIT, Outcome, OutputSummary, State
 from ..wire.link import NEVER_SEEN, Acknowledge, Ended
-from ..wire.output import check_runs
+from ..wire.output import check_runs, split
 from ..wire.problems import ProblemError
 from . import history
 from .fleet import Bus
@@ -21,13 +24,15 @@ from .index import Index
 from .ledger import Ledger
 from .limits import RateLimit
 from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .patience import RETRY_S, record_at_last
 from .records import JobEnded, Orphan
 from .registry import Registry
 
-RETRY_S = (1.0, 30.0)
-"""Seconds between attempts to record an outcome when the ledger can't be written: the first, and the longest."""
 ORPHAN_RATE, ORPHAN_BURST = 1.0, 1000.0
 """Reports of unknown jobs, a second and at once, that are recorded of one machine; the rest is not acknowledged."""
+
+LOGGED_OUTCOMES = 10
+"""Different outcomes of one run that the log tells."""
 
 
 class Outcomes:
@@ -71,7 +76,7 @@ class Outcomes:
             self.end(run, job, lost(reason))
         for run, job in jobs:
             while job.end is None:
-                await run.changed.wait(self._clock, RETRY_S[1])
+                await run.telling_of(job).wait(self._clock, RETRY_S[1])
 
     def reported(self, machine_id: str, message: Ended) -> Deferred[None] | None:
         """An agent reports an outcome, perhaps again. What is returned fires when there may be another such report."""
@@ -87,8 +92,11 @@ class Outcomes:
             # It ran: the agent is a copy, or was restored from a backup.
             self.end(*found, lost("the machine's agent knows nothing of it any more"))
             return None
-        end = JobEnd(message.outcome, message.output, message.duration_s, message.head, message.head_runs)
-        self.end(*found, end)
+        run, job = found
+        if not job.ending:
+            output = message.output if len(run.jobs) == 1 else with_true_sums(message)
+            head = run.heads.keep(message.head, message.head_runs)
+            self.end(run, job, JobEnd(message.outcome, output, message.duration_s, head))
         return None
 
     async def _reported_before(self, machine_id: str, uuid: str, outcome: Outcome) -> None:
@@ -112,27 +120,14 @@ class Outcomes:
         record = JobEnded(
             job.uuid, job.machine.name, job.machine.id, end.outcome, end.output, end.duration_s, job.started
         )
-        delay, longest = RETRY_S
-        while True:
-            try:
-                entry = await self._ledger.append(record)
-                break
-            except ProblemError as error:
-                self._log.error("{uuid}: its end waits to be recorded: {reason}", uuid=job.uuid, reason=str(error))
-                await deferLater(self._clock, delay)
-                delay = min(delay * 2, longest)
+        entry = await record_at_last(self._clock, self._ledger, record)
         reached("end-recorded")
-        job.end, job.finished, job.unconfirmed = end, entry.time, False
-        self._log.info(
-            "{uuid} on {machine}: {outcome}",
-            uuid=job.uuid,
-            machine=job.machine.name,
-            outcome=describe(end.outcome),
-        )
+        run.finish(job, end, entry.time)
+        self._table.ended(run, job)
         if run.ended:
-            self._table.over(run)
+            self._log.info("{uuid} on {where}: {outcome}", uuid=run.uuid, where=_where(run), outcome=_outcome(run))
             self._let_go(run.blobs)
-        run.changed.fire()
+        run.tell(job)
         self._acknowledge(job.machine.id, job.uuid)
         reached("end-acknowledged")
 
@@ -155,6 +150,19 @@ class Outcomes:
             self._log.failure("a run's bookkeeping failed", failure=failure)
 
 
+def _where(run: OpenRun) -> str:
+    names = [job.machine.name for job in itertools.islice(run.jobs.values(), 2)]
+    return names[0] if len(names) == 1 else f"{len(run.jobs)} machines"
+
+
+def _outcome(run: OpenRun) -> str:
+    """Return how all of the run's jobs ended, in a few words."""
+    counts = Counter(describe(job.end.outcome) for job in run.jobs.values() if job.end is not None)
+    if len(run.jobs) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common(LOGGED_OUTCOMES))
+
+
 def describe(outcome: Outcome) -> str:
     """Return *outcome* in a few words."""
     if outcome.exit_code is not None:
@@ -162,6 +170,23 @@ def describe(outcome: Outcome) -> str:
     if outcome.signal is not None:
         return f"{outcome.state} (signal {outcome.signal})"
     return f"{outcome.state} ({outcome.reason})"
+
+
+def with_true_sums(message: Ended) -> OutputSummary:
+    """Return what a job printed with SHA-256s that are true wherever they can be known to be.
+
+    Equal ones are shown once, so a lying machine could put its words into the others' mouths. What came whole is summed
+    up here; of what did not, the heads must agree too (folding.py).
+    """
+    output = message.output
+    if output.total_bytes > HEAD_LIMIT:
+        return output
+    sums = ("", "")
+    if len(message.head) == output.total_bytes:
+        parts = split(message.head, message.head_runs)
+        if tuple(map(len, parts)) == (output.stdout_bytes, output.stderr_bytes):
+            sums = (hashlib.sha256(parts[0]).hexdigest(), hashlib.sha256(parts[1]).hexdigest())
+    return msgspec.structs.replace(output, stdout_sha256=sums[0], stderr_sha256=sums[1])
 
 
 def lost(reason: str) -> JobEnd:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import msgspec
 
 from ..wire.jobs import State
 from .ledger_files import Entry
 from .records import (
+    BatchBegun,
     CancelRequested,
     Enrolled,
     Forgotten,
@@ -20,6 +22,7 @@ from .records import (
     Revoked,
     RunRefused,
     RunRequested,
+    RunStopped,
     StoreSeen,
     TokenCreated,
     TokenRevoked,
@@ -35,7 +38,7 @@ CREATE TABLE runs (
     digest TEXT NOT NULL, requested TEXT NOT NULL, target TEXT NOT NULL, command TEXT NOT NULL, cwd TEXT NOT NULL,
     timeout_s REAL NOT NULL, script TEXT NOT NULL, manifest TEXT NOT NULL, problem BLOB,
     exclude TEXT NOT NULL DEFAULT '', raw INTEGER NOT NULL DEFAULT 1, skipped TEXT NOT NULL DEFAULT '[]',
-    selected TEXT NOT NULL DEFAULT '[]',
+    selected TEXT NOT NULL DEFAULT '[]', stopped TEXT, paced_file TEXT, paced_offset INTEGER,
     UNIQUE (client_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_ending ON runs (ending);
@@ -44,7 +47,8 @@ CREATE TABLE jobs (
     started TEXT NOT NULL DEFAULT '', finished TEXT NOT NULL DEFAULT '', duration_s REAL, exit_code INTEGER,
     signal INTEGER, reason TEXT, stdout_bytes INTEGER NOT NULL DEFAULT 0, stderr_bytes INTEGER NOT NULL DEFAULT 0,
     stdout_sha256 TEXT NOT NULL DEFAULT '', stderr_sha256 TEXT NOT NULL DEFAULT '',
-    cancelled INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0, place INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0,
+    begun INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (uuid, machine_id)
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_machine ON jobs (machine, uuid);
@@ -55,6 +59,7 @@ CREATE TABLE keys (
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
     new INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
     id TEXT PRIMARY KEY, uses INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL,
     expires TEXT NOT NULL, revoked TEXT NOT NULL DEFAULT ''
@@ -69,11 +74,16 @@ def ending(uuid: str) -> str:
     return uuid.replace("-", "")[::-1]
 
 
-def project(connection: sqlite3.Connection, entry: Entry) -> None:
-    """Enter what *entry* changes."""
-    projection = _PROJECTIONS.get(type(entry.record))
-    if projection is not None:
-        projection(connection, entry, entry.record)
+def project(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Enter what *entries* change, in their order; ends that follow each other are entered together."""
+    for ends, group in itertools.groupby(entries, lambda entry: isinstance(entry.record, JobEnded)):
+        if ends:
+            connection.executemany(_END, [_end_values(entry, cast(JobEnded, entry.record)) for entry in group])
+            continue
+        for entry in group:
+            projection = _PROJECTIONS.get(type(entry.record))
+            if projection is not None:
+                projection(connection, entry, entry.record)
 
 
 def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequested) -> None:
@@ -84,10 +94,28 @@ def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequ
         connection, entry, record, (record.cwd, record.timeout_s, *blobs, None, record.exclude, record.raw, *lists)
     )
     connection.executemany(
-        "INSERT INTO jobs (uuid, machine_id, machine, client, state) VALUES (?, ?, ?, ?, ?)",
-        [(record.uuid, machine.id, machine.name, record.client, State.REQUESTED) for machine in record.machines],
+        "INSERT INTO jobs (uuid, machine_id, machine, client, state, place, begun) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (record.uuid, machine.id, machine.name, record.client, State.REQUESTED, place, record.pace is None)
+            for place, machine in enumerate(record.machines)
+        ],
     )
     connection.executemany("UPDATE keys SET new = 0 WHERE new AND id = ?", [(each.id,) for each in record.machines])
+    if record.pace is not None:
+        connection.execute(
+            "UPDATE runs SET paced_file = ?, paced_offset = ? WHERE uuid = ?", (entry.file, entry.offset, record.uuid)
+        )
+
+
+def _batch_begun(connection: sqlite3.Connection, entry: Entry, record: BatchBegun) -> None:
+    connection.executemany(
+        "UPDATE jobs SET begun = 1 WHERE uuid = ? AND machine_id = ?",
+        [(record.uuid, machine_id) for machine_id in record.machine_ids],
+    )
+
+
+def _run_stopped(connection: sqlite3.Connection, entry: Entry, record: RunStopped) -> None:
+    connection.execute("UPDATE runs SET stopped = ? WHERE uuid = ?", (record.reason, record.uuid))
 
 
 def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
@@ -116,26 +144,30 @@ def _insert_run(
     )
 
 
-def _job_ended(connection: sqlite3.Connection, entry: Entry, record: JobEnded) -> None:
+_END = (
+    "UPDATE jobs SET state = ?, started = ?, finished = ?, ended = ?, duration_s = ?, exit_code = ?, signal = ?,"
+    " reason = ?, stdout_bytes = ?, stderr_bytes = ?, stdout_sha256 = ?, stderr_sha256 = ?"
+    " WHERE uuid = ? AND machine_id = ?"
+)
+
+
+def _end_values(entry: Entry, record: JobEnded) -> tuple[Any, ...]:
     outcome, output = record.outcome, record.output
-    connection.execute(
-        "UPDATE jobs SET state = ?, started = ?, finished = ?, duration_s = ?, exit_code = ?, signal = ?, reason = ?,"
-        " stdout_bytes = ?, stderr_bytes = ?, stdout_sha256 = ?, stderr_sha256 = ? WHERE uuid = ? AND machine_id = ?",
-        (
-            outcome.state,
-            record.started,
-            entry.time,
-            record.duration_s,
-            outcome.exit_code,
-            outcome.signal,
-            outcome.reason,
-            output.stdout_bytes,
-            output.stderr_bytes,
-            output.stdout_sha256,
-            output.stderr_sha256,
-            record.uuid,
-            record.machine_id,
-        ),
+    return (
+        outcome.state,
+        record.started,
+        entry.time,
+        entry.seq,
+        record.duration_s,
+        outcome.exit_code,
+        outcome.signal,
+        outcome.reason,
+        output.stdout_bytes,
+        output.stderr_bytes,
+        output.stdout_sha256,
+        output.stderr_sha256,
+        record.uuid,
+        record.machine_id,
     )
 
 
@@ -185,8 +217,9 @@ def _token_revoked(connection: sqlite3.Connection, entry: Entry, record: TokenRe
 
 _PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None]] = {
     RunRequested: _run_requested,
+    BatchBegun: _batch_begun,
+    RunStopped: _run_stopped,
     RunRefused: _run_refused,
-    JobEnded: _job_ended,
     CancelRequested: _cancel_requested,
     Enrolled: _enrolled,
     Renamed: _enrolled,

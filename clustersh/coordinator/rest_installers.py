@@ -9,9 +9,9 @@ from typing import NamedTuple
 from twisted.internet.threads import deferToThread
 
 from ..address import Address, parse_address
+from ..wire.joining import Invitation
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.queries import InviteQuery
-from ..wire.rest import Invitation
 from .api import Api
 from .callers import Caller
 from .http import Request

@@ -1,94 +1,69 @@
-"""REST: runs, jobs, their output and stdin, and who and what is here. docs/rest.md lists the calls."""
+"""REST: runs, and who is asking. docs/rest.md lists the calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from autobahn.twisted.resource import WebSocketResource
 
 from .. import __version__
-from ..wire import ids, units
-from ..wire.link import PATH, Chunk
-from ..wire.output import Stream, pieces
+from ..wire import ids
+from ..wire.link import PATH
 from ..wire.problems import Kind, ProblemError
-from ..wire.queries import JobsQuery, OutputQuery, RunQuery, StdinQuery, seconds_since_1970
-from ..wire.rest import (
-    FRAMES,
-    MAX_STDIN_PIECE,
-    Cancelled,
-    Job,
-    JobPage,
-    Machine,
-    Machines,
-    Run,
-    RunRequest,
-    StdinProgress,
-    Whoami,
-)
-from . import history
+from ..wire.queries import EndsQuery, RequestQuery, RunQuery
+from ..wire.rest import Cancelled, Ends, Run, RunRequest, Whoami
 from .api import Api
 from .callers import Caller
-from .fleet import Fleet, Seen
+from .fleet import Fleet
 from .http import Request, wait_seconds
-from .index import Index
 from .link_server import LinkFactory
-from .outputs import Outputs, Wanted
-from .ranges import UNIT, Span, asked_range, span_of
-from .records import MachineRef
-from .registry import Key, Registry
+from .registry import Registry
 from .requests import Requests
-from .routes import AGENTS, CLIENTS, IDEMPOTENCY_KEY, OCTETS, RANGE, WAIT, Answer, Bytes
+from .routes import AGENTS, CLIENTS, IDEMPOTENCY_KEY, WAIT, Answer
+from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
 
-_STREAM_BYTES = {Stream.STDOUT: b"\x01", Stream.STDERR: b"\x02"}
-
 
 class RunCalls:
-    """The calls of clients, and the door to the link."""
+    """The calls of clients about runs and machines, and the door to the link."""
 
     def __init__(
         self,
         runs: Runs,
         requests: Requests,
         views: RunViews,
-        index: Index,
+        names: RunNames,
         registry: Registry,
         fleet: Fleet,
-        outputs: Outputs,
         links: LinkFactory,
         host: str,
     ) -> None:
         self._runs = runs
         self._requests = requests
         self._views = views
-        self._index = index
+        self._names = names
         self._registry = registry
         self._fleet = fleet
-        self._outputs = outputs
         self._links = links
         self._host = host
 
     def add_to(self, api: Api) -> None:
         """Register every call of this family."""
-        job = "/v1/jobs/<machine>/<id>"
         named = (Kind.UNKNOWN_RUN, Kind.AMBIGUOUS_ID)
-        told = (*named, Kind.OUTPUT_UNAVAILABLE, Kind.RATE_LIMITED, Kind.STORAGE)
+        refused = (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET, Kind.UNKNOWN_BLOB)
         api.add("GET", "/v1/whoami", self.whoami, CLIENTS)
-        api.add("GET", "/v1/machines", self.machines, CLIENTS)
         api.add(
             "POST",
             "/v1/runs",
             self.request_run,
             CLIENTS,
             RunRequest,
+            query=RequestQuery,
             headers=(IDEMPOTENCY_KEY, WAIT),
             answers={200: Run, 202: Run},
             problems=(
-                *(Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_BLOB, Kind.KEY_CONFLICT),
+                *(*refused, Kind.KEY_CONFLICT, Kind.TOO_LARGE),
                 *(Kind.RATE_LIMITED, Kind.STORAGE, Kind.UNAVAILABLE),
             ),
         )
@@ -100,34 +75,13 @@ class RunCalls:
             query=RunQuery,
             headers=(WAIT,),
             answers={200: Run, 202: Run},
-            problems=(*named, Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_BLOB),
+            problems=(*named, *refused),
         )
+        api.add("GET", "/v1/runs/<id>/ends", self.ends, CLIENTS, query=EndsQuery, headers=(WAIT,), problems=named)
         api.add("POST", "/v1/runs/<id>/cancel", self.cancel_run, CLIENTS, problems=(*named, Kind.STORAGE))
-        api.add("GET", "/v1/jobs", self.jobs, CLIENTS, query=JobsQuery, problems=(*named, Kind.UNKNOWN_MACHINE))
-        api.add("GET", job, self.job, CLIENTS, query=RunQuery, headers=(WAIT,), problems=named)
-        api.add("POST", f"{job}/cancel", self.cancel_job, CLIENTS, problems=(*named, Kind.STORAGE))
-        api.add(
-            "GET",
-            f"{job}/output",
-            self.output,
-            CLIENTS,
-            query=OutputQuery,
-            headers=(RANGE,),
-            answers={200: (FRAMES, OCTETS), 206: (OCTETS,)},
-            problems=(*told, Kind.RANGE_NOT_SATISFIABLE),
-        )
-        api.add(
-            "PUT",
-            f"{job}/stdin",
-            self.stdin,
-            CLIENTS,
-            Bytes(MAX_STDIN_PIECE),
-            query=StdinQuery,
-            problems=(*told, Kind.NOT_RUNNING),
-        )
         api.add("GET", PATH, self.link, AGENTS, answers={101: None})
 
-    # -- who and what is here
+    # -- who is asking
 
     async def whoami(self, request: Request, caller: Caller) -> Whoami:
         """Tell the caller who it is taken for."""
@@ -142,31 +96,9 @@ class RunCalls:
             host=self._host,
         )
 
-    async def machines(self, request: Request, caller: Caller) -> Machines:
-        """List the machines."""
-        return Machines(tuple(self.machine_view(key) for key in self._registry.machines()))
-
-    def machine_view(self, key: Key) -> Machine:
-        """Return a machine as REST tells it."""
-        seen = self._fleet.seen.get(key.id)
-        known = seen or Seen(0.0)
-        return Machine(
-            name=key.name,
-            id=key.id,
-            platform=known.facts.platform,
-            status=self._fleet.status(key.id),
-            last_seen=units.timestamp(seen.at) if seen else None,
-            new=key.new,
-            address=known.address or key.address,
-            fingerprint=key.fingerprint,
-            version=known.version,
-            enrolled=key.enrolled,
-            facts=known.facts,
-        )
-
     # -- runs
 
-    async def request_run(self, request: Request, caller: Caller, body: RunRequest) -> Answer:
+    async def request_run(self, request: Request, caller: Caller, body: RunRequest, query: RequestQuery) -> Answer:
         """Take a run in, and wait for it as long as asked."""
         key = request.getHeader("Idempotency-Key") or ""
         if not ids.IDEMPOTENCY_KEY.fullmatch(key):
@@ -176,162 +108,36 @@ class RunCalls:
                 hint="make one for each run, and send the same one when you repeat a request",
             )
         uuid = await self._requests.take(caller.identity, key, body)
-        return await self._answer(request, uuid, body.limit_bytes)
+        return await self._answer(request, uuid, body.limit_bytes, fold=query.fold)
 
     async def run(self, request: Request, caller: Caller, id: str, query: RunQuery) -> Answer:
         """Tell of a run, after waiting for its end as long as asked."""
-        return await self._answer(request, await self._uuid(id), query.limit)
+        return await self._answer(request, await self._names.uuid(id), query.limit, fold=query.fold)
 
-    async def _answer(self, request: Request, uuid: str, limit: int) -> Answer:
-        found = await request.unless_gone(self._run_view(uuid, wait_seconds(request), limit))
+    async def _answer(self, request: Request, uuid: str, limit: int, *, fold: bool) -> Answer:
+        async def settled() -> Run:
+            await self._runs.settle(uuid, wait_seconds(request))
+            return await self._views.run(uuid, limit, fold=fold)
+
+        found = await request.unless_gone(settled())
         return Answer(found, 200 if found.ended else 202)
 
-    async def _run_view(self, uuid: str, wait_s: float, limit: int) -> Run:
-        await self._runs.settle(uuid, wait_s)
-        return await self._views.run(uuid, limit)
+    async def ends(self, request: Request, caller: Caller, id: str, query: EndsQuery) -> Ends:
+        """Tell which jobs of a run have ended, in that order, after waiting for the next as long as asked."""
+        uuid = await self._names.uuid(id)
+
+        async def told() -> Ends:
+            await self._runs.more_ends(uuid, query.after, wait_seconds(request))
+            return await self._views.ends(uuid, query.after, query.limit)
+
+        return await request.unless_gone(told())
 
     async def cancel_run(self, request: Request, caller: Caller, id: str) -> Cancelled:
         """End a run on every machine."""
-        return await self._cancel(caller, await self._uuid(id))
-
-    async def _cancel(self, caller: Caller, uuid: str, machine_id: str | None = None) -> Cancelled:
-        if self._runs.find(uuid) is None:
-            _, jobs = await self._index.ask(lambda connection: history.run_row(connection, uuid))
-            return Cancelled(uuid, (), tuple(job.machine for job in jobs))
-        return await self._runs.cancel(caller.identity, uuid, machine_id)
-
-    # -- jobs
-
-    async def jobs(self, request: Request, caller: Caller, query: JobsQuery) -> JobPage:
-        """List jobs, newest first."""
-        wanted = history.Filter(
-            machine=query.machine.lower(),
-            client=query.client.lower(),
-            states=query.status,
-            since=seconds_since_1970(query.since) if query.since else 0.0,
-            before=await self._uuid(query.before) if query.before else "",
-            limit=query.limit,
-        )
-        if wanted.machine:
-            await self._check_machine(wanted.machine)
-        page = await self._index.ask(lambda connection: history.jobs(connection, wanted))
-        return JobPage(tuple(self._views.live(job) for job in page.jobs), page.next)
-
-    async def _check_machine(self, name: str) -> None:
-        """Raise ProblemError unless there is, or ever was, a machine of that name."""
-        try:
-            self._registry.machine(name)
-        except ProblemError:
-            if not await self._index.ask(lambda connection: history.was_machine(connection, name)):
-                raise
-
-    async def job(self, request: Request, caller: Caller, machine: str, id: str, query: RunQuery) -> Job:
-        """Tell of one job, after waiting for its end as long as asked."""
-        uuid, reference = await self._job(machine, id)
-        found = await request.unless_gone(self._run_view(uuid, wait_seconds(request), query.limit))
-        return next(job for job in found.jobs if job.machine == reference.name)
-
-    async def cancel_job(self, request: Request, caller: Caller, machine: str, id: str) -> Cancelled:
-        """End a run on one machine."""
-        uuid, reference = await self._job(machine, id)
-        return await self._cancel(caller, uuid, reference.id)
-
-    async def output(self, request: Request, caller: Caller, machine: str, id: str, query: OutputQuery) -> Answer:
-        """Stream a job's output, or a part of it.
-
-        The answer's headers: `Clustersh-Offset`, where it begins in the stream; `Clustersh-Size`, how long that was;
-        `Clustersh-Ended`, whether it grows no more.
-        """
-        uuid, reference = await self._job(machine, id)
-        await self._views.check_has_output(uuid, reference)
-        wanted = Wanted(reference.id, uuid, query.stream, query.offset, query.length, query.follow)
-        asked = asked_range(request)
-        if asked is not None and query.stream is not Stream.BOTH:
-            _check_only_range(query)
-            return await self._range(request, wanted, asked)
-        first, chunks = await request.unless_gone(self._begin(wanted, query.tail))
-        return _output(wanted, first, chunks)
-
-    async def _begin(self, wanted: Wanted, tail: int = 0) -> tuple[Chunk, AsyncGenerator[Chunk, None]]:
-        """Return the first chunk, whose absence is still an error that can be told, and the rest."""
-        if tail:
-            wanted = replace(wanted, offset=await self._outputs.tail_offset(wanted, tail))
-        chunks = self._outputs.chunks(wanted)
-        return await anext(chunks), chunks
-
-    async def _range(self, request: Request, wanted: Wanted, asked: tuple[int, int | None]) -> Answer:
-        """Answer one byte range, of the stream as long as it is now."""
-        there = await request.unless_gone(self._outputs.size(wanted))
-        span = span_of(request, asked, there.size)
-        wanted = replace(wanted, offset=span.offset, length=span.length)
-        first, chunks = await request.unless_gone(self._begin(wanted))
-        return _output(wanted, first, chunks, span)
-
-    async def stdin(
-        self, request: Request, caller: Caller, machine: str, id: str, body: bytes, query: StdinQuery
-    ) -> StdinProgress:
-        """Take a numbered piece of stdin; answered when the process took it."""
-        uuid, reference = await self._job(machine, id)
-        writing = self._outputs.write_stdin(reference.id, uuid, query.offset, body, query.end)
-        return await request.unless_gone(writing)
+        return await self._runs.cancel(caller.identity, await self._names.uuid(id))
 
     # -- the link
 
     async def link(self, request: Request, caller: Caller) -> Any:
         """Let an agent's WebSocket in."""
         return WebSocketResource(self._links)
-
-    # -- names: those of runs in memory are known also while the index can't be used
-
-    async def _uuid(self, text: str) -> str:
-        if self._runs.find(text) is not None:
-            return text
-        return await self._index.ask(lambda connection: history.find_uuid(connection, text))
-
-    async def _job(self, machine: str, text: str) -> tuple[str, MachineRef]:
-        uuid = await self._uuid(text)
-        held = self._runs.find(uuid)
-        for job in held.jobs.values() if held is not None else ():
-            if job.machine.name == machine.lower():
-                return uuid, job.machine
-        return uuid, await self._index.ask(lambda connection: history.machine_of(connection, uuid, machine))
-
-
-def _check_only_range(query: OutputQuery) -> None:
-    if (query.offset, query.length, query.tail, query.follow) != (0, None, 0, False):
-        raise ProblemError(Kind.BAD_REQUEST, "a Range goes without offset, length, tail and follow")
-
-
-def _output(wanted: Wanted, first: Chunk, rest: AsyncGenerator[Chunk, None], span: Span | None = None) -> Answer:
-    headers = {
-        "Clustersh-Offset": str(first.offset),
-        "Clustersh-Size": str(first.size),
-        "Clustersh-Ended": "true" if first.ended else "false",
-    }
-    if wanted.stream is Stream.BOTH:
-        return Answer(_body(first, rest, _frame), 200, FRAMES, headers)
-    headers["Accept-Ranges"] = UNIT
-    if span is not None:
-        headers["Content-Range"] = span.content_range(first.size if first.ended else None)
-        headers["Content-Length"] = str(span.length)
-    return Answer(_body(first, rest, _plain), 206 if span else 200, OCTETS, headers)
-
-
-async def _body(
-    first: Chunk, rest: AsyncGenerator[Chunk, None], form: Callable[[Chunk], bytes]
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(rest):  # a reader that leaves takes its questions back at once
-        yield form(first)
-        async for chunk in rest:
-            yield form(chunk)
-
-
-def _plain(chunk: Chunk) -> bytes:
-    return chunk.data
-
-
-def _frame(chunk: Chunk) -> bytes:
-    parts: list[bytes] = []
-    for stream, piece in pieces(chunk.data, chunk.runs):
-        parts += (_STREAM_BYTES[stream], len(piece).to_bytes(4, "big"), piece)
-    return b"".join(parts)

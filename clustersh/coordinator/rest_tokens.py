@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..wire.joining import CreateToken, TokenId, TokenMade, Tokens
 from ..wire.problems import Kind
-from ..wire.rest import CreateToken, TokenId, TokenMade, Tokens
 from .api import Api
 from .callers import Caller
 from .http import Request

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ..faultpoints import reached
@@ -28,12 +29,18 @@ from . import history
 from .fleet import Bus, Fleet
 from .index import Index
 from .ledger import Ledger
-from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .open_runs import JobEnd, OpenJob, OpenRun, RunTable, Sent
 from .outcomes import Outcomes, lost
 from .records import CancelRequested
 from .registry import Key, Registry
 from .requests import RunBlobs
 from .signals import wait_until
+
+CANCELLED = JobEnd(Outcome(State.CANCELLED, reason="cancelled before it started"))
+GATHER_S = 0.02
+"""Seconds that the news of an end waits for others to go with it."""
+SETTLED_S = 1.0
+"""Seconds to wait for the next end where none may come: those who ask again and again do it no faster."""
 
 
 class Runs:
@@ -75,7 +82,7 @@ class Runs:
             self._table.add_earlier(run.open)
             for machine_id, job in run.open.jobs.items():
                 if self._registry.machine_by_id(machine_id) is None:
-                    self._outcomes.end(run.open, job, lost("the machine was forgotten"))
+                    self._outcomes.end(run.open, job, _forgotten(job))
 
     # -- dispatch
 
@@ -85,34 +92,36 @@ class Runs:
 
     def dispatch(self, run: OpenRun, jobs: Iterable[OpenJob]) -> None:
         """Send these of the run's jobs, none twice; machines that are reconnecting are waited for, each by itself."""
+        sent = []
         for job in jobs:
             if self._fleet.status(job.machine.id) == "reconnecting":
                 waiting = Deferred.fromCoroutine(self._dispatch_later(run, job))
                 waiting.addErrback(lambda failure: self._log.failure("a start failed", failure=failure))
-            else:
-                self._dispatch(run, job)
+            elif self._send(run, job):
+                sent.append(job)
+        if sent:
+            Sent(self._clock, run, sent)
 
     async def _dispatch_later(self, run: OpenRun, job: OpenJob) -> None:
         await self._fleet.until_back(job.machine.id)
-        self._dispatch(run, job)
+        if self._send(run, job):
+            Sent(self._clock, run, [job])
 
-    def _dispatch(self, run: OpenRun, job: OpenJob) -> None:
+    def _send(self, run: OpenRun, job: OpenJob) -> bool:
+        """Send one job, unless it can't be: then it has ended."""
         asked = run.taken_request()
         machine_id, epoch = job.machine.id, self._bus.epoch(job.machine.id)
-        if job.end is not None or job.ending:
-            return
-        if job.cancelled:
-            self._outcomes.end(run, job, JobEnd(Outcome(State.CANCELLED, reason="cancelled before it started")))
-            return
+        if job.ending:
+            return False
         if epoch is None or asked is None:
             self._outcomes.end(
                 run, job, JobEnd(Outcome(State.NOT_STARTED, reason=self._fleet.offline_reason(job.machine)))
             )
-            return
+            return False
         job.epoch = epoch
-        job.overdue = self._clock.callLater(START_WITHIN_S, self._start_overdue, run, job)
         self._bus.send(machine_id, self._start_message(run, asked, epoch, machine_id))
         reached("run-dispatched")
+        return True
 
     def _start_message(self, run: OpenRun, asked: RunRequest, epoch: int, machine_id: str) -> Start:
         return Start(
@@ -130,13 +139,6 @@ class Runs:
             files=asked.files,
             keep_files=asked.keep_files,
         )
-
-    def _start_overdue(self, run: OpenRun, job: OpenJob) -> None:
-        """The agent did not answer in time: it must not begin any more, but may have; only it can tell."""
-        job.overdue = None
-        if not job.started and job.end is None:
-            job.unconfirmed = True
-            run.changed.fire()
 
     # -- what agents say
 
@@ -156,11 +158,8 @@ class Runs:
         found = self._table.job(message.uuid, machine_id)
         if found is None or found[1].ending:
             return
-        _, job = found
-        job.stop_clock()
-        if not job.started:
-            job.started = units.timestamp(self._now())
-        job.unconfirmed = False
+        run, job = found
+        run.confirm(job, units.timestamp(self._now()))
         if job.cancelled:
             self._bus.send(machine_id, Cancel(job.uuid))
 
@@ -171,7 +170,7 @@ class Runs:
 
     def _forgotten(self, key: Key) -> None:
         for run, job in self._table.on(key.id):
-            self._outcomes.end(run, job, lost("the machine was forgotten"))
+            self._outcomes.end(run, job, _forgotten(job))
 
     # -- asking about runs
 
@@ -183,25 +182,62 @@ class Runs:
         """Wait up to *seconds* until nothing more can be awaited of the run; None where it is only in the index."""
         run = self.find(uuid)
         if run is not None:
-            await wait_until(self._clock, run.changed, lambda: run.settled, seconds)
+            await wait_until(self._clock, run.settling, lambda: run.settled, seconds)
         return run
 
+    async def settle_job(self, uuid: str, machine_id: str, seconds: float) -> None:
+        """Wait up to *seconds* until nothing more can be awaited of that one job."""
+        run = self.find(uuid)
+        job = run.jobs.get(machine_id) if run is not None else None
+        if run is not None and job is not None:
+            signal = run.telling_of(job)
+            await wait_until(self._clock, signal, lambda: job.end is not None or job.unconfirmed, seconds)
+
+    async def more_ends(self, uuid: str, after: int, seconds: float) -> None:
+        """Wait up to *seconds* until more than *after* of the run's jobs have ended, or nothing more can be awaited."""
+        run = self.find(uuid)
+        if run is None or run.ended or len(run.order) > after:
+            return
+        if run.settled:
+            seconds = min(seconds, SETTLED_S)
+        was_settled = run.settled
+        came = await wait_until(
+            self._clock,
+            run.changed,
+            lambda: len(run.order) > after or run.ended or (run.settled and not was_settled),
+            seconds,
+        )
+        if came and not run.settled:
+            await deferLater(self._clock, GATHER_S)
+
     async def cancel(self, caller: Identity, uuid: str, machine_id: str | None = None) -> Cancelled:
-        """Ask for the end of the run's jobs (or of the one on that machine)."""
-        run = self._table.open(uuid)
-        jobs = [] if run is None else [job for job in run.jobs.values() if machine_id in (None, job.machine.id)]
-        live = [job for job in jobs if job.end is None and not job.ending]
+        """Ask for the end of the run's jobs (or of the one on that machine); what was never sent ends at once."""
+        run = self.find(uuid)
+        if run is None:
+            ended_jobs = await self._index.ask(lambda connection: history.machines(connection, uuid))
+            return Cancelled(uuid, (), tuple(each.name for each in ended_jobs if machine_id in (None, each.id)))
+        jobs = run.jobs.values() if machine_id is None else [run.jobs[machine_id]]
+        live = [job for job in jobs if not job.ending]
+        ended = tuple(job.machine.name for job in jobs if job.ending)
         if live:
             machines = tuple(job.machine for job in live)
             await self._ledger.append(CancelRequested(uuid, caller.name, caller.id, machines))
-        for job in live:
-            job.cancelled = True
-            if job.epoch is not None:
-                self._bus.send(job.machine.id, Cancel(uuid))
-        ended = tuple(job.machine.name for job in jobs if job not in live)
+            reached("cancel-recorded")
+            for job in live:
+                job.cancelled = True
+                if job.epoch is None:
+                    self._outcomes.end(run, job, CANCELLED)
+                else:
+                    self._bus.send(job.machine.id, Cancel(uuid))
         return Cancelled(uuid, tuple(job.machine.name for job in live), ended)
 
     def may_read_blob(self, machine_id: str, uuid: str, sha256: str) -> bool:
         """Whether an open job of that machine names that blob."""
         found = self._table.job(uuid, machine_id)
         return found is not None and found[1].end is None and sha256 in found[0].blobs
+
+
+def _forgotten(job: OpenJob) -> JobEnd:
+    """Return how a job ends whose machine was forgotten."""
+    reason = "the machine was forgotten"
+    return lost(reason) if job.epoch is not None else JobEnd(Outcome(State.NOT_STARTED, reason=reason))

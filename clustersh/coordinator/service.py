@@ -52,8 +52,11 @@ from .openapi import OpenApiCalls
 from .outcomes import Outcomes
 from .outputs import Outputs
 from .own_secret import own_secret
+from .paced_runs import PacedRuns
 from .packages import Packages
 from .pairing import Pairings
+from .placement.scores import score
+from .placement.sight import make_placer
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
@@ -61,17 +64,24 @@ from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
+from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
+from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
+from .rest_plans import PlanCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
+from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
+from .tailnet import Tailnet
 from .targets import Targets
+from .texts import Texts
 from .tokens import JoinTokens
+from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
 
@@ -163,6 +173,8 @@ class _Parts:
         )
         self._refusals = Refusals(reactor, self._refused)
         held, table = HeldBlobs(self._blobs), RunTable()
+        self._vitals = VitalsBook(reactor, self._fleet, table.running)
+        self._fleet.on_vitals = self._vitals.said
         outcomes = Outcomes(
             reactor,
             self._ledger,
@@ -177,18 +189,23 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
+        self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
+        self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
+        self._targets = Targets(self._registry)
         self._requests = Requests(
             self._ledger,
             self._index,
             self._registry,
-            Targets(self._registry),
+            self._targets,
             self._fleet,
             held,
             table,
             self._runs,
             self._new_uuid,
             own_secret(folder, "digest.key"),
+            self._placer,
+            pacer=self._paced,
         )
         self._host = socket.gethostname().partition(".")[0]
         token_key = own_secret(folder, "token.key")
@@ -226,20 +243,24 @@ class _Parts:
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, outputs, self._fleet)
+        views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
+        names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         runs = RunCalls(
             self._runs,
             self._requests,
             views,
-            self._index,
+            names,
             self._registry,
             self._fleet,
-            outputs,
             links,
             self._host,
         )
         runs.add_to(api)
+        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
+        PlanCalls(self._requests, self._fleet).add_to(api)
+        tailnet = Tailnet(reactor)
+        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes(score=score)).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -264,6 +285,7 @@ class _Parts:
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
         await self._runs.load()
+        await self._paced.load()
         if last := await self._index.ask(history.last_uuid):
             # The clock may have been set back since: a history is in the order of its uuids.
             self._new_uuid.follow(last)
@@ -274,6 +296,7 @@ class _Parts:
         """End the links and write what waits."""
         if self._seen_loop.running:
             self._seen_loop.stop()
+        await self._paced.stop()
         self._fleet.close()
         await self._links.until_closed(LAST_WORDS_S)
         self._refusals.stop()
@@ -310,7 +333,9 @@ class _Parts:
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
+            self._placer.forget(key.id)
             self._fleet.cut(key.id, f"{key.name} was forgotten")
+            self._vitals.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 

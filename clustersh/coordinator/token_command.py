@@ -12,7 +12,7 @@ from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
-from ..wire.rest import CreateToken, TokenId, TokenMade, Tokens
+from ..wire.joining import CreateToken, TokenId, TokenMade, Tokens
 from ..wire.units import parse_duration
 from .admin_client import ask
 

@@ -16,9 +16,9 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from ..trust.tokens import TOKEN_ID_BYTES, JoinToken, make_token
+from ..wire.joining import Token
 from ..wire.pairing import TokenProof
 from ..wire.problems import Kind, ProblemError
-from ..wire.rest import Token
 from ..wire.units import parse_timestamp, timestamp
 from .index import Index
 from .ledger_files import Entry

@@ -1,4 +1,4 @@
-"""``clustersh machines``: who is there."""
+"""``clustersh machines``: who is there, and how they do."""
 
 from __future__ import annotations
 
@@ -10,47 +10,62 @@ from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from ..cli.tables import render_table
+from ..rest_client import Query
 from ..wire.rest import Machine, Machines
-from ..wire.units import format_duration, parse_timestamp
+from . import health
 from .client import connect
+from .machine_status import status
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``machines``."""
-    examples = ("clustersh machines", "clustersh machines --json")
+    examples = ("clustersh machines", "clustersh machines -l @web -x web03", "clustersh machines --watch")
     parser = Parser("clustersh machines", "List the machines and whether they are online.", examples)
-    parser.read(invocation, arguments)
-    return lambda reactor: machines(reactor, invocation)
+    parser.add_argument("target", nargs="?", default="", metavar="TARGET", help="only these: ws1, web[01-10], @group")
+    parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="without these")
+    parser.add_argument("-l", "--long", action="store_true", help="how they do: load, memory, disks, latency, version")
+    parser.add_argument("--watch", action="store_true", help="that, again and again, until Ctrl-C")
+    options = parser.read(invocation, arguments)
+    query = [(name, value) for name in ("target", "exclude") if (value := getattr(options, name))]
+    if options.watch:
+        return lambda reactor: watch(reactor, invocation, [*query, ("fresh", "true")])
+    if options.long:
+        return lambda reactor: machines(reactor, invocation, [*query, ("fresh", "true")], long=True)
+    return lambda reactor: machines(reactor, invocation, query)
 
 
-async def machines(reactor: Any, invocation: Invocation) -> int:
+async def machines(reactor: Any, invocation: Invocation, query: Query, *, long: bool = False) -> int:
     """Print the table."""
     client = await connect(reactor, invocation)
-    found = await client.call("GET", "/v1/machines", answer=Machines)
-    console = invocation.console
-    if invocation.json:
-        await console.out(msgspec.json.encode(found) + b"\n")
-        return 0
-    rows = [(machine.name, machine.platform, status(machine, invocation.now())) for machine in found.machines]
-    await console.out(render_table(("name", "platform", "status"), rows, console.width))
-    if not rows:
-        await console.hint("no machine has joined yet; on one: clusteragent enroll http://COORDINATOR:5672")
+    found = await client.call("GET", "/v1/machines", answer=Machines, query=query)
+    await invocation.console.out(_written(invocation, found, long=long))
+    if not found.machines and not invocation.json:
+        await invocation.console.hint("no machine has joined yet; on one: clusteragent enroll http://COORDINATOR:5672")
     return 0
 
 
-def status(machine: Machine, now: float) -> str:
-    """Return the machine's status as tables say it: ``offline (last seen 2h ago)``."""
-    notes = []
-    if machine.status != "online":
-        notes.append("never seen" if machine.last_seen is None else f"last seen {_ago(machine.last_seen, now)}")
-    if machine.new:
-        notes.append("new")
-    return f"{machine.status} ({', '.join(notes)})" if notes else machine.status
+async def watch(reactor: Any, invocation: Invocation, query: Query) -> int:
+    """Print the health table until a signal comes."""
+    from .live import Live
+
+    client = await connect(reactor, invocation)
+    live = Live(
+        reactor,
+        invocation,
+        fetch=lambda: client.call("GET", "/v1/machines", answer=Machines, query=query),
+        render=lambda found: _written(invocation, found, long=True),
+    )
+    return await live.run()
 
 
-def _ago(when: str, now: float) -> str:
-    seconds = max(0.0, now - parse_timestamp(when))
-    for unit in (86400, 3600, 60, 1):
-        if seconds >= unit:
-            return f"{format_duration(seconds // unit * unit)} ago"
-    return "just now"
+def _written(invocation: Invocation, found: Machines, *, long: bool) -> str:
+    now, width = invocation.now(), invocation.console.width
+    if invocation.json:
+        return msgspec.json.encode(found).decode() + "\n"
+    if long:
+        return health.render(found.machines, now, width)
+    return render_table(("name", "platform", "status"), [_row(machine, now) for machine in found.machines], width)
+
+
+def _row(machine: Machine, now: float) -> tuple[str, str, str]:
+    return machine.name, machine.platform, status(machine, now)

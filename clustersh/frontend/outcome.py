@@ -35,7 +35,7 @@ def verdict(job: Job, *, truncated: bool, unread: str = "") -> Verdict:
     ended = _ended(job)
     if not truncated:
         return ended
-    return Verdict(ended.status or UNCERTAIN, (_unread(job, unread) if unread else _cut(job), *ended.messages))
+    return Verdict(ended.status or UNCERTAIN, (_unread(job, unread) if unread else cut_message(job), *ended.messages))
 
 
 def exit_status(job: Job) -> int:
@@ -67,7 +67,8 @@ def _ended(job: Job) -> Verdict:
     return Verdict(UNCERTAIN, (Message(text, (_so_far(job),)),))
 
 
-def _cut(job: Job) -> Message:
+def cut_message(job: Job) -> Message:
+    """Return what is said of a job whose output was cut: the command that reads it."""
     cat = f"clustersh cat {job.machine} {job.uuid}"
     return Message(
         f"output length exceeded limit, use {cat} to read output.",

@@ -8,14 +8,17 @@ way, which asks again with the same idempotency key: it is the same run, and run
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from ..cli.console import Console
 from ..cli.invocation import Interrupted, Invocation
 from ..wire.codec import WireError, decode_json, encode_json
 from ..wire.problems import Problem
 from ..wire.rest import JSON, Job, Run
 from .blocking import ANSWER_LIMIT, FAILURES, connect, without_reactor
 from .run_arguments import RunOptions, run_request
-from .show import Form, heads_suffice, order_matters, print_end, print_heads, printer_for
+from .show import Form, heads_suffice, order_matters, print_end, print_heads, printer_for, selected_lines
 
 WAIT_S = 2
 ANSWER_S = 15.0
@@ -44,9 +47,13 @@ class QuickRun:
                 run = self.known = self._ask()
         except (Interrupted, *FAILURES):
             return None
-        if run is None or not run.ended or len(run.jobs) != 1 or not self._can_print(run.jobs[0]):
+        if run is None or not run.ended:
             return None
-        return self._show(run.jobs[0])
+        if not run.raw:
+            return self._many(run)
+        if len(run.jobs) != 1 or not self._can_print(run.jobs[0]):
+            return None
+        return self._show(run, lambda _: self._print(run.jobs[0]))
 
     def _fits(self) -> bool:
         options = self._options
@@ -63,7 +70,9 @@ class QuickRun:
             return None
         try:
             self.asked = True
-            connection.request("POST", "/v1/runs", body, headers)
+            connection.request(
+                "POST", "/v1/runs?fold=true" if self._options.layout.folds else "/v1/runs", body, headers
+            )
             response = connection.getresponse()
             content = response.read(ANSWER_LIMIT + 1)
         except ssl.SSLError as error:
@@ -82,11 +91,20 @@ class QuickRun:
         ordered = order_matters(job, self._form, printer, self._invocation.console)
         return not ordered and heads_suffice(job, self._form)
 
-    def _show(self, job: Job) -> int:
-        self._invocation.console = self._invocation.console.direct()
+    def _many(self, run: Run) -> int | None:
+        from .many.show import ManyForm, can_show_heads, present
+
+        form = ManyForm(self._options.layout, self._options.limit)
+        if not can_show_heads(run, form):
+            return None
+        return self._show(run, lambda console: present(console, run, form))
+
+    def _show(self, run: Run, print_it: Callable[[Console], Coroutine[Any, Any, int]]) -> int:
+        console = self._invocation.console = self._invocation.console.direct()
         try:
             with self._invocation.signals.breaking_in():
-                return without_reactor(self._print(job))
+                console.err_now(selected_lines(run))
+                return without_reactor(print_it(console))
         except Interrupted as interrupted:
             return 128 + interrupted.number
 

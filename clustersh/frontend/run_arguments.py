@@ -12,6 +12,8 @@ from ..cli.parser import Parser, reads, utf8
 from ..wire import ids, units
 from ..wire.jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, BlobRef, Command
 from ..wire.rest import RunRequest
+from .fleet_arguments import FleetOptions, add_fleet_options, read_fleet_options
+from .layouts import Layout
 
 EXAMPLES = (
     'clustersh run ws1 "ls -la"',
@@ -20,6 +22,9 @@ EXAMPLES = (
     "clustersh run --script setup.sh ws1",
     "tar c . | clustersh run --stdin ws1 'tar x -C /srv/www'",
     "clustersh run ws1 -- printf '%s\\n' 'no shell sees this'",
+    "clustersh run 'web[01-10]' uptime",
+    "clustersh run @web -x web03 --rolling 25% --canary 1 systemctl restart nginx",
+    "clustersh run all -o diff cat /etc/resolv.conf",
 )
 
 
@@ -55,14 +60,28 @@ class RunOptions(NamedTuple):
     idle_timeout_s: float
     wait_s: float | None
     key: str
+    fleet: FleetOptions
+
+    @property
+    def raw(self) -> bool:
+        """Whether one machine is asked for, whose output is printed as it is."""
+        return self.fleet.raw(self.target)
+
+    @property
+    def layout(self) -> Layout:
+        """How many machines' output is shown."""
+        return self.fleet.layout or Layout.FOLDED
 
 
 def run_parser() -> Parser:
     """Return the parser of the options (the rest is taken off by `split`)."""
     parser = Parser(
-        "clustersh run", "Run a command on a machine: its output, its exit status.", EXAMPLES, any_bytes=True
+        "clustersh run",
+        "Run a command on a machine: its output, its exit status. Or on many: their output in sections.",
+        EXAMPLES,
+        any_bytes=True,
     )
-    parser.usage = "clustersh run [options] MACHINE [options] COMMAND ...   (or -- PROGRAM ARGUMENT ...)"
+    parser.usage = "clustersh run [options] TARGET [options] COMMAND ...   (or -- PROGRAM ARGUMENT ...)"
     add = parser.add_argument
     add("--file", action="append", default=[], metavar="PATH", help="send a file or directory; run in a temporary one")
     add("--keep-files", action="store_true", help="keep that temporary directory")
@@ -81,6 +100,7 @@ def run_parser() -> Parser:
     add("--limit", type=reads(units.parse_size), metavar="SIZE", help="bytes of output to show (128KiB)")
     add("--combined", action="store_true", help="both streams as one, on stdout, in the order they came")
     add("--key", type=reads(_key), metavar="KEY", help="idempotency key: the same key and request run only once")
+    add_fleet_options(parser)
     return parser
 
 
@@ -123,6 +143,7 @@ def read_run_options(invocation: Invocation, arguments: Sequence[str]) -> RunOpt
     given = parser.read(invocation, words.options)
     if not words.target:
         raise UsageError("which machine? none was named", (EXAMPLES[0], "clustersh machines lists them"))
+    fleet = read_fleet_options(invocation, given, _text(words.target))
     _check(given, words)
     return RunOptions(
         target=_text(words.target),
@@ -142,6 +163,7 @@ def read_run_options(invocation: Invocation, arguments: Sequence[str]) -> RunOpt
         idle_timeout_s=given.idle_timeout,
         wait_s=wait_limit(given.wait, invocation.environ),
         key=given.key or "",
+        fleet=fleet._replace(exclude=_text(fleet.exclude)),
     )
 
 
@@ -225,6 +247,10 @@ def run_request(options: RunOptions, command: Command, files: BlobRef | None = N
             files=files,
             keep_files=options.keep_files,
             limit_bytes=HEAD_LIMIT if options.full else options.limit,
+            exclude=options.fleet.exclude,
+            skip_offline=options.fleet.skip_offline,
+            pace=options.fleet.pace,
+            placement=options.fleet.placement,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

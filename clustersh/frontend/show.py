@@ -6,9 +6,10 @@ import msgspec
 
 from ..cli.console import Console
 from ..cli.invocation import Invocation
+from ..cli.text import printable
 from ..wire.jobs import HEAD_LIMIT
 from ..wire.output import Stream
-from ..wire.rest import Base64, Job, text_or_base64, to_bytes
+from ..wire.rest import Base64, Job, Run, text_or_base64, to_bytes
 from .outcome import Verdict, verdict
 
 
@@ -125,3 +126,8 @@ def job_document(job: Job, output: dict[str, str | Base64], *, truncated: bool) 
     for name in ("stdout", "stderr"):
         del fields[name]
     return {**fields, **output, "truncated": truncated}
+
+
+def selected_lines(run: Run) -> str:
+    """Return why the machines of *run* were chosen, a line each."""
+    return "".join(f"{printable(line)}\n" for line in run.selected)

@@ -15,6 +15,7 @@ from .client import connect
 from .retry import Retry
 from .run_arguments import RunOptions, run_request
 from .show import Form, OutputKeeper, print_document
+from .showing import is_one, showing
 from .upload import Content, UploadError, scan, send
 
 
@@ -39,11 +40,13 @@ async def run(
         submission.send,
         Manner(
             Form(None if options.full else options.limit, combined=options.combined),
-            live=options.full or options.follow,
+            follow=options.follow,
             wait_s=options.wait_s,
             feed=options.stdin,
             confirmed=True,
+            layout=options.layout,
         ),
+        showing,
         otherwise=f"the same clustersh run with --key {submission.key} gives its result, and never runs it twice",
         known=known,
     )
@@ -93,7 +96,10 @@ class Submission:
 
     async def _post(self, wait_s: float) -> Run:
         headers = {"Idempotency-Key": self.key}
-        return await self._client.call("POST", "/v1/runs", self._request, answer=Run, headers=headers, wait_s=wait_s)
+        query = [("fold", "true")] if self._options.layout.folds else []
+        return await self._client.call(
+            "POST", "/v1/runs", self._request, answer=Run, query=query, headers=headers, wait_s=wait_s
+        )
 
     async def _script(self, name: str) -> tuple[Command, Content]:
         if name == "-":
@@ -119,6 +125,11 @@ async def _detach(invocation: Invocation, submission: Submission, options: RunOp
     run = await submission.send(0.0)
     if not invocation.json:
         await invocation.console.out(run.uuid + "\n")
+        return 0
+    if not is_one(run):
+        from .many.show import ManyForm, print_outputs
+
+        await print_outputs(invocation.console, run, ManyForm(options.layout, 0))
         return 0
     for job in run.jobs:
         await print_document(invocation, job, OutputKeeper(combined=options.combined))

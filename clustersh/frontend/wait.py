@@ -13,12 +13,15 @@ from ..config import load
 from ..wire import units
 from ..wire.jobs import HEAD_LIMIT
 from ..wire.rest import Run
-from .attend import Attendant, Manner, look_at
+from .attend import Attendant, Manner, Showing, look_at
 from .client import connect
+from .fleet_arguments import add_layout, check_many, chosen_layout
 from .identifiers import run_word
+from .layouts import Layout
 from .retry import Retry
 from .run_arguments import wait_limit
 from .show import Form
+from .showing import is_one, showing
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
@@ -32,30 +35,34 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     parser.add_argument("--full", action="store_true", help="no limit: stream all the output")
     parser.add_argument("--limit", type=size, metavar="SIZE", help="bytes of output to show (128KiB)")
     parser.add_argument("--combined", action="store_true", help="both streams as one, in the order they came")
+    add_layout(parser, "how many machines' output is shown: as run has it")
     options = parser.read(invocation, arguments)
+    layout = chosen_layout(invocation, options) or Layout.FOLDED
     if options.full and options.limit is not None:
         raise UsageError("--full is without a limit: leave out --limit")
     uuid = run_word(options.uuid)
-    wait_s = wait_limit(options.wait, invocation.environ)
-    return lambda reactor: wait(reactor, invocation, uuid, options, wait_s)
-
-
-async def wait(
-    reactor: Any, invocation: Invocation, uuid: str, options: argparse.Namespace, wait_s: float | None
-) -> int:
-    """Wait for the run *uuid* and return its exit status."""
-    retry = Retry(reactor, load(invocation.home).client.retry_for)
-    client = await connect(reactor, invocation)
-
     limit = HEAD_LIMIT if options.limit is None else options.limit
     manner = Manner(
         Form(None if options.full else limit, combined=options.combined),
-        live=options.full or options.follow,
-        wait_s=wait_s,
+        follow=options.follow,
+        wait_s=wait_limit(options.wait, invocation.environ),
+        layout=layout,
     )
+    return lambda reactor: wait(reactor, invocation, uuid, manner, options)
+
+
+async def wait(reactor: Any, invocation: Invocation, uuid: str, manner: Manner, options: argparse.Namespace) -> int:
+    """Wait for the run *uuid* and return its exit status; *options* are checked once its form is known."""
+    retry = Retry(reactor, load(invocation.home).client.retry_for)
+    client = await connect(reactor, invocation)
 
     async def look(within_s: float) -> Run:
-        return await retry(lambda: look_at(client, uuid, within_s, manner.form))
+        return await retry(lambda: look_at(client, uuid, within_s, manner.form, manner.layout))
+
+    def show(attendant: Attendant, run: Run) -> Showing:
+        if not is_one(run):
+            check_many(options, manner.layout)
+        return showing(attendant, run)
 
     hint = f"ask again: clustersh wait {uuid}"
-    return await Attendant(reactor, invocation, client, retry, look, manner, otherwise=hint).attend()
+    return await Attendant(reactor, invocation, client, retry, look, manner, show, otherwise=hint).attend()

@@ -14,6 +14,8 @@ MAX_SCRIPT = 16 << 20
 HEAD_LIMIT = 128 << 10
 """Bytes of output that travel with a result, and that `run` shows unless told otherwise."""
 DEFAULT_TIMEOUT_S = 300.0
+PROBE = ("clusteragent", "probe")
+"""The first words of an argument vector that the machine's own agent carries out: the probe of ``clustersh check``."""
 SHA256_PATTERN = r"\A[0-9a-f]{64}\Z"
 
 # Bounds on what a peer sends; decoding checks them.

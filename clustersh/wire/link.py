@@ -69,7 +69,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: Count = 0
 
 
-class Vitals(msgspec.Struct, frozen=True, omit_defaults=True):
+class Vitals(msgspec.Struct, frozen=True):
     """How a machine does: shares in percent in use, *load* over one, five and fifteen minutes, *uptime_s* seconds.
 
     *disk_home* is that of the agent user's home. *jobs* are running now. None: it can't be told there.
@@ -77,8 +77,8 @@ class Vitals(msgspec.Struct, frozen=True, omit_defaults=True):
 
     cpu: Percent
     memory: Percent
-    disk_root: Percent
-    disk_home: Percent
+    disk_root: Percent | None = None
+    disk_home: Percent | None = None
     jobs: Count = 0
     uptime_s: Seconds = 0.0
     load: tuple[Seconds, Seconds, Seconds] | None = None

@@ -84,6 +84,20 @@ def pieces(data: bytes, runs: bytes) -> Iterator[tuple[Stream, bytes]]:
         raise RunsError("the run lengths name fewer bytes than there are")
 
 
+def shorten(data: bytes, runs: bytes, length: int) -> tuple[bytes, bytes]:
+    """Return the first *length* bytes of interleaved *data*, and their run lengths. Raises RunsError."""
+    if length >= len(data):
+        return data, runs
+    kept: list[tuple[Stream, int]] = []
+    left = length
+    for stream, count in decode_runs(runs):
+        if not left:
+            break
+        kept.append((stream, min(count, left)))
+        left -= kept[-1][1]
+    return data[:length], encode_runs(kept)
+
+
 def split(data: bytes, runs: bytes) -> tuple[bytes, bytes]:
     """Return (stdout, stderr) of interleaved *data*. Raises RunsError."""
     streams = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}

@@ -7,7 +7,7 @@ import base64
 import msgspec
 
 from .fleet import Pace, Placement, Target, is_plain
-from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, ShortText, State
+from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
 from .units import MAX_DURATION_S
 
@@ -18,8 +18,6 @@ FRAMES = "application/vnd.clustersh.frames"
 MAX_BODY = 4 << 20
 MAX_WAIT_S = 60.0
 MAX_STDIN_PIECE = 256 << 10
-DEFAULT_TOKEN_S = 3600.0
-MAX_TOKEN_USES = 100_000
 
 
 class Base64(msgspec.Struct, frozen=True):
@@ -282,68 +280,10 @@ class Approved(msgspec.Struct, frozen=True):
     check: str
 
 
-class Invitation(msgspec.Struct, frozen=True):
-    """What machines know the coordinator by: *server_pin* is curl's ``--pinnedpubkey``, *ca_sha256* the CA's.
-
-    *scripts* has the SHA-256 of each installer as it is served over plain HTTP at *address*.
-    """
-
-    address: str
-    server_pin: str
-    ca_sha256: str
-    scripts: dict[str, str]
-
-
 class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /v1/admin/revoke and /v1/admin/forget: a client's or a machine's name."""
 
     name: str
-
-
-class CreateToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/tokens: a join token for *uses* machines, good for *ttl_s* seconds."""
-
-    ttl_s: float = DEFAULT_TOKEN_S
-    uses: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.ttl_s <= MAX_DURATION_S:
-            raise ValueError("a token is good for at least 1 second and at most 366 days")
-        if not 1 <= self.uses <= MAX_TOKEN_USES:
-            raise ValueError(f"a token is for 1 to {MAX_TOKEN_USES} machines")
-
-
-class TokenMade(msgspec.Struct, frozen=True):
-    """The *token* itself, which is told this once. *policy* is the coordinator's `[enrollment] policy`."""
-
-    id: str
-    token: str
-    uses: int
-    expires: str
-    policy: str
-
-
-class Token(msgspec.Struct, frozen=True):
-    """One line of `clusterd token list`. *status* is usable, used-up, expired or revoked."""
-
-    id: str
-    status: str
-    uses: int
-    used: int
-    created: str
-    expires: str
-
-
-class Tokens(msgspec.Struct, frozen=True):
-    """GET /v1/admin/tokens."""
-
-    tokens: tuple[Token, ...]
-
-
-class TokenId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/tokens/revoke."""
-
-    id: ShortText
 
 
 class AuditPage(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,24 @@ def test_commands_get_the_limit_on_open_files_back(tmp_path):
     assert bash.argv(task(tmp_path, "ls"))[2] == b"ulimit -S -n 1024; ls"
     assert bash.argv(task(tmp_path, "ls", cwd="/"))[2] == b"ulimit -S -n 1024; cd -- / || exit 125; ls"
     assert bash.argv(task(tmp_path, argv=("ls",)))[2] == b'ulimit -S -n 1024; exec -- "$@"'
+
+
+def test_the_probe_is_run_by_the_agents_own_python(tmp_path):
+    probe = task(tmp_path, argv=("clusteragent", "probe", "--disk", "/ < 90%"))
+    own = [sys.executable, "-I", "-m", "clustersh.probe", "--disk", "/ < 90%"]
+    argv = Bash("/bin/bash", HERE).argv(probe)
+    assert argv == [b"/bin/bash", b"-c", b'exec -- "$@"', b"bash", *(word.encode() for word in own)]
+    assert "& " + " ".join(f"'{word}'" for word in own) + "\n" in decoded(PowerShell("pwsh").argv(probe))
+
+
+def test_other_words_are_the_commands_own(tmp_path):
+    for words in (
+        ("clusteragent", "status"),
+        ("clusteragent",),
+        ("probe", "clusteragent"),
+        ("x", "clusteragent", "probe"),
+    ):
+        argv = Bash("/bin/bash", HERE).argv(task(tmp_path, argv=words))
+        assert argv[4:] == [word.encode() for word in words]
+    line = "clusteragent probe"
+    assert Bash("/bin/bash", HERE).argv(task(tmp_path, line))[2] == line.encode()

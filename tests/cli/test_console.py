@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +129,22 @@ async def test_files_take_everything_and_streams_stay_apart(tmp_path: Path) -> N
         await shown.out(b"x" * 100_000)
     assert (tmp_path / "out").read_bytes() == "é\\udc80".encode() + b"x" * 100_000
     assert (tmp_path / "err").read_bytes() == b"\xff"
+
+
+@pytest.mark.parametrize(("term", "can_draw"), [("xterm", True), ("dumb", False), ("", False)])
+def test_a_terminals_size_and_whether_it_can_be_drawn_on(term: str, can_draw: bool) -> None:
+    master, slave = pty.openpty()
+    try:
+        shown = console(slave, environ={"TERM": term} if term else {})
+        assert shown.can_draw is can_draw
+        assert shown.size == (80, 24), "a terminal that doesn't know its size"
+        termios.tcsetwinsize(slave, (7, 33))
+        assert (shown.size, shown.width) == ((33, 7), 33)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_what_is_no_terminal_has_no_width_and_is_not_drawn_on(pipe: tuple[int, int]) -> None:
+    shown = console(pipe[1], environ={"TERM": "xterm"})
+    assert (shown.width, shown.can_draw) == (None, False)

@@ -11,12 +11,13 @@ import pytest_twisted
 from autobahn.twisted.resource import WebSocketResource
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.fleet import Fleet
 from clustersh.coordinator.http import Request
-from clustersh.coordinator.link_server import MAX_UNDER_WAY, LinkFactory
+from clustersh.coordinator.link_server import MAX_UNDER_WAY, PING_BYTES, SMOOTHING, LinkFactory
 from clustersh.coordinator.registry import Key
 from clustersh.coordinator.routes import AGENTS
 from clustersh.trust.identity import Role
@@ -160,3 +161,69 @@ async def test_a_flood_of_reports_waits_in_the_network_not_in_memory(links: Link
     wire.send(report + frame(encode(Pulse(2.0))))
     wire.cut()
     await wire.closed
+
+
+def pong(payload: bytes) -> bytes:
+    return b"\x8a" + bytes([0x80 | len(payload)]) + bytes(4) + payload
+
+
+async def ping_of(wire: Wire) -> bytes:
+    """Return what the link's first ping holds; what came before it is dropped."""
+    head = b"\x89" + bytes([PING_BYTES])
+    received = await wire.until(head)
+    while len(received) < received.index(head) + 2 + PING_BYTES:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        received = wire.received
+    begin = received.index(head) + 2
+    wire.received = received[begin + PING_BYTES :]
+    return received[begin : begin + PING_BYTES]
+
+
+class Timer:
+    """The reactor's time, moved on by the test; its clock is the real one."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def seconds(self) -> float:
+        return self.at
+
+    def callLater(self, *words: Any) -> Any:
+        return reactor.callLater(*words)  # type: ignore[attr-defined]
+
+
+async def answered(links: Links, wire: Wire, payload: bytes) -> None:
+    """Send a pong, and wait until the link has taken it in."""
+    wire.send(pong(payload) + frame(encode(Ended("uuid", Outcome.exited(0)))))
+    before = len(links.events.reports)
+    while len(links.events.reports) == before:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_links_latency_is_what_its_pings_take_smoothed(links: Links) -> None:
+    timer = links.factory.timer = Timer()
+    wire = await links.connect()
+    wire.send(hello())
+    payload = await ping_of(wire)
+    await wire.until(b"welcome")
+    assert links.fleet.latency(KEY.id) is None
+    timer.at += 0.5
+    await answered(links, wire, bytes(PING_BYTES))
+    assert links.fleet.latency(KEY.id) is None, "a pong to nothing that was asked"
+    await answered(links, wire, payload)
+    assert links.fleet.latency(KEY.id) == pytest.approx(0.5)
+    timer.at += 0.1
+    await answered(links, wire, payload)
+    assert links.fleet.latency(KEY.id) == pytest.approx(0.5), "a ping is answered once"
+    [link] = links.factory.links
+    link._sendAutoPing()
+    payload = await ping_of(wire)
+    timer.at += 0.1
+    await answered(links, wire, payload)
+    assert links.fleet.latency(KEY.id) == pytest.approx(0.5 + SMOOTHING * (0.1 - 0.5))
+    wire.cut()
+    await wire.closed
+    while links.fleet.epoch(KEY.id) is not None:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    assert links.fleet.latency(KEY.id) is None

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from clustersh.coordinator.outputs import Outputs, Wanted
 from clustersh.coordinator.read_ahead import FEWEST, MOST, SHARED
-from clustersh.coordinator.rest_runs import _body as body_of
+from clustersh.coordinator.rest_jobs import _body as body_of
 from clustersh.wire.link import MAX_CHUNK, MAX_READS, Chunk, Read, Stdin
 from clustersh.wire.output import Stream, encode_runs
 from clustersh.wire.problems import Kind, ProblemError

@@ -34,7 +34,7 @@ from clustersh.coordinator.wheelhouse import Contents, Wheelhouse
 from clustersh.home import private_folder
 from clustersh.trust.authority import Authority, server_credentials
 from clustersh.trust.identity import Role, curl_pin
-from clustersh.wire.rest import Invitation
+from clustersh.wire.joining import Invitation
 
 from .conftest import Front
 from .test_package_index import OWN, fill, held

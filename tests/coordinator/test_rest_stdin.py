@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -13,7 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from clustersh.coordinator.outputs import Outputs
-from clustersh.coordinator.rest_runs import RunCalls
+from clustersh.coordinator.rest_jobs import JobCalls
+from clustersh.coordinator.run_names import RunNames
 from clustersh.trust.identity import Role
 
 from .conftest import Front
@@ -29,11 +29,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_piece_of_stdin_is_withdrawn_when_its_sender_leaves(front: Front, world: World) -> None:
-    nothing = cast(Any, None)
     outputs = Outputs(world.fleet, lambda: 0.0)
-    RunCalls(
-        world.runs, world.requests, nothing, world.index, world.registry, world.fleet, outputs, nothing, "box"
-    ).add_to(front.api)
+    names = RunNames(world.runs, world.index)
+    JobCalls(world.runs, world.views, names, world.index, world.registry, outputs).add_to(front.api)
     await world.join("ws1")
     agent = await world.agent()
     uuid = await world.requests.take(JOSHUA, "key", TRUE)

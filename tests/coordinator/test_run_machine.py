@@ -26,6 +26,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from clustersh.group_commit import LATER_S
+from clustersh.wire.fleet import Pace
 from clustersh.wire.jobs import Command, Outcome, State
 from clustersh.wire.link import NEVER_SEEN, START_WITHIN_S, Acknowledge, Cancel, Hello, Start, Welcome
 from clustersh.wire.problems import ProblemError
@@ -144,9 +145,10 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), again=st.booleans())
     def ask(self, number: int, again: bool) -> None:
-        """Ask for a run, perhaps once more."""
-        key = f"key-{number if again else len(self.uuids)}"
-        asked = RunRequest("ws1", Command(shell=key))
+        """Ask for a run, perhaps once more; every other one goes in batches, of which there is one."""
+        number = number if again else len(self.uuids)
+        key, pace = f"key-{number}", Pace(canary=1) if number % 2 else None
+        asked = RunRequest("ws1", Command(shell=key), pace=pace)
         self.asking.append(Deferred.fromCoroutine(self._ask(key, asked)))
 
     async def _ask(self, key: str, asked: RunRequest) -> None:
@@ -180,6 +182,8 @@ class RunMachine(RuleBasedStateMachine):
             self.starts[message.uuid] += 1
             assert self.starts[message.uuid] == 1, "a run is dispatched twice"
             assert self._is_safe(message.uuid, "run"), "a run is dispatched before it is durable"
+            if int(message.command.text.removeprefix("key-")) % 2:
+                assert self._is_safe(message.uuid, "batch"), "a batch is dispatched before it is durable"
         elif isinstance(message, Acknowledge):
             assert self._is_safe(message.uuid, "ended"), "an outcome is acknowledged before it is durable"
         self.inbox.append(message)

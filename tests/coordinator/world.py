@@ -13,16 +13,23 @@ from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
 from clustersh.coordinator.outcomes import Outcomes
+from clustersh.coordinator.outputs import Outputs
+from clustersh.coordinator.paced_runs import PacedRuns
+from clustersh.coordinator.placement.placer import Placer
+from clustersh.coordinator.placement.policies import Policies
+from clustersh.coordinator.placement.sight import FleetSight
 from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
+from clustersh.coordinator.run_views import RunViews
 from clustersh.coordinator.runs import Runs
 from clustersh.coordinator.targets import Targets
+from clustersh.coordinator.texts import Texts
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import Command, Outcome, OutputSummary
-from clustersh.wire.link import Ended, FromCoordinator, Hello, Started, Welcome
+from clustersh.wire.link import Ended, FromCoordinator, Hello, Started, Vitals, Welcome
 from clustersh.wire.rest import RunRequest
 
 JOSHUA = Identity(Role.FRONTEND, "joshua@mba", "client-1")
@@ -95,8 +102,19 @@ class World:
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
         self.targets = Targets(self.registry)
-        self.requests = Requests(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret")
+        self.vitals: dict[str, tuple[Vitals, float]] = {}
+        self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, lambda _: self.vitals), self.clock.seconds)
+        self.paced = PacedRuns(
+            self.clock, self.ledger, self.index, self.fleet, self.table, self.runs, self.outcomes, away_s=60.0
+        )
+        self.requests = Requests(
+            *(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret"),
+            placer=self.placer,
+            pacer=self.paced,
+        )
         self.fleet.events = self.runs
+        texts = Texts(Outputs(self.fleet, self.clock.seconds), self.clock)
+        self.views = RunViews(self.runs, self.index, texts, self.fleet)
 
     def now(self) -> float:
         return 1_800_000_000.0 + self.clock.seconds()
@@ -104,6 +122,7 @@ class World:
     async def load(self) -> None:
         await self.registry.load()
         await self.runs.load()
+        await self.paced.load()
 
     async def join(self, name: str) -> None:
         await self.registry.register(Role.AGENT, name, generate().public_key(), f"key of {name}", "192.0.2.1", "open")

@@ -79,6 +79,11 @@ def double() -> Iterator[Double]:
 
 @pytest.fixture
 def caller(tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
+    yield from calling(tmp_path, double, monkeypatch)
+
+
+def calling(tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
+    """Yield a caller who is logged in at *double*."""
     from twisted.internet import reactor
 
     port, stop = serve(reactor, double)

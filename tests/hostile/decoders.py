@@ -24,10 +24,11 @@ from clustersh.coordinator.installers import address_of_host
 from clustersh.coordinator.wheelhouse import Contents
 from clustersh.frontend.reading import FrameDecoder
 from clustersh.home import HomeError, read_json
+from clustersh.probe import grammar
 from clustersh.trust.errors import PairingError
 from clustersh.trust.pairing import read_request
 from clustersh.trust.tokens import read_token
-from clustersh.wire import ids, link, output, pairing, rest, units
+from clustersh.wire import checks, ids, link, output, pairing, rest, units
 from clustersh.wire.codec import WireError, decode_json, encode_json
 from clustersh.wire.files import check_manifest, decode_manifest, encode_manifest
 from clustersh.wire.jobs import Command
@@ -329,6 +330,8 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "wire.jobs command": command_text,
     "wire.files manifest": manifest,
     "wire.output runs": runs,
+    "wire.checks answer": body_of(checks.Answer),
+    **{f"probe {kind}": text_of(reader) for kind, reader in grammar.READERS.items()},
     "trust.pairing request": pairing_request,
     "trust.tokens text": join_token,
     "frontend frames": frames,

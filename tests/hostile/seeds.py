@@ -10,7 +10,7 @@ from clustersh.trust import keys
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import commitment, make_request
 from clustersh.trust.tokens import make_token
-from clustersh.wire import link, output, pairing, rest
+from clustersh.wire import checks, link, output, pairing, rest
 from clustersh.wire.codec import encode_json
 from clustersh.wire.files import Entry, EntryKind, Manifest, encode_manifest
 from clustersh.wire.jobs import BlobRef, Command, Outcome, OutputSummary, State
@@ -54,6 +54,12 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "http Host": [b"hub.example:5672", b"[fd00::5%eth0]:5672", b"10.0.0.5"],
     "coordinator wheelhouse": [encode_json(_WHEELS)],
+    "wire.checks answer": [encode_json(checks.Answer((checks.Checked(True, "200 in 12 ms"),)))],
+    "probe http": [b"http://web1:8080/health?deep=1", b"https://[::1]/"],
+    "probe tcp": [b"22", b"db1:5432", b"[::1]:5432"],
+    "probe service": [b"nginx.service"],
+    "probe disk": [b"/var < 90%", b"~ > 1.5GiB free", b"C:\\ > 5% free"],
+    "probe command": [b"test -f /etc/passwd"],
     "body RunRequest": [encode_json(_ASKED)],
     "body BlobNames": [encode_json(rest.BlobNames((SHA256,)))],
     "body PairStart": [encode_json(pairing.PairStart("frontend", _REQUEST, commitment(b"n" * 32)))],

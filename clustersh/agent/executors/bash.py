@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from ...home import private_folder
 from . import ExecutorError, IExecutor, Task
+from .own import own_words
 
 LONGEST_ARGUMENT = 100 << 10
 """Bytes; one argument may hold 128 KiB on Linux. A longer command goes into a file."""
@@ -57,7 +58,7 @@ class Bash:
             run = b'exec "$@"' if task.script.startswith(b"#!") else b'exec "$0" "$@"'
             return self._run(task, run, [_write(task.scratch / "script", task.script)])
         if task.command.argv is not None:
-            words = [word.encode("utf-8", "surrogateescape") for word in task.command.argv]
+            words = [word.encode("utf-8", "surrogateescape") for word in own_words(task.command.argv)]
             return self._run(task, b'exec -- "$@"' if self._name == b"bash" else b'exec "$@"', words)
         line = (task.command.shell or "").encode("utf-8", "surrogateescape")
         if _is_long(task):

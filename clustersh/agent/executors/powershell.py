@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from ...home import private_folder
 from . import ExecutorError, IExecutor, Task
+from .own import own_words
 
 LONGEST_LINE = 30_000
 """Characters in a Windows command line, with some room; a longer command goes into a file."""
@@ -56,7 +57,7 @@ class PowerShell:
 
     def _line(self, task: Task) -> str:
         if task.command.argv is not None:
-            return "& " + " ".join(_quote(word) for word in task.command.argv)
+            return "& " + " ".join(_quote(word) for word in own_words(task.command.argv))
         return task.command.shell or ""
 
     def _encoded(self, task: Task, line: str) -> bytes:

@@ -9,8 +9,9 @@ _clustersh() {
             continue
         fi
         case ${COMP_WORDS[index]} in
-            --ca | --client | --cwd | --env | --file | --idle-timeout | --key | --length | --limit | --listen | --name | \
-                --offset | --port | --script | --since | --status | --tail | --timeout | --wait) value=1 ;;
+            -x | --ca | --client | --command | --cwd | --disk | --env | --exclude | --file | --http | --idle-timeout | \
+                --key | --length | --limit | --listen | --name | --offset | --port | --script | --service | --since | \
+                --status | --tail | --tcp | --timeout | --wait) value=1 ;;
             -*) ;;
             *) if [[ -z $command ]]; then command=${COMP_WORDS[index]}; else ((positional += 1)); fi ;;
         esac
@@ -21,11 +22,11 @@ _clustersh() {
     fi
     case $command:$positional in
         :0)
-            kind="run machines cat history wait cancel login logout whoami up down help"
+            kind="run machines check cat history wait cancel login logout whoami up down help"
             while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
             return
             ;;
-        run:0 | history:0) kinds=machines ;;
+        run:0 | check:0 | history:0) kinds=machines ;;
         cat:0 | cancel:0) kinds="machines uuids" ;;
         cat:1 | cancel:1 | wait:0) kinds=uuids ;;
     esac

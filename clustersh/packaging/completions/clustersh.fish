@@ -11,7 +11,7 @@ function __clustersh_at
             continue
         end
         switch $word
-            case --ca --client --cwd --env --file --idle-timeout --key --length --limit --listen --name --offset --port --script --since --status --tail --timeout --wait
+            case -x --ca --client --command --cwd --disk --env --exclude --file --http --idle-timeout --key --length --limit --listen --name --offset --port --script --service --since --status --tail --tcp --timeout --wait
                 set value 1
             case '-*'
             case '*'
@@ -30,7 +30,7 @@ function __clustersh_complete
     $program __complete $argv (commandline -ct) 2>/dev/null
 end
 
-complete -c clustersh -n '__clustersh_at :0 run:0 history:0 cat:0 cat:1 cancel:0 cancel:1 wait:0' -f
-complete -c clustersh -n '__clustersh_at :0' -a 'run machines cat history wait cancel login logout whoami up down help'
-complete -c clustersh -n '__clustersh_at run:0 history:0 cat:0 cancel:0' -a '(__clustersh_complete machines)'
+complete -c clustersh -n '__clustersh_at :0 run:0 check:0 history:0 cat:0 cat:1 cancel:0 cancel:1 wait:0' -f
+complete -c clustersh -n '__clustersh_at :0' -a 'run machines check cat history wait cancel login logout whoami up down help'
+complete -c clustersh -n '__clustersh_at run:0 check:0 history:0 cat:0 cancel:0' -a '(__clustersh_complete machines)'
 complete -c clustersh -n '__clustersh_at cat:0 cat:1 cancel:0 cancel:1 wait:0' -k -a '(__clustersh_complete uuids)'

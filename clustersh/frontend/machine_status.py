@@ -1,0 +1,24 @@
+"""A machine's status in the words of tables."""
+
+from __future__ import annotations
+
+from ..wire.rest import Machine
+from ..wire.units import format_duration, parse_timestamp
+
+
+def status(machine: Machine, now: float) -> str:
+    """Return the machine's status as tables say it: ``offline (last seen 2h ago)``."""
+    notes = []
+    if machine.status != "online":
+        notes.append("never seen" if machine.last_seen is None else f"last seen {_ago(machine.last_seen, now)}")
+    if machine.new:
+        notes.append("new")
+    return f"{machine.status} ({', '.join(notes)})" if notes else machine.status
+
+
+def _ago(when: str, now: float) -> str:
+    seconds = max(0.0, now - parse_timestamp(when))
+    for unit in (86400, 3600, 60, 1):
+        if seconds >= unit:
+            return f"{format_duration(seconds // unit * unit)} ago"
+    return "just now"

@@ -1,0 +1,1 @@
+"""The answer of many machines, told as one."""
