@@ -67,6 +67,13 @@ class Paced:
     def states(self) -> dict[str, str]:
         return {job["machine"]: job["status"] for job in self.view()["jobs"]}
 
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Return the ledger's records of that kind about the run."""
+        folder = self.fleet.coordinator.path / "coordinator" / "ledger"
+        lines = b"".join(path.read_bytes() for path in sorted(folder.glob("*.jsonl"))).splitlines()
+        records = (json.loads(line) for line in lines)
+        return [record for record in records if record["is"] == kind and record.get("uuid") == self.uuid]
+
     def over(self) -> dict[str, Any]:
         """Wait until the run has ended, and return it."""
 
@@ -288,7 +295,9 @@ def test_a_coordinator_killed_around_a_batch(fleet: Fleet, paced: Paced, point: 
         assert times == dict.fromkeys(NAMES, 1), "a batch that was never recorded is sent now"
     elif point == "batch-recorded":
         assert times == dict.fromkeys(NAMES[:2], 1), "a batch that was recorded is never sent again"
-    assert run["stopped"] is None
+    begun = [machine_id for batch in paced.records("batch") for machine_id in batch["machine_ids"]]
+    assert len(begun) == len(set(begun)) == 4
+    assert (run["stopped"], paced.records("stopped")) == (None, [])
 
 
 def test_a_coordinator_killed_before_the_first_batch_begins_it_later(fleet: Fleet, paced: Paced) -> None:
@@ -315,6 +324,7 @@ def test_a_coordinator_killed_as_it_stops_a_run(fleet: Fleet, paced: Paced) -> N
     assert states_of(run) == ["failed", NEVER, NEVER, NEVER]
     reason = "stopped after 1 of 1 failed: web01"
     assert ({job["reason"] for job in run["jobs"][1:]}, run["stopped"]) == ({reason}, reason)
+    assert len(paced.records("stopped")) == 1, "what was decided is not decided again"
     assert paced.times() == {"web01": 1}
 
 
