@@ -243,7 +243,7 @@ class _Parts:
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
+        views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
         names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)

@@ -471,6 +471,26 @@ async def test_a_restart_in_the_middle_forgets_nothing_of_the_run(make_world: Ca
     assert a.count(Start) == 0 and len(world.table) == 0
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_a_reconnecting_machine_printed_is_waited_for(make_world: Callable[[], World]) -> None:
+    before = make_world()
+    agents = await joined(before, "a", "b")
+    uuid = await before.requests.take(JOSHUA, "key", RunRequest("a,b", TRUE))
+    for agent in agents.values():
+        say(agent, uuid, b"from " + agent.key.name.encode())
+    await when_ended(before, uuid, 2)
+    await before.stop()
+    world = make_world()
+    await world.load()
+    world.fleet.expected = {agents["a"].key.id}
+    answer = Deferred.fromCoroutine(world.views.run(uuid, 1000))
+    await world.settled()
+    agent = Agent(world, "a")
+    can_read(agent, b"from a")
+    await agent.come()
+    assert outputs(await answer) == {"a": "from a", "b": ""}
+
+
 # -- limits
 
 
