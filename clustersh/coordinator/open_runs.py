@@ -263,6 +263,11 @@ class RunTable:
         """Return the machine's jobs that have not ended."""
         return [(run, run.jobs[machine_id]) for run in self._on.get(machine_id, {}).values()]
 
+    def open_jobs(self, machine_id: str) -> int:
+        """Return how many of the machine's jobs have not ended, of those that were sent."""
+        jobs = (run.jobs[machine_id] for run in self._on.get(machine_id, {}).values())
+        return sum(job.end is None and job.epoch is not None for job in jobs)
+
     def running(self) -> Counter[str]:
         """Return how many jobs run on each machine, as far as agents have told."""
         return Counter(

@@ -55,6 +55,8 @@ from .own_secret import own_secret
 from .paced_runs import PacedRuns
 from .packages import Packages
 from .pairing import Pairings
+from .placement.scores import score
+from .placement.sight import make_placer
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
@@ -67,6 +69,7 @@ from .rest_leaving import LeavingCalls
 from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
+from .rest_plans import PlanCalls
 from .rest_runs import RunCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
@@ -187,6 +190,7 @@ class _Parts:
             reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
         )
         self._fleet.events = self._runs
+        self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
         self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
@@ -200,6 +204,7 @@ class _Parts:
             self._runs,
             self._new_uuid,
             own_secret(folder, "digest.key"),
+            self._placer,
             pacer=self._paced,
         )
         self._host = socket.gethostname().partition(".")[0]
@@ -243,9 +248,10 @@ class _Parts:
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
         JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
+        PlanCalls(self._requests, self._fleet).add_to(api)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets
-        notes = Notes(groups.groups_of, groups.labels_of)
+        notes = Notes(groups.groups_of, groups.labels_of, score)
         MachineCalls(self._registry, targets, self._fleet, self._vitals, tailnet, notes).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
@@ -323,6 +329,7 @@ class _Parts:
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
+            self._placer.forget(key.id)
             self._fleet.cut(key.id, f"{key.name} was forgotten")
             self._vitals.forget(key.id)
             self._links.cut(key.id)

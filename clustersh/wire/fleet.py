@@ -7,8 +7,9 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from .ids import MACHINE_NAME, RESERVED_NAMES
-from .jobs import Count, ShortText
+from .jobs import BlobRef, Command, Count, ShortText
 from .link import Facts
+from .problems import Problem
 
 MAX_TARGET = 64 << 10
 """Characters of a target: room for thousands of names."""
@@ -52,6 +53,40 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     policy: ShortText = "least-loaded"
     pick: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
     raw: bool = False
+
+
+class PlannedMachine(msgspec.Struct, frozen=True):
+    """A machine that a run would go to, in which of its batches (from 1); the rest as in Machine."""
+
+    name: str
+    status: str
+    batch: int = 1
+    last_seen: str | None = None
+    new: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """POST /v1/plans: what a request would do if it came now. Nothing was recorded, and nothing is kept of it.
+
+    *would_start*: on every machine. *problem* is what it would be refused for. *env* has the variables' names.
+    *skipped* and *selected* as in Run.
+    """
+
+    would_start: bool
+    target: str
+    command: Command
+    exclude: str = ""
+    machines: tuple[PlannedMachine, ...] = ()
+    skipped: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
+    problem: Problem | None = None
+    cwd: str = ""
+    env: tuple[str, ...] = ()
+    timeout_s: float = 0.0
+    idle_timeout_s: float = 0.0
+    stdin: bool = False
+    files: BlobRef | None = None
+    keep_files: bool = False
 
 
 def group_name(text: str) -> str:

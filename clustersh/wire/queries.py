@@ -7,7 +7,6 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from .fleet import Target
 from .ids import MAX_MILLISECONDS
 from .jobs import HEAD_LIMIT, Count, State
 from .output import Stream
@@ -15,6 +14,8 @@ from .output import Stream
 MAX_PAGE = 1000
 """Jobs or records on one page, whatever is asked for."""
 
+AskedTarget: TypeAlias = Annotated[str, msgspec.Meta(max_length=2000, pattern="^[ -~]*$")]
+"""A target as a part of an address, which has no room for longer ones."""
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True, examples=["2026-11-20T10:31:07Z"])]
 Fold: TypeAlias = Annotated[bool, msgspec.Meta(description="Give what several jobs printed only once (`same_as`).")]
 PageSize: TypeAlias = Annotated[int, msgspec.Meta(ge=0, description=f"At most so many, and at most {MAX_PAGE}.")]
@@ -58,8 +59,8 @@ class EndsQuery(_Query, frozen=True):
 class MachinesQuery(_Query, frozen=True):
     """GET /v1/machines: empty parts don't restrict."""
 
-    target: Target = ""
-    exclude: Target = ""
+    target: AskedTarget = ""
+    exclude: AskedTarget = ""
     fresh: Annotated[bool, msgspec.Meta(description="Ask the machines for their vitals now.")] = False
 
 

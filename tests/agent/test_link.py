@@ -16,6 +16,7 @@ from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.task import deferLater
 
 from clustersh.agent import link as link_module
+from clustersh.agent import vitals as vitals_module
 from clustersh.agent.link import Room
 from clustersh.agent.service import Agent, AgentService
 from clustersh.agent.state import IDENTITY_FILE, STATUS_FILE, AgentIdentity, AgentStatus
@@ -30,6 +31,7 @@ from clustersh.trust.tls import server_context_factory
 from clustersh.wire.link import (
     MAX_READS,
     SUBPROTOCOL,
+    AskVitals,
     Cancel,
     Chunk,
     Ended,
@@ -40,6 +42,7 @@ from clustersh.wire.link import (
     Started,
     Stdin,
     StopRead,
+    VitalsReport,
     Welcome,
     decode_from_agent,
     encode,
@@ -206,6 +209,24 @@ async def test_the_agent_tells_its_clock_again_and_again(world, monkeypatch):
     await connected(world)
     first, second = await world.coordinator.next(Pulse), await world.coordinator.next(Pulse)
     assert first.clock < second.clock
+
+
+@ensure
+async def test_the_agent_tells_how_its_machine_does_by_itself_and_when_asked(world, monkeypatch):
+    monkeypatch.setattr(vitals_module, "FIRST_S", 0.05)
+    monkeypatch.setattr(vitals_module, "VITALS_S", 0.05)
+    await connected(world)
+    coordinator = world.coordinator
+    report = await coordinator.next(VitalsReport, request=0)
+    assert report.vitals.disk_root > 0 and report.vitals.memory > 0 and report.vitals.jobs == 0
+    await coordinator.next(VitalsReport, request=0)
+    job = start("sleep 60", epoch=1, start_by=boot_clock() + 10)
+    coordinator.say(job)
+    await coordinator.next(Started, uuid=job.uuid)
+    coordinator.say(AskVitals(7))
+    assert (await coordinator.next(VitalsReport, request=7)).vitals.jobs == 1
+    coordinator.say(Cancel(job.uuid))
+    await coordinator.next(Ended, uuid=job.uuid)
 
 
 @ensure
