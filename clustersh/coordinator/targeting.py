@@ -26,7 +26,7 @@ class Targeting:
         registry.watch_ended(lambda key: self.facts.forget(key.id))
         sources = GroupSources(registry, fleet, self.groups, self.facts)
         self.targets = Targets(registry, sources, new_wait=new_machines == "wait")
-        self.calls = GroupCalls(registry, fleet, self.targets, self.groups)
+        self.calls = GroupCalls(registry, fleet, self.targets, self.groups, sources)
 
     async def load(self, index: Index) -> None:
         """Read what there was before; the registry and the fleet know already what they saw."""

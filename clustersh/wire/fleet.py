@@ -152,9 +152,10 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Groups(msgspec.Struct, frozen=True):
-    """GET /v1/groups."""
+    """GET /v1/groups. *values* are what facts and labels make groups of, some of each: ``{"os": ["linux"]}``."""
 
     groups: tuple[Group, ...]
+    values: dict[str, tuple[str, ...]] = {}
 
 
 class ChangeGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
