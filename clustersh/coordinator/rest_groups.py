@@ -17,13 +17,13 @@ from ..wire.fleet import (
     Labels,
     LabelsChanged,
     MachineLabels,
-    TargetQuery,
     TargetView,
     group_name,
     label_key,
     label_value,
 )
 from ..wire.problems import Kind, ProblemError
+from ..wire.queries import TargetQuery
 from .api import Api
 from .callers import Caller
 from .fleet import Fleet

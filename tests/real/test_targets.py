@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 
 import pytest
 
+from .examples import check_example, examples_of
 from .many import Fleet, make_fleet
 from .programs import Result, end
 
 pytestmark = pytest.mark.real
-NAMES = ("web01", "web02", "db1")
+NAMES = ("web01", "web02", "web03", "db1")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,15 @@ def test_machines_are_new_until_they_are_named_or_accepted_and_forgotten_ones_ar
         assert fleet.call("GET", "/v1/targets?target=@old:yes")[0] == 404
     finally:
         fleet.stop()
+
+
+def test_the_documented_examples(fleet: Fleet, tmp_path: Path) -> None:
+    """One after the other: the later ones are about what the earlier ones did."""
+    ok(fleet.sh("run", ",".join(NAMES), "true"))  # who was named is no new machine
+    for example in examples_of("targets.md"):
+        check_example(fleet, example, tmp_path)
+    ok(fleet.sh("groups", "delete", "web"))
+    ok(fleet.sh("label", "all", "gpu-"))
 
 
 def test_groups(fleet: Fleet) -> None:
