@@ -7,7 +7,7 @@ process holds. A link is a plain object: the WebSocket is an adapter around it (
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -79,7 +79,7 @@ class Link:
     hello: Hello | None = None
     welcomed: bool = False
     replaced: bool = False
-    offsets: deque[float] = field(default_factory=lambda: deque(maxlen=_CLOCK_SAMPLES))
+    offsets: array[float] = field(default_factory=lambda: array("d"))
     round_trip_s: float | None = None
     questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
     feeding: int = 0
@@ -220,6 +220,7 @@ class Fleet:
         match message:
             case Pulse():
                 link.offsets.append(message.clock - self._clock())
+                del link.offsets[:-_CLOCK_SAMPLES]
                 self.seen[link.machine.id].at = self._now()
             case Started():
                 self.events.started(link.machine.id, message)
