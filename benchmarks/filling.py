@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from clustersh.agent.disk import Disk
 from clustersh.agent.job_files import JobFiles
 from clustersh.agent.records import JobEnd as StoredEnd
@@ -17,7 +19,7 @@ from clustersh.agent.records import JobRecord, StoredJob
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.records import Enrolled, JobEnded, MachineRef, Record, RunRequested
 from clustersh.trust.authority import Authority
-from clustersh.trust.credentials import Credentials
+from clustersh.trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from clustersh.trust.identity import Identity, Role, fingerprint
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
@@ -65,12 +67,21 @@ def store(folder: Path, names: Iterable[str], client: str) -> None:
 
 
 def agents(coordinator: Path, folder: Path, count: int) -> Iterator[Record]:
-    """Make *count* agents' credentials under *folder*; yield the records that let them in."""
+    """Make *count* agents' credentials under *folder*; yield the records that let them in.
+
+    The files are not put on the disk, as a real agent's are: they go with the benchmark.
+    """
     authority, now = Authority.load(coordinator), datetime.now(UTC)
     for number in range(count):
         name, key, machine_id = f"many-{number}", generate(), str(uuid4())
         certificate = authority.issue(Identity(Role.AGENT, name, machine_id), key.public_key(), now)
         home = folder / name
         home.mkdir(mode=0o700, parents=True)
-        Credentials(key, certificate, authority.certificate).save(home)
+        for file, content in (
+            (KEY_FILE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())),
+            (CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM)),
+            (CA_FILE, authority.certificate_pem),
+        ):
+            (home / file).write_bytes(content)
+            (home / file).chmod(0o600)
         yield Enrolled(Role.AGENT.value, name, machine_id, fingerprint(key.public_key()), "127.0.0.1", "admin")

@@ -8,17 +8,15 @@ coordinator grew by, divided.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from .filling import agents, append
-from .programs import ROOT, memory, restarted, started_cluster
-from .tables import Unable, aim, run, table
+from .crowds import connected, enroll
+from .programs import memory, started_cluster
+from .tables import aim, run, table
 
 SETTLE_S = 2.0
 
@@ -33,26 +31,13 @@ def measure(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(prefix="clustersh-") as name:
         folder = Path(name)
         with started_cluster(folder) as cluster:
-            home = cluster.coordinator.path / "coordinator"
-            restarted(cluster, lambda: append(home, agents(home, folder / "agents", options.agents)))
+            enroll(cluster, folder / "agents", options.agents)
             time.sleep(SETTLE_S)
             agent, coordinator = memory(cluster.agent_pid), memory(cluster.coordinator_pid)
-            with connected(cluster.address, folder / "agents"):
+            with connected(cluster.address, folder / "agents", options.agents):
                 time.sleep(SETTLE_S)
                 crowded = memory(cluster.coordinator_pid)
     return report(agent, coordinator, crowded, options.agents)
-
-
-@contextlib.contextmanager
-def connected(address: str, folder: Path) -> Iterator[None]:
-    """Have an agent connected for each folder in *folder*."""
-    command = [sys.executable, "-m", "benchmarks.many_agents", address, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
-        assert crowd.stdout is not None
-        if not crowd.stdout.readline():
-            raise Unable("the simulated agents did not come up")
-        yield
-        crowd.communicate()
 
 
 def report(agent: dict[str, float], coordinator: dict[str, float], crowded: dict[str, float], count: int) -> str:

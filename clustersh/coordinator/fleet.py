@@ -7,7 +7,7 @@ process holds. A link is a plain object: the WebSocket is an adapter around it (
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -39,6 +39,7 @@ from ..wire.link import (
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import format_duration
 from .bus import Answer, LinkEvents, Question
+from .facts import sane
 from .instances import Instances
 from .records import MachineRef
 from .registry import Key
@@ -78,7 +79,7 @@ class Link:
     hello: Hello | None = None
     welcomed: bool = False
     replaced: bool = False
-    offsets: deque[float] = field(default_factory=lambda: deque(maxlen=_CLOCK_SAMPLES))
+    offsets: array[float] = field(default_factory=lambda: array("d"))
     round_trip_s: float | None = None
     questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
     feeding: int = 0
@@ -189,7 +190,7 @@ class Fleet:
                 self._turn_away(older, link)
             else:
                 older.close("another link of this machine has come")
-        self.seen[machine_id] = Seen(self._now(), hello.facts, hello.version, link.address)
+        self.seen[machine_id] = Seen(self._now(), sane(hello.facts), hello.version, link.address)
         welcome = await self.events.linking(link.machine, hello, link.epoch)
         if self._links.get(machine_id) is link:
             link.welcomed = True
@@ -219,6 +220,7 @@ class Fleet:
         match message:
             case Pulse():
                 link.offsets.append(message.clock - self._clock())
+                del link.offsets[:-_CLOCK_SAMPLES]
                 self.seen[link.machine.id].at = self._now()
             case Started():
                 self.events.started(link.machine.id, message)
@@ -316,6 +318,11 @@ class Fleet:
     def online(self) -> set[str]:
         """The ids of the machines that have a link."""
         return {machine_id for machine_id, link in self._links.items() if link.welcomed}
+
+    @property
+    def not_offline(self) -> set[str]:
+        """The ids of the machines that have a link or are expected back: those whose `status` isn't offline."""
+        return self.online | self.expected if self._timer.seconds() < self._back_by else self.online
 
 
 def _told_by(machine: Key, message: Failed) -> ProblemError:

@@ -11,7 +11,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..outbox import Message, Outbox
-from ..websockets import ConnectionDeny, ConnectionRequest, WebSocketServerFactory, WebSocketServerProtocol
+from ..websockets import (
+    ConnectionDeny,
+    ConnectionRequest,
+    WebSocketServerFactory,
+    WebSocketServerProtocol,
+    with_options,
+)
 from ..wire.codec import WireError
 from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
@@ -55,6 +61,7 @@ class LinkProtocol(WebSocketServerProtocol):
         return SUBPROTOCOL
 
     def onOpen(self) -> None:
+        self._socket.unregisterProducer()  # which is what served the upgrade: with its request it takes 5 KiB
         self.factory.links.add(self)
         self._hello_limit = self.factory.timer.callLater(HELLO_S, self._hang_up, "no hello came")
 
@@ -151,8 +158,6 @@ class LinkFactory(WebSocketServerFactory):
     *complain* is told of a machine's name and what is wrong with what it sends; what exactly, the machine is told.
     """
 
-    protocol = LinkProtocol
-
     def __init__(
         self,
         reactor: Any,
@@ -177,6 +182,7 @@ class LinkFactory(WebSocketServerFactory):
             requireMaskedClientFrames=False,  # the agents' are not, within TLS
             tcpNoDelay=True,
         )
+        self.protocol = with_options(LinkProtocol, self)
 
     def cut(self, machine_id: str) -> None:
         """Drop every connection of that machine now, whether it has said hello or not."""

@@ -6,12 +6,14 @@ A run may have thousands of jobs. So whatever happens to one of them costs the s
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IReactorTime
 
 from ..wire.jobs import Outcome, OutputSummary, State
+from ..wire.link import START_WITHIN_S
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import RunRequest
 from .heads import NOTHING, Head, HeadRoom, RunHeads
@@ -48,14 +50,13 @@ class OpenJob:
     ending: bool = False
     end: JobEnd | None = None
     finished: str = ""
-    overdue: IDelayedCall | None = None
-    """Tells that the start was not acknowledged; it keeps the run in memory."""
+    sent: Sent | None = None
 
     def stop_clock(self) -> None:
         """Wait for the acknowledgement no more."""
-        overdue, self.overdue = self.overdue, None
-        if overdue is not None and overdue.active():
-            overdue.cancel()
+        sent, self.sent = self.sent, None
+        if sent is not None:
+            sent.heard_of(self)
 
     @property
     def state(self) -> State:
@@ -158,6 +159,32 @@ class OpenRun:
             self.settling.fire()
 
 
+class Sent:
+    """Jobs that were sent together. After START_WITHIN_S those are doubted whose machines did not acknowledge them."""
+
+    def __init__(self, clock: IReactorTime, run: OpenRun, jobs: Iterable[OpenJob]) -> None:
+        self._run = run
+        self._jobs = {job.machine.id: job for job in jobs}
+        # It keeps the run in memory, so it ends with what it waits for.
+        self._limit = clock.callLater(START_WITHIN_S, self._time_is_up)
+        for job in self._jobs.values():
+            job.sent = self
+
+    def heard_of(self, job: OpenJob) -> None:
+        """The job was acknowledged, or has ended."""
+        self._jobs.pop(job.machine.id, None)
+        if not self._jobs and self._limit.active():
+            self._limit.cancel()
+
+    def _time_is_up(self) -> None:
+        """An agent that did not answer in time must not begin any more, but may have; only it can tell."""
+        silent, self._jobs = self._jobs, {}
+        for job in silent.values():
+            if job.sent is self:  # those who are told of the first may already have ended the others
+                job.sent = None
+                self._run.doubt(job)
+
+
 class RunTable:
     """The runs that are under way, and those that ended last. A client's share of them is bounded."""
 
@@ -235,6 +262,11 @@ class RunTable:
     def on(self, machine_id: str) -> list[tuple[OpenRun, OpenJob]]:
         """Return the machine's jobs that have not ended."""
         return [(run, run.jobs[machine_id]) for run in self._on.get(machine_id, {}).values()]
+
+    def open_jobs(self, machine_id: str) -> int:
+        """Return how many of the machine's jobs have not ended, of those that were sent."""
+        jobs = (run.jobs[machine_id] for run in self._on.get(machine_id, {}).values())
+        return sum(job.end is None and job.epoch is not None for job in jobs)
 
     def running(self) -> Counter[str]:
         """Return how many jobs run on each machine, as far as agents have told."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -28,6 +30,9 @@ from .registry import Registry
 
 ORPHAN_RATE, ORPHAN_BURST = 1.0, 1000.0
 """Reports of unknown jobs, a second and at once, that are recorded of one machine; the rest is not acknowledged."""
+
+LOGGED_OUTCOMES = 10
+"""Different outcomes of one run that the log tells."""
 
 
 class Outcomes:
@@ -118,14 +123,9 @@ class Outcomes:
         entry = await record_at_last(self._clock, self._ledger, record)
         reached("end-recorded")
         run.finish(job, end, entry.time)
-        self._log.info(
-            "{uuid} on {machine}: {outcome}",
-            uuid=job.uuid,
-            machine=job.machine.name,
-            outcome=describe(end.outcome),
-        )
         self._table.ended(run, job)
         if run.ended:
+            self._log.info("{uuid} on {where}: {outcome}", uuid=run.uuid, where=_where(run), outcome=_outcome(run))
             self._let_go(run.blobs)
         run.tell(job)
         self._acknowledge(job.machine.id, job.uuid)
@@ -148,6 +148,19 @@ class Outcomes:
             self._log.error("an outcome is not recorded: {reason}", reason=failure.getErrorMessage())
         else:
             self._log.failure("a run's bookkeeping failed", failure=failure)
+
+
+def _where(run: OpenRun) -> str:
+    names = [job.machine.name for job in itertools.islice(run.jobs.values(), 2)]
+    return names[0] if len(names) == 1 else f"{len(run.jobs)} machines"
+
+
+def _outcome(run: OpenRun) -> str:
+    """Return how all of the run's jobs ended, in a few words."""
+    counts = Counter(describe(job.end.outcome) for job in run.jobs.values() if job.end is not None)
+    if len(run.jobs) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common(LOGGED_OUTCOMES))
 
 
 def describe(outcome: Outcome) -> str:

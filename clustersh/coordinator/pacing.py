@@ -114,3 +114,16 @@ def allowed_failures(max_failures: str, machines: int) -> int:
     if max_failures.endswith("%"):
         return int(max_failures[:-1]) * machines // 100
     return int(max_failures or 0)
+
+
+def batches(machines: Sequence[str], pace: Pace | None) -> list[tuple[str, ...]]:
+    """Return the batches in which a run goes through *machines* where nothing fails; without a *pace* it is one."""
+    if pace is None:
+        return [tuple(machines)]
+    pacing, found = Pacing(machines, pace), list[tuple[str, ...]]()
+    while isinstance(step := pacing.next(), Begin):
+        found.append(step.machines)
+        pacing.begun(step.machines)
+        for machine in step.machines:
+            pacing.ended(machine, completed=True)
+    return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from ..faultpoints import reached
 from ..trust.identity import Identity
-from ..wire.fleet import Placement
+from ..wire.fleet import is_plain
 from ..wire.jobs import Command
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import RunRequest
@@ -22,14 +22,11 @@ from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
 from .open_runs import OpenJob, OpenRun, RunTable
+from .placement.placer import Placer
 from .recent_runs import JOB_WEIGHT
 from .records import MachineRef, RunRefused, RunRequested
 from .registry import Key, Registry
 from .targets import Targets
-
-Place: TypeAlias = Callable[[tuple[Key, ...], Placement], tuple[tuple[Key, ...], tuple[str, ...]]]
-"""Chooses among machines; returns them and the words why. Raises ProblemError."""
-
 
 MAX_SENT = 256 << 20
 """Bytes of command and environment that one run may send to all of its machines together."""
@@ -65,7 +62,7 @@ class Chosen:
 class Requests:
     """Takes requests in, once each.
 
-    *new_uuid* makes a UUIDv7; *secret* keys the digests, which cover secrets too. *place* chooses the machines of runs
+    *new_uuid* makes a UUIDv7; *secret* keys the digests, which cover secrets too. *placer* chooses the machines of runs
     that are placed, *pacer* starts those that don't go to all of theirs at once.
     """
 
@@ -81,7 +78,7 @@ class Requests:
         dispatcher: Dispatcher,
         new_uuid: Callable[[], str],
         secret: bytes,
-        place: Place | None = None,
+        placer: Placer,
         pacer: Dispatcher | None = None,
     ) -> None:
         self._log = Logger()
@@ -95,7 +92,7 @@ class Requests:
         self._dispatcher = dispatcher
         self._new_uuid = new_uuid
         self._secret = secret
-        self._place = place
+        self._placer = placer
         self._pacer = pacer
         self._under_way: dict[tuple[str, str], tuple[str, list[Deferred[str]]]] = {}
 
@@ -142,7 +139,7 @@ class Requests:
         reached("run-asked")
         uuid = self._new_uuid()
         try:
-            chosen = self._choose(asked)
+            chosen = self.choose(asked, uuid)
         except ProblemError as error:
             await self._refuse(caller, key, digest, asked, uuid, error.problem)
             raise
@@ -195,6 +192,8 @@ class Requests:
         blobs = await self._blobs.hold(script.sha256 if script else "", files.sha256 if files else "")
         references = tuple(MachineRef(machine.name, machine.id) for machine in chosen.machines)
         try:
+            if not is_plain(asked.target, asked.exclude):
+                await self._registry.take_into_use(chosen.named, caller)
             entry = await self._ledger.append(_run_record(caller, key, digest, asked, uuid, references, chosen))
         except BaseException:
             self._blobs.let_go(blobs)
@@ -222,8 +221,11 @@ class Requests:
             weight=weight,
         )
 
-    def _choose(self, asked: RunRequest) -> Chosen:
-        """Return the machines that a run is for, from now on. Raises ProblemError where it can't be for any."""
+    def choose(self, asked: RunRequest, uuid: str | None = None) -> Chosen:
+        """Return the machines that the run *uuid* is for, from now on. Raises ProblemError where it can't be for any.
+
+        Without a uuid nothing comes of it: it only tells.
+        """
         self._dispatcher_of(asked)
         resolved = self._targets.resolve(asked.target, asked.exclude)
         machines = resolved.machines
@@ -237,9 +239,10 @@ class Requests:
             nobody = "nobody that is there" if skipped else "no machine"
             raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")
         if asked.placement is not None:
-            if self._place is None:
-                raise ProblemError(Kind.BAD_REQUEST, f"no such placement: {asked.placement.policy}")
-            machines, selected = self._place(machines, asked.placement)
+            # What the target says by name is used by that from now on: it is new no more.
+            known = tuple(replace(each, new=False) if each.id in resolved.named else each for each in machines)
+            placer, placement = self._placer, asked.placement
+            machines, selected = placer.place(uuid, known, placement) if uuid else placer.choose(known, placement)
         return Chosen(machines, resolved.named, skipped, selected)
 
     async def _refuse(

@@ -30,7 +30,7 @@ from .bus import Bus
 from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
-from .open_runs import JobEnd, OpenJob, OpenRun, RunTable
+from .open_runs import JobEnd, OpenJob, OpenRun, RunTable, Sent
 from .outcomes import Outcomes, lost
 from .records import CancelRequested
 from .registry import Key, Registry
@@ -93,31 +93,36 @@ class Runs:
 
     def dispatch(self, run: OpenRun, jobs: Iterable[OpenJob]) -> None:
         """Send these of the run's jobs, none twice; machines that are reconnecting are waited for, each by itself."""
+        sent = []
         for job in jobs:
             if self._fleet.status(job.machine.id) == "reconnecting":
                 waiting = Deferred.fromCoroutine(self._dispatch_later(run, job))
                 waiting.addErrback(lambda failure: self._log.failure("a start failed", failure=failure))
-            else:
-                self._dispatch(run, job)
+            elif self._send(run, job):
+                sent.append(job)
+        if sent:
+            Sent(self._clock, run, sent)
 
     async def _dispatch_later(self, run: OpenRun, job: OpenJob) -> None:
         await self._fleet.until_back(job.machine.id)
-        self._dispatch(run, job)
+        if self._send(run, job):
+            Sent(self._clock, run, [job])
 
-    def _dispatch(self, run: OpenRun, job: OpenJob) -> None:
+    def _send(self, run: OpenRun, job: OpenJob) -> bool:
+        """Send one job, unless it can't be: then it has ended."""
         asked = run.taken_request()
         machine_id, epoch = job.machine.id, self._bus.epoch(job.machine.id)
         if job.ending:
-            return
+            return False
         if epoch is None or asked is None:
             self._outcomes.end(
                 run, job, JobEnd(Outcome(State.NOT_STARTED, reason=self._fleet.offline_reason(job.machine)))
             )
-            return
+            return False
         job.epoch = epoch
-        job.overdue = self._clock.callLater(START_WITHIN_S, self._start_overdue, run, job)
         self._bus.send(machine_id, self._start_message(run, asked, epoch, machine_id))
         reached("run-dispatched")
+        return True
 
     def _start_message(self, run: OpenRun, asked: RunRequest, epoch: int, machine_id: str) -> Start:
         return Start(
@@ -135,12 +140,6 @@ class Runs:
             files=asked.files,
             keep_files=asked.keep_files,
         )
-
-    def _start_overdue(self, run: OpenRun, job: OpenJob) -> None:
-        """The agent did not answer in time: it must not begin any more, but may have; only it can tell."""
-        job.overdue = None
-        if not job.started and job.end is None:
-            run.doubt(job)
 
     # -- what agents say
 

@@ -18,6 +18,8 @@ from ..rest_client import Cause, RestClient, Unreachable
 from ..wire.ids import short
 from ..wire.rest import Job, JobPage, Machine, Machines, Whoami
 from .client import connect
+from .history import by_run
+from .many.names import counted
 from .outcome import status_words
 
 _NAMES = 5
@@ -95,17 +97,18 @@ def _next(machines: Sequence[Machine], up: Sequence[str], last: Job | None) -> t
 
 
 def _text(found: Overview, now: float) -> str:
+    running = by_run(found.running)
     lines = [
         f"clustersh {found.version}: run commands on other machines, each of them recorded",
         f"you: {found.name} at {found.coordinator}",
         f"online: {_names(found.online)}",
         f"offline: {_names(found.offline)}",
-        *(f"running: {_job(job, now)}" for job in found.running[:_RUNNING]),
+        *(f"running: {_jobs_of(jobs, now)}" for jobs in running[:_RUNNING]),
     ]
-    if len(found.running) > _RUNNING:
-        lines.append(f"running: and {len(found.running) - _RUNNING} more: clustersh history --status running")
+    if len(running) > _RUNNING:
+        lines.append(f"running: and {len(running) - _RUNNING} more: clustersh history --status running")
     if found.last_failure is not None:
-        lines.append(f"last failure: {_job(found.last_failure, now)}")
+        lines.append(f"last failure: {_jobs_of([found.last_failure], now)}")
     lines += [f"next: {command}" for command in found.next]
     return "".join(shortened(printable(line), _LINE_WIDTH) + "\n" for line in lines)
 
@@ -118,9 +121,12 @@ def _names(names: Sequence[str]) -> str:
     return f"{len(names)} ({shortened(shown, _NAMES_WIDTH)}{more})"
 
 
-def _job(job: Job, now: float) -> str:
-    command = shortened(printable(job.command), _COMMAND_WIDTH)
-    return f"{short(job.uuid)} on {shortened(job.machine, _COMMAND_WIDTH)}: {command} | {status_words(job, now)}"
+def _jobs_of(jobs: Sequence[Job], now: float) -> str:
+    """Return one run that goes on, by those of its jobs that do."""
+    command = shortened(printable(jobs[0].command), _COMMAND_WIDTH)
+    where = shortened(counted([job.machine for job in jobs]), _COMMAND_WIDTH)
+    longest = min(jobs, key=lambda job: job.started or job.requested)
+    return f"{short(jobs[0].uuid)} on {where}: {command} | {status_words(longest, now)}"
 
 
 def _broken(error: Unreachable, client: RestClient) -> CliError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
@@ -12,39 +14,111 @@ from ..cli.errors import CliError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from ..config import load
-from ..wire.rest import Cancelled
+from ..rest_client import RestClient
+from ..wire.fleet import is_plain
+from ..wire.rest import Cancelled, Job, Run
 from .client import connect
 from .identifiers import job_words
+from .many.names import counted, node_set
+from .named import jobs_on
 from .retry import GaveUp, Retry
+from .together import together
+
+AT_ONCE = 8
+"""Machines that one `cancel` tells at the same time."""
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``cancel``."""
-    examples = ("clustersh cancel ws1 c41f9a02", "clustersh cancel c41f9a02   (on every machine of that run)")
-    parser = Parser("clustersh cancel", "End a running command and all its processes.", examples)
-    parser.usage = "clustersh cancel [--json] [MACHINE] UUID"
-    parser.add_argument(
-        "words", nargs="+", metavar="[MACHINE] UUID", help="the machine, and the run or its last digits"
+    examples = (
+        "clustersh cancel ws1 c41f9a02",
+        "clustersh cancel c41f9a02   (on every machine of that run)",
+        "clustersh cancel --dry-run @web c41f9a02",
     )
-    machine, uuid = job_words(parser.read(invocation, arguments).words)
-    return lambda reactor: cancel(reactor, invocation, machine, uuid)
+    parser = Parser("clustersh cancel", "End a running command and all its processes.", examples)
+    parser.usage = "clustersh cancel [--json] [--dry-run] [TARGET] UUID"
+    parser.add_argument("--dry-run", action="store_true", help="only show where it would be ended")
+    parser.add_argument(
+        "words", nargs="+", metavar="[TARGET] UUID", help="the machines, and the run or its last digits"
+    )
+    given = parser.read(invocation, arguments)
+    target, uuid = job_words(given.words)
+    return lambda reactor: (would_cancel if given.dry_run else cancel)(reactor, invocation, target, uuid)
 
 
-async def cancel(reactor: Any, invocation: Invocation, machine: str, uuid: str) -> int:
-    """Cancel it on *machine*, or on all of the run's if that is empty."""
+async def cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
+    """Cancel it on the machines of *target*, or on all of the run's if that is empty."""
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
-    job = f"/v1/jobs/{quote(machine, safe='')}" if machine else "/v1/runs"
-    path = f"{job}/{quote(uuid, safe='')}/cancel"
     try:
-        done = await retry(lambda: client.call("POST", path, {}, answer=Cancelled))
+        if target and not is_plain(target):
+            done = await _cancel_on(client, retry, target, uuid)
+        else:
+            done = await _cancel(client, retry, target, uuid)
     except GaveUp as gave_up:
-        hint = f"asking again is safe: clustersh cancel {machine} {uuid}".replace("  ", " ")
+        hint = f"asking again is safe: clustersh cancel {target} {uuid}".replace("  ", " ")
         raise CliError(f"the cancel may not have arrived: {gave_up}", (hint,), kind="unavailable") from gave_up
     if not done.cancelled:
-        where = f" on {', '.join(done.ended)}" if done.ended else ""
-        hint = f"how it ended: clustersh wait {done.uuid}"
-        raise CliError(f"nothing to cancel: the command had ended{where}", (hint,), kind="not-running", uuid=done.uuid)
-    text: bytes | str = "Command cancelled.\n"
+        raise _nothing(done.uuid, done.ended)
+    text: bytes | str = _words(done)
     await invocation.console.out(msgspec.json.encode(done) + b"\n" if invocation.json else text)
     return 0
+
+
+async def _cancel(client: RestClient, retry: Retry, machine: str, uuid: str) -> Cancelled:
+    """Cancel one job, or the whole run where no machine is named."""
+    job = f"/v1/jobs/{quote(machine, safe='')}" if machine else "/v1/runs"
+    path = f"{job}/{quote(uuid, safe='')}/cancel"
+    return await retry(lambda: client.call("POST", path, {}, answer=Cancelled))
+
+
+async def _cancel_on(client: RestClient, retry: Retry, target: str, uuid: str) -> Cancelled:
+    """Cancel those jobs of the run that are on the machines of *target*."""
+    path = f"/v1/runs/{quote(uuid, safe='')}"
+    run = await retry(lambda: client.call("GET", path, answer=Run, query=[("limit", "0"), ("fold", "true")]))
+    jobs = deque(await jobs_on(client, run, target))
+    cancelled, ended = list[str](), list[str]()
+
+    async def work() -> None:
+        while jobs:
+            done = await _cancel(client, retry, jobs.popleft().machine, run.uuid)
+            cancelled.extend(done.cancelled)
+            ended.extend(done.ended)
+
+    await together(work() for _ in range(min(AT_ONCE, len(jobs))))
+    return Cancelled(run.uuid, tuple(cancelled), tuple(ended))
+
+
+def _words(done: Cancelled) -> str:
+    if len(done.cancelled) + len(done.ended) == 1:
+        return "Command cancelled.\n"
+    ended = f"; it had ended on {counted(done.ended)}" if done.ended else ""
+    return f"Command cancelled on {counted(done.cancelled)}{ended}.\n"
+
+
+async def would_cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
+    """Show what `cancel` would end."""
+    client = await connect(reactor, invocation)
+    run, query = quote(uuid, safe=""), [("limit", "0"), ("fold", "true")]
+    jobs: Collection[Job]
+    if target and is_plain(target):
+        path = f"/v1/jobs/{quote(target, safe='')}/{run}"
+        jobs = [await client.call("GET", path, answer=Job, query=[("limit", "0")])]
+    else:
+        found = await client.call("GET", f"/v1/runs/{run}", answer=Run, query=query)
+        jobs = await jobs_on(client, found, target) if target else found.jobs
+    uuid = next((job.uuid for job in jobs), uuid)
+    running = [job.machine for job in jobs if not job.status.ended]
+    ended = [job.machine for job in jobs if job.status.ended]
+    if not running:
+        raise _nothing(uuid, ended)
+    text = f"This would cancel {uuid} on {counted(running)}; dry run: nothing was done.\n"
+    document = msgspec.json.encode({"uuid": uuid, "would_cancel": running, "ended": ended}) + b"\n"
+    await invocation.console.out(document if invocation.json else text)
+    return 0
+
+
+def _nothing(uuid: str, ended: Collection[str]) -> CliError:
+    where = f" on {node_set(ended)}" if ended else ""
+    hint = f"how it ended: clustersh wait {uuid}"
+    return CliError(f"nothing to cancel: the command had ended{where}", (hint,), kind="not-running", uuid=uuid)

@@ -12,8 +12,11 @@ from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..wire import units
+from ..wire.fleet import is_plain
 from ..wire.output import Stream
+from .fleet_arguments import add_layout, chosen_layout
 from .identifiers import job_words
+from .layouts import Layout
 from .reading import Part, Reading
 
 
@@ -23,46 +26,54 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> CatStart:
         "clustersh cat ws1 c41f9a02 | tail -n10",
         "clustersh cat ws1 c41f9a02 --stderr --tail 100",
         "clustersh cat ws1 c41f9a02 --offset 1MiB --length 64KiB",
+        "clustersh cat @web c41f9a02 -o each   (of many machines, in sections)",
     )
     parser = Parser(
         "clustersh cat",
         "Print a job's output, stdout to stdout and stderr to stderr; one alone goes to stdout.",
         examples,
     )
-    parser.usage = "clustersh cat [options] [MACHINE] UUID"
+    parser.usage = "clustersh cat [options] [TARGET] UUID"
     parser.add_argument(
-        "words", nargs="+", metavar="[MACHINE] UUID", help="the machine, and the run or its last digits"
+        "words", nargs="+", metavar="[TARGET] UUID", help="the machines, and the run or its last digits"
     )
     parser.add_argument("--stdout", action="store_true", help="only what it wrote to stdout")
     parser.add_argument("--stderr", action="store_true", help="only what it wrote to stderr")
     parser.add_argument("--tail", type=reads(_lines), metavar="LINES", help="only its last lines")
     parser.add_argument("--offset", type=reads(units.parse_size), default=0, metavar="BYTES", help="begin here")
     parser.add_argument("--length", type=reads(units.parse_size), metavar="BYTES", help="this many bytes at most")
+    add_layout(parser, "how many machines' output is shown: folded, each, json")
     options = parser.read(invocation, arguments)
-    machine, uuid = job_words(options.words)
+    layout = chosen_layout(invocation, options) or Layout.FOLDED
+    if layout not in (Layout.FOLDED, Layout.EACH, Layout.JSON):
+        raise UsageError(f"cat has no -o {layout}: use folded, each or json", ("clustersh cat --help",))
+    target, uuid = job_words(options.words)
     if options.tail is not None and (options.offset or options.length is not None):
         raise UsageError("--tail counts from the end: leave out --offset and --length")
     stream = Stream.BOTH
     if options.stdout is not options.stderr:
         stream = Stream.STDOUT if options.stdout else Stream.STDERR
-    return CatStart(invocation, machine, uuid, Part(stream, options.tail, options.offset, options.length))
+    return CatStart(invocation, target, uuid, Part(stream, options.tail, options.offset, options.length), layout)
 
 
 class CatStart:
     """One `cat`, ready to start."""
 
-    def __init__(self, invocation: Invocation, machine: str, uuid: str, part: Part) -> None:
+    def __init__(self, invocation: Invocation, target: str, uuid: str, part: Part, layout: Layout) -> None:
         self._invocation = invocation
-        self._machine = machine
+        self._target = target
         self._uuid = uuid
         self._part = part
+        self._layout = layout
         self._reached: Reading | None = None
 
     def at_once(self) -> int | None:
         """Print it without a reactor and return the exit status; None where it takes one after all."""
         from .quick_cat import QuickCat
 
-        quick = QuickCat(self._invocation, self._machine, self._uuid, self._part)
+        if self._target and not is_plain(self._target):
+            return None
+        quick = QuickCat(self._invocation, self._target, self._uuid, self._part)
         status = quick.run()
         if quick.reading is not None and quick.reading.delivered:
             self._reached = quick.reading
@@ -70,10 +81,11 @@ class CatStart:
 
     def __call__(self, reactor: Any) -> Coroutine[Any, Any, int]:
         """Print it, or the rest of it, with everything that may be needed."""
-        from .stored_output import cat
+        from .stored_output import Words, cat
 
         self._invocation.signals.let_end()
-        return cat(reactor, self._invocation, self._machine, self._uuid, self._part, self._reached)
+        words = Words(self._target, self._uuid, self._part, self._layout)
+        return cat(reactor, self._invocation, words, self._reached)
 
 
 def _lines(text: str) -> int:

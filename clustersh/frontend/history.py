@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +20,8 @@ from ..wire.ids import short
 from ..wire.jobs import State
 from ..wire.rest import Job, JobPage
 from .client import connect
+from .many.names import node_set
+from .many.summary import counts
 from .outcome import status_words
 
 DEFAULT_LIMIT = 20
@@ -34,7 +38,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     )
     parser = Parser("clustersh history", "List what was run, newest first.", examples)
     parser.add_argument("machine", nargs="?", default="", metavar="MACHINE", help="only on this machine")
-    parser.add_argument("--limit", type=reads(_count), default=DEFAULT_LIMIT, metavar="N", help="at most N jobs (20)")
+    parser.add_argument("--limit", type=reads(_count), default=DEFAULT_LIMIT, metavar="N", help="at most N runs (20)")
     states = ", ".join(state.value for state in State)
     parser.add_argument("--status", action="append", default=[], type=reads(_state), metavar="STATUS", help=states)
     parser.add_argument("--client", default="", metavar="NAME", help="only what this client asked for")
@@ -48,7 +52,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
 
 
 async def history(reactor: Any, invocation: Invocation, query: Query, limit: int) -> int:
-    """Print at most *limit* of the jobs that *query* selects."""
+    """Print the jobs that *query* selects, of at most *limit* runs."""
     client = await connect(reactor, invocation)
     page = await _pages(client, query, limit)
     console = invocation.console
@@ -57,7 +61,7 @@ async def history(reactor: Any, invocation: Invocation, query: Query, limit: int
         return 0
     headers = ["uuid", "time", "command", "status"]
     everywhere = not any(name == "machine" for name, _ in query)
-    rows = [_row(job, invocation.now()) + ([job.machine] if everywhere else []) for job in page.jobs]
+    rows = [_row(jobs, invocation.now(), everywhere) for jobs in by_run(page.jobs)]
     if everywhere:
         headers.append("machine")
     await console.out(render_table(headers, rows, console.width))
@@ -65,28 +69,36 @@ async def history(reactor: Any, invocation: Invocation, query: Query, limit: int
 
 
 async def _pages(client: RestClient, query: Query, limit: int) -> JobPage:
+    """Return the jobs of *limit* runs; the coordinator tears none of them into two pages."""
     jobs: list[Job] = []
-    before: str | None = None
-    while len(jobs) < limit:
-        paging = [("limit", str(min(limit - len(jobs), PAGE)))]
-        if before is not None:
-            paging.append(("before", before))
+    left, before = limit, None
+    while left:
+        paging = [("limit", str(min(left, PAGE)))] + ([("before", before)] if before is not None else [])
         page = await client.call("GET", "/v1/jobs", answer=JobPage, query=[*query, *paging])
         jobs += page.jobs
         before = page.next
+        left = limit - len({job.uuid for job in jobs})
         if before is None or not page.jobs:
             break
-    return JobPage(tuple(jobs[:limit]), before)
+    return JobPage(tuple(jobs), before)
 
 
-def _row(job: Job, now: float) -> list[str]:
-    when = datetime.fromtimestamp(units.parse_timestamp(job.requested))
-    return [short(job.uuid), f"{when:%Y-%m-%d %H:%M:%S}", job.command, status_words(job, now)]
+def by_run(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Return *jobs*, which are in the order of their runs, a list for each run."""
+    return [list(alike) for _, alike in itertools.groupby(jobs, lambda job: job.uuid)]
+
+
+def _row(jobs: list[Job], now: float, everywhere: bool) -> list[str]:
+    first = jobs[0]
+    when = datetime.fromtimestamp(units.parse_timestamp(first.requested))
+    status = status_words(first, now) if len(jobs) == 1 else counts(jobs)
+    where = [node_set([job.machine for job in jobs])] if everywhere else []
+    return [short(first.uuid), f"{when:%Y-%m-%d %H:%M:%S}", first.command, status, *where]
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-        raise ValueError(f"{text!r} is no number of jobs: 1 to 1000000")
+        raise ValueError(f"{text!r} is no number of runs: 1 to 1000000")
     return int(text)
 
 

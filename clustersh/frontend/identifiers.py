@@ -1,10 +1,11 @@
-"""How people name a job: ``[MACHINE] UUID``, the uuid whole or its last digits."""
+"""How people name a job: ``[TARGET] UUID``, the uuid whole or its last digits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..cli.errors import UsageError
+from ..wire.fleet import is_plain
 from ..wire.ids import uuid_ending
 
 _HINT = "clustersh history lists them"
@@ -22,8 +23,8 @@ def run_word(text: str) -> str:
 
 
 def job_words(words: Sequence[str]) -> tuple[str, str]:
-    """Return (machine, run) of ``[MACHINE] UUID``; the machine is "" where none was given. Raises UsageError."""
+    """Return (target, run) of ``[TARGET] UUID``; the target is "" where none was given. Raises UsageError."""
     if len(words) > 2:
-        raise UsageError(f"too many arguments: {' '.join(words[2:])}", ("give a machine and a uuid",))
-    machine = words[0].strip().lower() if len(words) == 2 else ""
-    return machine, run_word(words[-1])
+        raise UsageError(f"too many arguments: {' '.join(words[2:])}", ("give a target and a uuid",))
+    target = words[0].strip() if len(words) == 2 else ""
+    return target.lower() if is_plain(target) else target, run_word(words[-1])

@@ -1,33 +1,53 @@
-"""A job's stored output, with everything that printing it may need: another attempt, what to do next, JSON."""
+"""Stored output, with everything that printing it may need: another attempt, what to do next, JSON, many machines."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
-from ..cli.errors import NOTHING_RAN, UNCERTAIN, CliError, UsageError
+from ..cli.errors import NOTHING_RAN, UNCERTAIN, CliError
 from ..cli.invocation import Invocation
 from ..config import load
 from ..rest_client import RestClient
+from ..wire.fleet import is_plain
 from ..wire.rest import Job, Run
 from .client import connect
+from .layouts import Layout
 from .output import OutputReader
 from .reading import Part, Reading
 from .retry import GaveUp, Retry
 from .show import Form, OutputKeeper, printer_for
 
-_NO_OUTPUT = [("limit", "0")]
+_NO_OUTPUT = [("limit", "0"), ("fold", "true")]
 
 
-async def cat(
-    reactor: Any, invocation: Invocation, machine: str, uuid: str, part: Part, reached: Reading | None = None
-) -> int:
-    """Print *part* of the output of *uuid* on *machine*, from where *reached* has come."""
+class Words(NamedTuple):
+    """What `cat` was asked for."""
+
+    target: str
+    uuid: str
+    part: Part
+    layout: Layout
+
+
+async def cat(reactor: Any, invocation: Invocation, words: Words, reached: Reading | None = None) -> int:
+    """Print the part of the output that *words* ask for, from where *reached* has come."""
     retry = Retry(reactor, load(invocation.home).client.retry_for, unanswered=reached is not None)
     client = await connect(reactor, invocation)
-    reading = reached or part.of(*await _which(client, machine, uuid))
+    reading = reached
+    if reading is None:
+        found = await _which(client, words)
+        if isinstance(found, Run):
+            from .many.cat import cat_many
+
+            return await cat_many(invocation, client, retry, found, words)
+        reading = words.part.of(found.machine, found.uuid)
+    return await _cat_one(invocation, client, retry, reading, words.part)
+
+
+async def _cat_one(invocation: Invocation, client: RestClient, retry: Retry, reading: Reading, part: Part) -> int:
     printer = printer_for(invocation, Form(None, combined=part.to_stdout and not invocation.json))
     try:
         if part.tail != 0:
@@ -43,20 +63,20 @@ async def cat(
             started=True,
         ) from gave_up
     if isinstance(printer, OutputKeeper):
-        begun = reading.position - reading.delivered
-        document = {"uuid": reading.uuid, "machine": reading.machine, "offset": begun, **printer.fields()}
-        await invocation.console.out(msgspec.json.encode(document) + b"\n")
+        await invocation.console.out(msgspec.json.encode(cat_document(reading, printer)) + b"\n")
     return 0
 
 
-async def _which(client: RestClient, machine: str, uuid: str) -> tuple[str, str]:
-    """Return the machine and the whole uuid of the job that is meant."""
-    if machine:
-        path = f"/v1/jobs/{quote(machine, safe='')}/{quote(uuid, safe='')}"
-        return machine, (await client.call("GET", path, answer=Job, query=_NO_OUTPUT)).uuid
-    run = await client.call("GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=_NO_OUTPUT)
-    names = [job.machine for job in run.jobs]
-    if len(names) != 1:
-        hint = f"clustersh cat {names[0]} {run.uuid}"
-        raise UsageError(f"{run.uuid} ran on {', '.join(names)}: name the machine", (hint,))
-    return names[0], run.uuid
+def cat_document(reading: Reading, keeper: OutputKeeper) -> dict[str, object]:
+    """Return what `cat --json` prints of one job."""
+    begun = reading.position - reading.delivered
+    return {"uuid": reading.uuid, "machine": reading.machine, "offset": begun, **keeper.fields()}
+
+
+async def _which(client: RestClient, words: Words) -> Job | Run:
+    """Return the one job that is meant, or the run on many machines."""
+    uuid = quote(words.uuid, safe="")
+    if words.target and is_plain(words.target):
+        return await client.call("GET", f"/v1/jobs/{quote(words.target, safe='')}/{uuid}", answer=Job, query=_NO_OUTPUT)
+    run = await client.call("GET", f"/v1/runs/{uuid}", answer=Run, query=_NO_OUTPUT)
+    return run.jobs[0] if len(run.jobs) == 1 and not words.target else run

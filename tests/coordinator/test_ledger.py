@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.ledger_files import Entry, LedgerBroken
-from clustersh.coordinator.records import Repaired, Revoked, RunRequested, Summary
+from clustersh.coordinator.records import BatchBegun, Repaired, Revoked, RunRequested, Summary
 from clustersh.coordinator.spare import SIZE
 from clustersh.wire.jobs import Command
 from clustersh.wire.problems import Kind, ProblemError
@@ -58,6 +59,17 @@ async def test_records_come_back_in_order_and_chained(open_ledger: Open) -> None
     assert [entry.seq for entry in written] == list(range(1, 51))
     assert list(ledger.read()) == written
     assert ledger.head.hash == written[-1].hash
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_record_is_found_by_its_place(open_ledger: Open) -> None:
+    days = itertools.count()
+    ledger = open_ledger(lambda: MIDNIGHT + 86_400 * (next(days) // 2))
+    written = [await ledger.append(Summary("x" * number, number)) for number in range(6)]
+    assert len({entry.file for entry in written}) > 1
+    assert [ledger.record_at(entry.file, entry.offset) for entry in written] == [entry.record for entry in written]
+    with pytest.raises(LedgerBroken, match="there is no record at 1"):
+        ledger.record_at(written[0].file, 1)
 
 
 @pytest_twisted.ensureDeferred
@@ -188,11 +200,12 @@ def _raise_io_error(descriptor: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_full_disk_stops_new_runs_but_not_revocations(open_ledger: Open) -> None:
+async def test_a_full_disk_stops_new_runs_and_batches_but_not_revocations(open_ledger: Open) -> None:
     ledger = open_ledger(reserve=1 << 62)
-    with pytest.raises(ProblemError) as caught:
-        await ledger.append(a_run())
-    assert caught.value.problem.kind is Kind.STORAGE
+    for starting in (a_run(), BatchBegun("u", ("i",))):
+        with pytest.raises(ProblemError) as caught:
+            await ledger.append(starting)
+        assert caught.value.problem.kind is Kind.STORAGE
     assert (await ledger.append(Revoked("c", "i", "f"))).seq == 1
     with pytest.raises(ProblemError):
         await ledger.append(a_run())

@@ -68,7 +68,7 @@ class PacedWorld(World):
             self.agents[name].ended(run.uuid, outcome)
 
     def states(self, run: OpenRun) -> dict[str, str]:
-        return {job.machine: job.status.value for job in run.view(0).jobs}
+        return {job.machine.name: job.state.value for job in run.jobs.values()}
 
     def batches(self) -> list[tuple[str, ...]]:
         names = {machine.id: machine.name for machine in self.registry.machines()}
@@ -143,7 +143,7 @@ async def test_each_batch_is_recorded_and_sent_once_the_one_before_is_over(world
     assert run.request is None, "nothing is kept that has been sent everywhere"
     world.end(run, "d", "e", outcome=FAILED)
     await world.over(run.uuid)
-    assert (run.view(0).stopped, world.records(RunStopped)) == (None, []), "there was nothing left to stop"
+    assert (run.stopped, world.records(RunStopped)) == (None, []), "there was nothing left to stop"
 
 
 @pytest_twisted.ensureDeferred
@@ -156,9 +156,10 @@ async def test_it_stops_after_the_batch_in_which_one_failed(world: PacedWorld) -
     await world.over(run.uuid)
     reason = "stopped after 1 of 2 failed: a"
     assert world.states(run) == {"a": "failed", "b": "completed", **dict.fromkeys("cde", "not-started")}
-    assert [job.reason for job in run.view(0).jobs][2:] == [reason] * 3
-    assert (run.view(0).stopped, world.records(RunStopped)) == (reason, [RunStopped(run.uuid, reason)])
+    assert [job.end.outcome.reason for job in run.jobs.values() if job.end][2:] == [reason] * 3
+    assert (run.stopped, world.records(RunStopped)) == (reason, [RunStopped(run.uuid, reason)])
     assert world.sent() == ["a", "b"]
+    assert run.request is None, "environment values are not kept beyond the end"
 
 
 @pytest_twisted.ensureDeferred
@@ -189,7 +190,8 @@ async def test_an_unconfirmed_start_has_failed_until_it_turns_up(world: PacedWor
     world.end(run, "a")
     await world.seconds(START_WITHIN_S + 3)
     await world.begun("a", "b", "c", "d")
-    assert run.view(0).unconfirmed == ("b",)
+    assert list(run.unconfirmed) == [world.agents["b"].key.id]
+    await world.seconds(1)
     world.end(run, "c", outcome=FAILED)
     world.agents["b"].started(run.uuid)
     world.end(run, "d")
@@ -201,6 +203,7 @@ async def test_an_unconfirmed_start_has_failed_until_it_turns_up(world: PacedWor
 
 @pytest_twisted.ensureDeferred
 async def test_a_machine_that_goes_away_in_its_batch_is_waited_for_a_minute(world: PacedWorld) -> None:
+    world.clock.advance(100)
     run = await world.ask()
     await world.begun("a", "b")
     for name in ("a", "b"):
@@ -258,6 +261,19 @@ async def test_a_machine_cancelled_or_forgotten_before_its_turn_is_left_out(worl
     await world.over(run.uuid)
     states = {"c": "cancelled", "d": "not-started", **dict.fromkeys("abe", "completed")}
     assert (world.states(run), run.stopped) == (states, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_batch_takes_no_machine_whose_end_is_being_recorded(world: PacedWorld) -> None:
+    run = await world.ask()
+    await world.begun("a", "b")
+    world.end(run, "a")
+    await world.until(lambda: run.jobs[world.agents["a"].key.id].end)
+    cancelling = Deferred.fromCoroutine(world.runs.cancel(JOSHUA, run.uuid, world.agents["c"].key.id))
+    world.end(run, "b")
+    await cancelling
+    await world.begun("a", "b", "d", "e")
+    assert world.batches() == [("a", "b"), ("d", "e")]
 
 
 @pytest_twisted.ensureDeferred
@@ -335,10 +351,7 @@ async def test_failures_from_before_a_restart_count(world: PacedWorld, make_worl
     await after.over(run.uuid)
     assert run.stopped == "stopped after 2 of 3 failed: a, b"
     third = await restarted(after, make_world)
-    stopped = await third.index.ask(
-        lambda connection: connection.execute("SELECT stopped FROM runs WHERE uuid = ?", (run.uuid,)).fetchone()[0]
-    )
-    assert stopped == run.stopped
+    assert (await third.views.run(run.uuid, 0)).stopped == run.stopped
 
 
 @pytest.mark.parametrize(

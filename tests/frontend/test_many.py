@@ -18,6 +18,7 @@ from clustersh.frontend.many import follow
 from clustersh.wire.fleet import Pace, Placement
 from clustersh.wire.jobs import State
 from clustersh.wire.problems import Kind, ProblemError
+from clustersh.wire.rest import JobPage
 
 from .conftest import Caller, calling
 from .coordinator_double import UUID
@@ -332,8 +333,11 @@ async def test_wait_over(caller: Caller, fleet: FleetDouble) -> None:
     fleet.add("a", b"ready\n")
     fleet.add("b", b"half", running=True)
     assert await caller("run", "--wait", "300ms", "all", "x") == 123
-    assert caller.out == b"a\nready\n"
+    assert caller.out == b"a\nready\nb: still running\nhalf\n"
     assert caller.err == f"1 completed, 1 still running (b)\nhint: still running, clustersh wait {UUID}\n"
+    assert await caller("run", "--wait", "300ms", "-o", "jsonl", "all", "x") == 123
+    lines = [json.loads(line) for line in caller.out.splitlines()[4:]]
+    assert [(line["machine"], line["status"]) for line in lines] == [("a", "completed"), ("b", "running")]
 
 
 @pytest_twisted.ensureDeferred
@@ -472,3 +476,74 @@ async def test_what_makes_no_sense(caller: Caller, fleet: FleetDouble, words: tu
     assert await caller("run", *words, *(() if words == ("--output",) else ("x",))) == 125
     assert caller.err.startswith("ERROR: ") and said in caller.err and "\nhint: " in caller.err
     assert not fleet.calls
+
+
+# -- afterwards: cat, cancel, history
+
+
+@pytest_twisted.ensureDeferred
+async def test_cat_of_a_whole_run(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 2, b"a" * 200_000 + b"\n")
+    fleet.outputs["web01"] = fleet.outputs["web02"] = [(1, b"one "), (2, b"oops\n"), (1, b"two")]
+    fleet.add("db1", b"other\n", **FAILED)
+    fleet.add("db2", **OFFLINE)
+    assert await caller("cat", UUID) == 0
+    assert caller.out.decode() == "web[01-02] (2)\none oops\ntwo\ndb1: exit 127\nother\n"
+    assert caller.err == "not there: 1 offline (db2, last seen 2h ago)\n"
+    assert sum("/output" in call for call in fleet.calls) == 2
+    assert await caller("cat", UUID, "-o", "each", "--stdout", "--tail", "1") == 0
+    assert caller.out.decode().endswith("other\nweb01\none two\nweb02\none two\ndb1: exit 127\nother\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_cat_of_a_target(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 2)
+    fleet.add("db1", b"other\n")
+    fleet.answers["GET /v1/targets"] = lambda query: {"machines": [query["target"].removeprefix("@"), "ws9"]}
+    assert await caller("cat", "@db1", UUID) == 0
+    assert caller.out == b"db1\nother\n"
+    assert await caller("cat", "@ws8", UUID) == 125
+    assert f"ERROR: {UUID} is none of @ws8" in caller.err and "hint: it was for db1,web[01-02]\n" in caller.err
+    assert await caller("cat", "@db1", UUID, "--json") == 0
+    assert json.loads(caller.out.splitlines()[-1]) == {
+        "uuid": UUID,
+        "jobs": [{"uuid": UUID, "machine": "db1", "offset": 0, "stdout": "other\n", "stderr": ""}],
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_cat_hides_nobody_for_one_that_is_away(caller: Caller, fleet: FleetDouble) -> None:
+    fleet.add("a", b"here\n")
+    fleet.add("b", b"away\n")
+    fleet.away = {"b"}
+    assert await caller("cat", UUID) == 123
+    assert caller.out == b"a\nhere\nb\n"
+    assert caller.err.startswith("ERROR: the output of b can't be read now: b is offline")
+    fleet.away = {"a", "b"}
+    assert await caller("cat", UUID) == 125
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancel_on_a_target_and_on_all(caller: Caller, fleet: FleetDouble) -> None:
+    for name in ("a", "b", "c", "d"):
+        fleet.add(name, running=True)
+    fleet.answers["GET /v1/targets"] = lambda query: {"machines": ["a", "b"]}
+    assert await caller("cancel", "@x", UUID) == 0
+    assert (fleet.cancelled, caller.out) == (["a", "b"], b"Command cancelled on a,b (2).\n")
+    assert await caller("cancel", UUID) == 0
+    assert caller.out.endswith(b"Command cancelled on c,d (2); it had ended on a,b (2).\n")
+    assert await caller("cancel", "@x", UUID) == 125
+    assert "nothing to cancel: the command had ended on a,b" in caller.err
+
+
+@pytest_twisted.ensureDeferred
+async def test_history_has_a_run_once(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 9)
+    fleet.add("web10", **FAILED)
+    fleet.answers["GET /v1/jobs"] = lambda query: JobPage(tuple(fleet.jobs.values()), UUID)
+    assert await caller("history", "--limit", "1") == 0
+    [row] = caller.out.decode().splitlines()[2:]
+    assert row.split(" | ")[3:] == ["9 completed, 1 failed", "web[01-10]"]
+    assert len(fleet.calls) == 1
+    assert await caller("history", "--limit", "1", "--json") == 0
+    assert len(json.loads(caller.out.splitlines()[-1])["jobs"]) == 10

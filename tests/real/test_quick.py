@@ -9,10 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from .many import Fleet
 from .programs import BIN, Cluster, end, eventually
 
 
-def imported(cluster: Cluster, *words: str) -> set[str]:
+def imported(cluster: Cluster | Fleet, *words: str) -> set[str]:
     """Return the top-level packages that a `clustersh` process imports."""
     environ = {**cluster.client.environment(), "PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(

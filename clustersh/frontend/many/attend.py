@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from urllib.parse import quote
 
+from ...rest_client import Unreachable
+from ...wire.problems import ProblemError
 from ...wire.rest import Ends, Job, Run
 from ..attend import ANSWER_S, LOOK_S, Attendant
 from ..layouts import Layout
+from ..output import OutputReader
+from ..reading import Reading
+from ..retry import GaveUp
 from ..show import selected_lines
 from ..together import together
 from .documents import job_documents, lines
+from .folding import each
 from .follow import Follower
-from .sections import Gap
-from .show import ManyForm, present, print_outputs, tell
+from .sections import Gap, Section
+from .show import ManyForm, print_outputs, tell
 from .source import MachineSource
 from .tally import Tally
 
@@ -67,18 +74,36 @@ class ManyJobs:
 
     async def present(self, run: Run) -> int:
         """Print all that was not shown yet, and what became of it all; return the exit status."""
+        await self._print_outputs(run)
+        return await tell(self._console, run, self._gaps)
+
+    async def so_far(self, run: Run) -> None:
+        """Print what those machines printed that have ended, what the others have by now, and who they are."""
+        await self._print_outputs(run)
+        if self._follower is None and not self._form.layout.documents:
+            with contextlib.suppress(GaveUp, Unreachable, ProblemError):  # the hint says how to get what is missing
+                await self._attendant.limited(self._print_running(run))
+        await tell(self._console, run, self._gaps)
+
+    async def leave(self, run: Run) -> None:
+        """Print what was held back."""
+        if self._follower is not None:
+            await self._follower.flush()
+
+    async def _print_outputs(self, run: Run) -> None:
         if self._follower is not None:
             self._gaps = self._follower.gaps(run)
         else:
             self._gaps += await print_outputs(self._console, run, self._form, self._source, told=self._told)
-        return await tell(self._console, run, self._gaps)
 
-    async def so_far(self, run: Run) -> None:
-        """Print what those machines printed that have ended, and who goes on."""
-        await present(self._console, run, self._form, self._source)
-
-    async def leave(self, run: Run) -> None:
-        """Nothing more: what had to be said was."""
+    async def _print_running(self, run: Run) -> None:
+        share = None if self._form.limit is None else self._form.limit // len(run.jobs)
+        for group in each([job for job in run.jobs if not job.status.ended], run.jobs, running=True):
+            section = Section(self._console, group.header, ordered=True)
+            reading = Reading(group.text.machine, run.uuid, length=share)
+            await OutputReader(self._attendant.client, self._attendant.retry, reading, section).read()
+            if section.printed:
+                await section.end()
 
     async def _wait(self, uuid: str) -> None:
         after = 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...wire.jobs import State
-from ...wire.rest import Job, Run
+from ...wire.rest import Job
 from .names import counted, natural
 from .words import header_words, started
 
@@ -32,30 +32,38 @@ class Group(NamedTuple):
         return counted(self.machines) + (f": {words}" if words else "")
 
 
-def shown(jobs: Iterable[Job]) -> list[Job]:
-    """Return those of *jobs* that have a section: they ran, and can tell what they printed."""
-    return [job for job in jobs if job.status not in _WITHOUT_OUTPUT and (started(job) or job.output_bytes)]
+def fold(jobs: Iterable[Job], answered: Iterable[Job], *, running: bool = False) -> list[Group]:
+    """Return what *jobs* printed, each output once: the most frequent first, failures last.
 
-
-def fold(run: Run) -> list[Group]:
-    """Return what the jobs of *run* printed, each output once: the most frequent first, failures last."""
-    by_name = {job.machine: job for job in run.jobs}
+    Their texts are in *answered*. Those that ran are meant, and with *running* those that do.
+    """
+    by_name = {job.machine: job for job in answered}
     alike: dict[tuple[str, str], list[Job]] = {}
-    for job in shown(run.jobs):
+    for job in _with_section(jobs, running):
         alike.setdefault((_text_of(job), header_words(job)), []).append(job)
-    groups = []
-    for jobs in alike.values():
-        jobs.sort(key=lambda job: natural(job.machine))
-        text = by_name.get(jobs[0].same_as or "", jobs[0])
-        groups.append(Group(tuple(job.machine for job in jobs), jobs[0], text))
+    groups = [_group(sorted(each, key=lambda job: natural(job.machine)), by_name) for each in alike.values()]
     return sorted(groups, key=lambda group: (group.failed, -len(group.machines), natural(group.machines[0])))
 
 
-def each(run: Run) -> list[Group]:
-    """Return a group for each job of *run*, in the order of their names, failures last."""
-    jobs = sorted(shown(run.jobs), key=lambda job: (job.status is not State.COMPLETED, natural(job.machine)))
-    by_name = {job.machine: job for job in run.jobs}
-    return [Group((job.machine,), job, by_name.get(job.same_as or "", job)) for job in jobs]
+def each(jobs: Iterable[Job], answered: Iterable[Job], *, running: bool = False) -> list[Group]:
+    """Return a group for each of *jobs*, in the order of their names, failures last. The rest is as with `fold`."""
+    by_name = {job.machine: job for job in answered}
+    groups = [_group([job], by_name) for job in _with_section(jobs, running)]
+    return sorted(groups, key=lambda group: (group.failed, natural(group.machines[0])))
+
+
+def _with_section(jobs: Iterable[Job], running: bool) -> list[Job]:
+    """Return those of *jobs* that ran, and can tell what they printed."""
+    return [
+        job
+        for job in jobs
+        if (running and job.status is State.RUNNING)
+        or (job.status not in _WITHOUT_OUTPUT and (started(job) or job.output_bytes))
+    ]
+
+
+def _group(jobs: list[Job], by_name: dict[str, Job]) -> Group:
+    return Group(tuple(job.machine for job in jobs), jobs[0], by_name.get(jobs[0].same_as or "", jobs[0]))
 
 
 def majority(groups: list[Group]) -> str:
@@ -71,4 +79,4 @@ def majority(groups: list[Group]) -> str:
 
 def _text_of(job: Job) -> str:
     """Return which text *job* printed: the name of the machine that has it; "" is nothing."""
-    return (job.same_as or job.machine) if job.output_bytes else ""
+    return (job.same_as or job.machine) if job.output_bytes or not job.status.ended else ""

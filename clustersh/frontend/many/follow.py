@@ -98,6 +98,11 @@ class Follower:
         """Whoever has not ended by now is not waited for."""
         self._closing = True
 
+    async def flush(self) -> None:
+        """Print the lines that have no end yet."""
+        for followed in self._followed:
+            await followed.lines.end()
+
     def gaps(self, run: Run) -> list[Gap]:
         """Return what of the output of *run*, which has ended, was not printed."""
         printed = {followed.job.machine: followed for followed in self._followed}

@@ -9,7 +9,6 @@ from ...cli.console import Console
 from ...cli.text import printable
 from ...wire.output import Stream
 from ...wire.rest import Job, to_bytes
-from .diff import unified
 from .folding import Group, majority
 from .names import node_set
 
@@ -46,10 +45,14 @@ def suffices(job: Job, share: int) -> bool:
 
 
 class Section:
-    """One section as it is written: nothing in it glues to what follows."""
+    """One section as it is written: nothing in it glues to what follows.
 
-    def __init__(self, console: Console, header: str) -> None:
+    *ordered*: both streams come in the order in which they were printed, so that one may go on in another's line.
+    """
+
+    def __init__(self, console: Console, header: str, *, ordered: bool = False) -> None:
         self._console = console
+        self._ordered = ordered
         self._begun = f"{printable(header)}\n".encode()
         self._stream = Stream.STDOUT
         self._line_open = False
@@ -59,9 +62,9 @@ class Section:
         """Write *data*, which *stream* had."""
         if not data:
             return
-        if stream is not self._stream:
+        if stream is not self._stream and self.printed and not self._ordered:
             await self.end()
-            self._stream = stream
+        self._stream = stream
         await self._console.out(self._begun + bytes(data) if self._begun else data)
         self._begun, self._line_open = b"", data[-1] != 0x0A
         self.printed += len(data)
@@ -91,6 +94,8 @@ class Sections:
         """Print what most machines printed, and how the others differ from it."""
         if not groups:
             return
+        from .diff import unified  # which imports more than a short command has time for
+
         most = majority(groups)
         alike = [group for group in groups if _has(group, most)]
         names = node_set([name for group in alike for name in group.machines])

@@ -6,12 +6,10 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ...cli.console import Console
-from ...cli.text import printable
 from ...wire.rest import Job, Run
 from ...wire.units import format_size
 from ..layouts import Layout
 from ..outcome import cut_message
-from .documents import job_documents, lines, run_document
 from .folding import each, fold
 from .names import node_set
 from .sections import Gap, Sections, Source, suffices
@@ -51,7 +49,7 @@ async def tell(console: Console, run: Run, gaps: Sequence[Gap]) -> int:
         await console.error(f"the output of {node_set(gap.machines)} can't be read now: {gap.unread}", (hint,))
     if run.stopped:
         await console.error(run.stopped)
-    await console.err(printable(summary(run)) + "\n")
+    await console.err(f"{summary(run)}\n")
     kinds = {kind_of(job, run.unconfirmed) for job in run.jobs}
     if Kind.UNCONFIRMED in kinds and not kinds & {Kind.RUNNING, Kind.WAITING}:
         await console.hint(f"clustersh wait {run.uuid} tells what became of it, once those machines are heard of again")
@@ -71,14 +69,17 @@ async def print_outputs(
     """Print what the machines printed, and return what of it is not shown; *told* names those whose line was."""
     share = _share(run, form)
     if form.layout.documents:
+        from .documents import job_documents, lines, run_document
+
         documents, gaps = await job_documents([job for job in run.jobs if job.machine not in told], share, source)
         await console.out(run_document(run, documents) if form.layout is Layout.JSON else lines(documents))
         return gaps
     sections = Sections(console, share, source)
     if form.layout is Layout.DIFF:
-        await sections.print_diff(fold(run))
+        await sections.print_diff(fold(run.jobs, run.jobs))
     else:
-        await sections.print_all(each(run) if form.layout is Layout.EACH else fold(run))
+        together = each if form.layout is Layout.EACH else fold
+        await sections.print_all(together(run.jobs, run.jobs))
     return sections.gaps
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from ...cli.errors import NOTHING_RAN, REFUSED, UNCERTAIN
-from ...wire.jobs import State
+from ...cli.text import printable
 from ...wire.rest import Job, Run
 from .names import natural, node_set
 from .words import Kind, kind_of, last_seen, result, started
@@ -17,14 +18,23 @@ _UNEXPLAINED = (Kind.COMPLETED, Kind.CANCELLED, Kind.UNCONFIRMED, Kind.RUNNING, 
 
 
 def summary(run: Run) -> str:
-    """Return the line, not made printable: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, ...)``."""
+    """Return the line: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, last seen 2h ago)``."""
+    skipped = f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})" if run.skipped else ""
+    return ", ".join(filter(None, (told_of(run.jobs, run), skipped)))
+
+
+def counts(jobs: Iterable[Job]) -> str:
+    """Return how many of *jobs* ended in which way: ``9 completed, 1 failed``."""
+    found = Counter(kind_of(job) for job in jobs)
+    return ", ".join(f"{found[kind]} {kind}" for kind in Kind if kind in found)
+
+
+def told_of(jobs: Iterable[Job], run: Run) -> str:
+    """Return the same of these *jobs* of *run*; nothing in it can steer a terminal."""
     kinds: dict[Kind, list[Job]] = {kind: [] for kind in Kind}
-    for job in sorted(run.jobs, key=lambda job: natural(job.machine)):
+    for job in jobs:
         kinds[kind_of(job, run.unconfirmed)].append(job)
-    parts = [_part(kind, jobs, run) for kind, jobs in kinds.items() if jobs]
-    if run.skipped:
-        parts.append(f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})")
-    return ", ".join(parts)
+    return printable(", ".join(_part(kind, alike, run) for kind, alike in kinds.items() if alike))
 
 
 def exit_status(run: Run, *, cut: bool) -> int:
@@ -44,7 +54,7 @@ def _part(kind: Kind, jobs: list[Job], run: Run) -> str:
     if kind is Kind.COMPLETED:
         return count
     alike: dict[str, list[str]] = {}
-    for job in jobs:
+    for job in sorted(jobs, key=lambda job: natural(job.machine)):
         alike.setdefault(_detail(kind, job, run), []).append(job.machine)
     details = [f"{node_set(names)}{detail}" for detail, names in list(alike.items())[:MAX_DETAILS]]
     if len(alike) > MAX_DETAILS:
@@ -60,8 +70,3 @@ def _detail(kind: Kind, job: Job, run: Run) -> str:
     if kind in _UNEXPLAINED or (job.reason and job.reason == run.stopped):
         return ""
     return f": {result(job)}"
-
-
-def count_failed(jobs: Iterable[Job]) -> int:
-    """Return how many of *jobs* ended otherwise than well."""
-    return sum(job.status.ended and job.status is not State.COMPLETED for job in jobs)

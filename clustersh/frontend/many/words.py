@@ -83,6 +83,8 @@ def result(job: Job) -> str:
 
 def header_words(job: Job) -> str:
     """Return what a section's header says of *job*: what it ended with, and whether it printed nothing."""
+    if job.status is State.RUNNING:
+        return "still running"
     if job.status is State.CANCELLED:
         ended = "cancelled"
     elif job.status is State.INTERRUPTED:
