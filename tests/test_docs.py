@@ -20,6 +20,7 @@ from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
 from clustersh.services.program import Report
 from clustersh.wire import joining, rest, units
+from clustersh.wire.fleet import Plan
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -109,6 +110,7 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Machine, "`machines`"),
         (CheckReport, "`check`"),
         (rest.Whoami, "`whoami`"),
+        (Plan, "`run --dry-run`"),
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
