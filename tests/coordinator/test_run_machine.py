@@ -4,7 +4,7 @@ The ledger, the index and all that decides are the real ones. What they do in th
 machine chooses: so a crash may come before, between and within everything that touches the disk, and after a loss of
 power what was not synced is gone (power.py). Clients ask again under their keys. The agent is the test's: it keeps
 what it knows through every crash, its messages come late, twice or never, and sometimes it changes its mind. Runs are
-for one machine or for several; each of those has an agent, and none knows of the others.
+for one machine or for several; each of those has an agent, and none knows of the others. Some go in batches.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from clustersh.group_commit import LATER_S
+from clustersh.wire.fleet import Pace
 from clustersh.wire.jobs import Command, Outcome, State
 from clustersh.wire.link import NEVER_SEEN, START_WITHIN_S, Acknowledge, Cancel, Hello, Start, Welcome
 from clustersh.wire.problems import ProblemError
@@ -37,6 +38,7 @@ from .world import JOSHUA, Agent, World
 
 MACHINES = ("ws1", "ws2", "ws3")
 TARGETS = ("ws1", "ws2,ws3", "ws3,ws1", "all")
+PACES = (None, Pace(canary=1), None, Pace(rolling="1", max_failures="100%"))
 JobName = tuple[str, str]
 """A machine's name, and a run's uuid."""
 OUTCOMES = (Outcome.exited(0), Outcome.exited(3), Outcome(State.CANCELLED, reason="cancelled"))
@@ -152,8 +154,9 @@ class RunMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9), again=st.booleans(), where=st.sampled_from(TARGETS))
     def ask(self, number: int, again: bool, where: str) -> None:
         """Ask for a run, perhaps once more."""
-        key = f"key-{number if again else len(self.uuids)}"
-        asked = RunRequest(self.targets.setdefault(key, where), Command(shell=key))
+        number = number if again else len(self.uuids)
+        key, pace = f"key-{number}", PACES[number % len(PACES)]
+        asked = RunRequest(self.targets.setdefault(key, where), Command(shell=key), pace=pace)
         self.asking.append(Deferred.fromCoroutine(self._ask(key, asked)))
 
     async def _ask(self, key: str, asked: RunRequest) -> None:
@@ -191,9 +194,23 @@ class RunMachine(RuleBasedStateMachine):
             self.starts[name, message.uuid] += 1
             assert self.starts[name, message.uuid] == 1, "a job is dispatched twice"
             assert self._is_safe(message.uuid, "run"), "a run is dispatched before it is durable"
+            if PACES[int(message.command.text.removeprefix("key-")) % len(PACES)]:
+                self._is_of_a_batch(name, message.uuid)
         elif isinstance(message, Acknowledge):
             assert self._is_safe(message.uuid, "ended", name), "an outcome is acknowledged before it is durable"
         self.inbox.append((name, message))
+
+    def _is_of_a_batch(self, name: str, uuid: str) -> None:
+        """A start of a run that goes in batches is being sent: none else of it runs, as far as is known."""
+        records = [record for record in _records(self.storage.safe()) if record.get("uuid") == uuid]
+        batches = [record["machine_ids"] for record in records if record["is"] == "batch"]
+        assert batches and self.world.registry.machine(name).id in batches[-1], "a start that is of no recorded batch"
+        assert all(record["is"] != "stopped" for record in records), "a start after the run was stopped"
+        ended = {record["machine_id"] for record in records if record["is"] == "ended"}
+        doubted = self.world.runs.find(uuid).unconfirmed  # type: ignore[union-attr]
+        for machine_id in (each for batch in batches[:-1] for each in batch):
+            away = self.world.fleet.epoch(machine_id) is None
+            assert machine_id in ended or machine_id in doubted or away, "a batch begins before the last is over"
 
     @rule()
     def come_back(self) -> None:
@@ -244,6 +261,8 @@ class RunMachine(RuleBasedStateMachine):
             self.jobs.setdefault(job, None)
             if not silent:
                 self._say(job)
+        elif job not in self.jobs:
+            assert not self.starts[job], "an agent is told of the end of a job that it was sent and never heard of"
         elif isinstance(message, Acknowledge):
             assert self.jobs[job] is not None, "what has not ended is acknowledged"
             self.acknowledged.add(job)
@@ -333,12 +352,13 @@ class RunMachine(RuleBasedStateMachine):
             self.link_up(name)
         self.settle()
         self._hear_all()
-        for job, outcome in self.jobs.items():
-            self.jobs[job] = outcome or OUTCOMES[0]
-        for job in set(self.jobs) - self.acknowledged:
-            self._say(job)
-        self.settle()
-        self._hear_all()
+        for _ in range(1 + len(MACHINES)):  # one batch after the other
+            for job, outcome in self.jobs.items():
+                self.jobs[job] = outcome or OUTCOMES[0]
+            for job in set(self.jobs) - self.acknowledged:
+                self._say(job)
+            self.settle()
+            self._hear_all()
         ended = _outcomes(self.storage.safe())
         assert set(self.uuids.values()) <= {uuid for _, uuid in ended}, "a run without an outcome"
         for job in _requested(self.storage.safe()):

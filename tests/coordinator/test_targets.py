@@ -36,7 +36,7 @@ def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
     made: list[World] = []
 
     def one() -> World:
-        made.append(World(tmp_path))
+        made.append(World(tmp_path, new_machines="wait"))
         return made[-1]
 
     yield one

@@ -81,9 +81,11 @@ class Agent:
 
 
 class World:
-    """The coordinator; *threads* is the reactor that its threads tell."""
+    """The coordinator; *threads* is the reactor that its threads tell, *new_machines* as in the configuration."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None, threads: Any = reactor) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock | None = None, threads: Any = reactor, new_machines: str = "use"
+    ) -> None:
         self.clock = clock or Clock()
         self.ledger = Ledger(threads, folder / "ledger", self.now)
         self.index = Index(threads, folder / "index.sqlite", self.ledger)
@@ -101,7 +103,7 @@ class World:
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.targeting = Targeting(self.ledger, self.registry, self.fleet)
+        self.targeting = Targeting(self.ledger, self.registry, self.fleet, new_machines)
         self.targets, self.groups = self.targeting.targets, self.targeting.groups
         self.fleet.on_came = lambda machine_id: self.targeting.came(machine_id, self.fleet.seen[machine_id].facts)
         self.vitals: dict[str, tuple[Vitals, float]] = {}

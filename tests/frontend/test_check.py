@@ -232,6 +232,7 @@ GOOD = [(True, "x"), (True, "y")]
         (job("m", GOOD[:1]), "m: FAILED: no answer of its probe (exit 0, "),
         (job("m", "", exit_code=127, stderr="bash: x: not found\n"), "m: FAILED: no answer of its probe (exit 127, b"),
         (job("m", '{"checks": [', exit_code=1, truncated=True), "m: FAILED: its answer is too long: clustersh cat m 0"),
+        (job("m", [(True, "x" * 201), (True, "y")]), "m: FAILED: no answer of its probe (exit 0, "),
         (job("m", "", exit_code=2), "m: FAILED: no answer of its probe (exit 2)"),
         (job("m", "", signal=9), "m: FAILED: signal 9"),
         (job("m", status=State.TIMED_OUT, reason="timed out after 20 seconds"), "m: FAILED: its probe took too long"),

@@ -56,6 +56,14 @@ def test_what_makes_no_sense_is_said_without_a_traceback(words, said):
     assert said in ended.stderr and ended.stderr.startswith("ERROR: ") and ended.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell line for bash")
+def test_a_command_has_no_input():
+    argv = [sys.executable, "-I", "-m", "clustersh.probe", "--command", "read line || { echo no input; exit 4; }"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probing:
+        # Its own input stays open, and has nothing.
+        assert decode_answer(probing.stdout.readline())[0].said == "exit 4: no input"
+
+
 def test_clusteragent_probe_is_the_same(tmp_path):
     program = Path(sys.executable).parent / "clusteragent"
     ended = subprocess.run([program, "probe", "--disk", f"{tmp_path} < 0%"], capture_output=True, text=True, timeout=60)

@@ -85,13 +85,17 @@ class Fleet:
             home.stop()
 
 
-def make_fleet(folder: Path, names: Iterable[str], environ: Mapping[str, str] | None = None) -> Fleet:
+def make_fleet(
+    folder: Path, names: Iterable[str], new_machines: str = "use", environ: Mapping[str, str] | None = None
+) -> Fleet:
     """Start the real programs, all agents at once, and let them in; the client is logged in.
 
     *environ* is the coordinator's beside what all have.
     """
     coordinator, client = (make_home(folder, name) for name in ("coordinator", "client"))
     coordinator.environ.update(environ or {})
+    coordinator.path.mkdir()
+    (coordinator.path / "config.toml").write_text(f'[enrollment]\nnew_machines = "{new_machines}"\n')
     fleet = Fleet(coordinator, client)
     coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     try:

@@ -50,7 +50,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     (plugins / "free_memory.py").write_text(documented())
     (plugins / "broken.py").write_text(BROKEN)
     (plugins / "no_python.py").write_text("this is no Python\n")
-    made = make_fleet(folder, NAMES, {"PYTHONPATH": str(folder / "dropped-in")})
+    made = make_fleet(folder, NAMES, environ={"PYTHONPATH": str(folder / "dropped-in")})
     try:
         used = made.sh("run", ",".join(NAMES), "true")
         assert used.status == 0, used
