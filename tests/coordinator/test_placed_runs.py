@@ -38,7 +38,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 async def fill(world: World, *names: str) -> dict[str, Agent]:
-    """Have machines of those names, used before and online, that say they are calm."""
+    """Have machines of those names, used before and online, that say they are calm; new ones wait for their use."""
+    world.targets.new_wait = True
     await world.load()
     agents = {}
     for name in names or NAMES:
