@@ -215,7 +215,7 @@ def test_a_dry_run_is_refused_as_a_run_would_be(fleet: Fleet) -> None:
 
 def test_a_dry_cancel_ends_nothing(fleet: Fleet) -> None:
     asked = {"target": "web1,web2", "command": {"shell": "sleep 600"}}
-    _, run = fleet.call("POST", "/v1/runs", asked, key="to be cancelled")
+    _, run = fleet.call("POST", "/v1/runs", asked, key="to-be-cancelled")
     uuid = run["uuid"]
     dry = fleet.sh("cancel", "--dry-run", uuid)
     assert (dry.status, dry.out) == (0, f"This would cancel {uuid} on web[1-2] (2); dry run: nothing was done.\n")
