@@ -117,6 +117,7 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (Imported, "`groups import-sshsync`"),
         (fleet.Labels, "`label`"),
         (fleet.LabelsChanged, "`label`"),
+        (fleet.Plan, "`run --dry-run`"),
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),

@@ -47,7 +47,7 @@ async def plan(reactor: Any, invocation: Invocation, options: RunOptions) -> int
     if planned.would_start:
         return 0
     away = [machine.name for machine in planned.machines if machine.status != "online"]
-    hint = "clustersh machines shows what is online" + ("" if options.raw else "; --skip-offline leaves the others out")
+    hint = "clustersh machines shows what is online" + ("" if options.raw else "; --skip-offline leaves such machines out")
     await console.error(f"it would not start on {counted(away)}: offline", (hint,))
     return NOTHING_RAN
 

@@ -62,7 +62,6 @@ class PlannedMachine(msgspec.Struct, frozen=True):
     status: str
     batch: int = 1
     last_seen: str | None = None
-    new: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
