@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import ipaddress
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,9 +36,7 @@ from clustersh.trust.tls import load_client_policy
 from clustersh.wire.jobs import Outcome, OutputSummary, State
 from clustersh.wire.link import (
     NEVER_SEEN,
-    VITALS_S,
     Acknowledge,
-    AskVitals,
     Cancel,
     Ended,
     Facts,
@@ -49,7 +46,6 @@ from clustersh.wire.link import (
     Start,
     Started,
     Vitals,
-    VitalsReport,
     Welcome,
 )
 from clustersh.wire.output import Stream, encode_runs
@@ -89,14 +85,12 @@ class Jobs:
                 self._end(message.uuid, Outcome(State.CANCELLED, reason="cancelled"))
             case Acknowledge():
                 self._ends.pop(message.uuid, None)
-            case AskVitals():
-                self.say(VitalsReport(self.vitals(), message.request))
             case Welcome():
                 for uuid in message.open:
                     self._account_for(uuid)
 
-    def vitals(self) -> Vitals:
-        """How an idle machine does."""
+    async def measure(self) -> Vitals:
+        """Tell how an idle machine does, as `clustersh.agent.gauges.Gauges` does."""
         return Vitals(cpu=3.0, memory=20.0, disk_root=40.0, disk_home=40.0, jobs=len(self._running), uptime_s=1e5)
 
     def say(self, message: FromAgent) -> None:
@@ -181,6 +175,7 @@ class Crowd:
             store=unused,
             witnesses=unused,
             hello=hello,
+            gauges=simulated,
             clock=boot_clock,
             on_welcome=welcomed,
         )
@@ -199,13 +194,6 @@ class Crowd:
             told,
         )
         connector.start()
-        reactor.callLater(random.uniform(0, VITALS_S), report_vitals, jobs)
-
-
-def report_vitals(jobs: Jobs) -> None:
-    """Send an agent's vitals, now and from now on."""
-    jobs.say(VitalsReport(jobs.vitals()))
-    reactor.callLater(VITALS_S, report_vitals, jobs)
 
 
 def _summary(output: bytes) -> OutputSummary:

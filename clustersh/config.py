@@ -87,9 +87,10 @@ class CoordinatorConfig(_Section, frozen=True):
 
 
 class EnrollmentConfig(_Section, frozen=True):
-    """``[enrollment]``: who may ask to join, and what a machine needs to be let in."""
+    """``[enrollment]``: who may ask to join, what a machine needs to be let in, and what it is part of then."""
 
     policy: Literal["open", "token", "approve"] = "open"
+    new_machines: Literal["wait", "use"] = "wait"
     allow: tuple[NetworkText, ...] = ()
 
 

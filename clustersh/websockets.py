@@ -45,9 +45,12 @@ with _sparing():
     from autobahn.twisted.util import peer2str
     from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory
     from autobahn.wamp.types import TransportDetails
+    from autobahn.websocket.protocol import TrafficStats
     from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 
 _UNTOLD = TransportDetails()
+_TRAFFIC = TrafficStats()
+"""Counted for all connections together: nobody asks for any one's."""
 
 
 class _Untraced:
@@ -58,6 +61,7 @@ class _Untraced:
         self.peer = peer2str(self.transport)
         self.transport.setTcpNoDelay(self.factory.tcpNoDelay)
         self._connectionMade()
+        self.trafficStats = _TRAFFIC
 
     def _onOpen(self: Any) -> None:
         self.onOpen()

@@ -130,9 +130,10 @@ def test_the_documents_have_the_documented_fields(document: type[msgspec.Struct]
     assert [name for name in document.__struct_fields__ if f'"{name}"' not in row] == []
 
 
-def test_every_field_of_a_job_is_documented() -> None:
-    text = (DOCS / "json.md").read_text(encoding="utf-8").partition("## A job")[2]
-    assert [name for name in rest.Job.__struct_fields__ if f"`{name}`" not in text] == []
+@pytest.mark.parametrize(("document", "heading"), [(rest.Job, "## A job"), (rest.Run, "## A run on many machines")])
+def test_every_field_of_a_job_and_a_run_is_documented(document: type[msgspec.Struct], heading: str) -> None:
+    text = (DOCS / "json.md").read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
+    assert [name for name in document.__struct_fields__ if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("part", [MachineCheck, CheckResult])

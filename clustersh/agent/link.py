@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProtocolNegotiationFactory, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -17,6 +17,7 @@ from ..outbox import Message, Outbox
 from ..websockets import WebSocketClientFactory, WebSocketClientProtocol
 from ..wire.codec import WireError
 from ..wire.link import (
+    ALPN,
     MAX_MESSAGE,
     PATH,
     PULSE_S,
@@ -197,6 +198,7 @@ class LinkProtocol(WebSocketClientProtocol):
         self.tell(Pulse(self.factory.clock()))
 
 
+@implementer(IProtocolNegotiationFactory)
 class LinkFactory(WebSocketClientFactory):
     """Makes the adapters, for the coordinator at *netloc*. *hello* makes the first message of each link."""
 
@@ -234,3 +236,7 @@ class LinkFactory(WebSocketClientFactory):
             failByDrop=False,
             maskClientFrames=False,  # masks are for proxies that look into plain HTTP; TLS keeps those out
         )
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Say at the TLS handshake already that this is to be a link (Twisted's name for this method)."""
+        return list(ALPN)

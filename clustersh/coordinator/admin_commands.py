@@ -1,4 +1,4 @@
-"""``clusterd approve``, ``pending``, ``clients``, ``revoke``, ``machines`` and ``forget``."""
+"""``clusterd approve``, ``pending``, ``clients``, ``revoke``, ``machines``, ``forget`` and ``accept``."""
 
 from __future__ import annotations
 
@@ -118,6 +118,12 @@ def prepare_forget(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``forget``."""
     summary = "Let a machine in no more and free its name; its open jobs end as lost."
     return _prepare_name(invocation, arguments, "forget", summary, "joshua-ws1", "Forgot {name}.\n")
+
+
+def prepare_accept(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``accept``."""
+    summary = "Have a machine that is new be part of all, of patterns and of groups, as any other."
+    return _prepare_name(invocation, arguments, "accept", summary, "web-07", "Accepted {name}.\n")
 
 
 def _prepare_name(

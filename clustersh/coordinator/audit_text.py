@@ -76,7 +76,7 @@ def describe(record: Record) -> Words:
         case TokenRevoked():
             return Words(f"token {record.token}", "", "", "revoked")
         case Accepted():
-            return Words("accepted", "", record.machine, "")
+            return Words("accepted", record.client or "admin", record.machine, "")
         case GroupAdded() | GroupRemoved():
             what = "added to" if isinstance(record, GroupAdded) else "removed from"
             return Words(f"{what} @{record.group}", record.client, _names(record.machines), "")

@@ -16,10 +16,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from ..trust.errors import CertificateError
-from ..trust.identity import Identity
+from ..trust.identity import Identity, Role
+from ..wire.link import PATH
 from .addresses import IpAddress, plain_address
 from .callers import read_certificate
 from .limits import source_of
+from .turns import LINKS
 
 if TYPE_CHECKING:
     from .http import Request, Site
@@ -31,6 +33,7 @@ KEPT_S = 300
 LINGER_S = 3
 """Seconds in which the sender of a refused body may read the refusal before the connection is cut."""
 MAX_HEADERS = 100
+_LINK = PATH.encode()
 MAX_HEADER_BYTES = 16 << 10
 
 
@@ -65,10 +68,11 @@ class Channel(HTTPChannel):
 
     @cached_property
     def _source(self) -> str:
-        """Whose turn it is: a key's, a stranger's address."""
+        """Whose turn it is: a key's, a stranger's address, or that of all agents' links."""
         with contextlib.suppress(CertificateError):
             if self.certified is not None:
-                return self.certified[1]
+                identity, key = self.certified
+                return LINKS if identity.role is Role.AGENT and self._path == _LINK else key
         return source_of(self.peer)
 
     def refuse(self) -> None:

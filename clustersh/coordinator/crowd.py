@@ -34,6 +34,7 @@ class Crowd:
         self._all = all_
         self._each = each or min(MAX_EACH, max(1, all_ // 2))
         self._of: dict[str, WeakSet[Transport]] = {}
+        self._everyone: WeakSet[Transport] = WeakSet()
 
     def enter(self, transport: Transport, host: str) -> bool:
         """Count *transport*, which came from *host*; False where there is no room for it."""
@@ -44,21 +45,19 @@ class Crowd:
         if len(there) >= self._each and _open(there) >= self._each:
             self._complain(host, "too many connections from there")
             return False
-        if self._count() >= self._all and self._sweep() >= self._all:
+        if len(self._everyone) >= self._all and self._sweep() >= self._all:
             self._complain(host, "too many connections")
             return False
         there.add(transport)
+        self._everyone.add(transport)
         return True
-
-    def _count(self) -> int:
-        return sum(map(len, self._of.values()))
 
     def _sweep(self) -> int:
         """Forget what was closed, and return how many are left."""
         for source, there in list(self._of.items()):
             if not _open(there):
                 del self._of[source]
-        return self._count()
+        return _open(self._everyone)
 
 
 def _open(there: WeakSet[Transport]) -> int:

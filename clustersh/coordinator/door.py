@@ -1,4 +1,9 @@
-"""The one port. The first byte of a connection decides: 0x16 is TLS, anything else plain HTTP."""
+"""The one port. The first byte of a connection decides: 0x16 is TLS, anything else plain HTTP.
+
+Connections are accepted at once, but only a few TLS handshakes begin in one turn of the reactor: each takes a
+millisecond, and thousands of agents come back at the same time. Clients don't wait behind those: all agents' links
+together count as one source, beside each address that anything else comes from (`Turns`).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +28,20 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ..config import Listen
+from ..wire.link import ALPN
 from .addresses import is_near, plain_address
 from .crowd import Crowd
+from .limits import source_of
+from .turns import LINKS, Turns
 
 FIRST_BYTE_S = 10.0
 """Seconds in which a connection must send its first byte."""
 BACKLOG = 512
+MAX_HELLO = 16 << 10
+"""Bytes that a connection may send before its TLS handshake begins."""
 _TLS_HANDSHAKE = 0x16
+_LINK_OFFERED = bytes([len(ALPN[0])]) + ALPN[0]
+"""What an agent's ClientHello has in it. Whoever lies about it only chooses in which row to wait."""
 _EVERY_ADDRESS = "*"
 
 
@@ -55,6 +67,7 @@ class DoorFactory(Factory):
     ) -> None:
         self.reactor = reactor
         self.crowd = crowd or Crowd()
+        self.turns = Turns(reactor)
         self._plain = site
         self._tls = TLSMemoryBIOFactory(context_factory, False, site, reactor)
         self._tls.noisy = False
@@ -83,13 +96,14 @@ class DoorFactory(Factory):
 
 
 class _FirstByte(Protocol):
-    """Reads one piece of a new connection, then hands the connection over and is gone."""
+    """Waits for the first piece of a new connection, and for its turn; then hands it over and is gone."""
 
     transport: ITCPTransport
 
     def __init__(self, door: DoorFactory) -> None:
         self._door = door
         self._expiry: IDelayedCall | None = None
+        self._received = b""
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -99,7 +113,26 @@ class _FirstByte(Protocol):
         self._expiry = self._door.reactor.callLater(FIRST_BYTE_S, self._expire)
 
     def dataReceived(self, data: bytes) -> None:
+        waits = bool(self._received)
+        self._received += data
+        if waits:
+            if len(self._received) > MAX_HELLO:
+                self.transport.abortConnection()
+            return
         self._cancel_expiry()
+        if data[0] == _TLS_HANDSHAKE:
+            self._door.turns.take(self._source(), self)
+        else:
+            self.serve()
+
+    def _source(self) -> str:
+        if _LINK_OFFERED in self._received:
+            return LINKS
+        return source_of(plain_address(self.transport.getPeer().host))
+
+    def serve(self) -> None:
+        """Hand the connection over."""
+        data, self._received = self._received, b""
         protocol = self._door.chosen(data[0]).buildProtocol(self.transport.getPeer())
         if protocol is None:
             self.transport.abortConnection()
@@ -111,6 +144,7 @@ class _FirstByte(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._cancel_expiry()
+        self._door.turns.leave(self)
 
     def _expire(self) -> None:
         self._expiry = None

@@ -1,16 +1,16 @@
 """The fleet: which machines have a link, and the way messages reach them.
 
-`Bus` is the seam that the rest of the coordinator sees; `Fleet` is its embedded form, with links that this process
-holds. A link is a plain object: the WebSocket is an adapter around it (link_server.py).
+`Bus` (bus.py) is the seam that the rest of the coordinator sees; `Fleet` is its embedded form, with links that this
+process holds. A link is a plain object: the WebSocket is an adapter around it (link_server.py).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -19,7 +19,6 @@ from twisted.logger import Logger
 
 from ..wire.link import (
     MAX_READS,
-    AskVitals,
     Chunk,
     Ended,
     Facts,
@@ -35,11 +34,12 @@ from ..wire.link import (
     StopRead,
     Vitals,
     VitalsReport,
-    Witnesses,
     WitnessList,
 )
 from ..wire.problems import Kind, ProblemError
 from ..wire.units import format_duration
+from .bus import Answer, LinkEvents, Question
+from .facts import sane
 from .instances import Instances
 from .records import MachineRef
 from .registry import Key
@@ -52,37 +52,6 @@ ANSWER_S = 60.0
 _CLOCK_SAMPLES = 12
 
 T = TypeVar("T")
-Question: TypeAlias = Read | Stdin | Witnesses | AskVitals
-Answer: TypeAlias = Chunk | StdinTaken | WitnessList | VitalsReport
-
-
-class Bus(Protocol):
-    """How messages reach an agent, wherever its link ends."""
-
-    def epoch(self, machine_id: str) -> int | None:
-        """The epoch of the machine's link; None where it has none."""
-
-    def clock(self, machine_id: str) -> float:
-        """What the agent's clock says now, or a little less. Only for a machine that has a link."""
-
-    def send(self, machine_id: str, message: FromCoordinator) -> bool:
-        """Send *message*; False where the machine has no link."""
-
-    def ask(self, machine_id: str, question: Callable[[int], Question]) -> Deferred[Answer]:
-        """Send the question made for a request number; fires with its answer, fails with ProblemError."""
-
-
-class LinkEvents(Protocol):
-    """Who is told what the links bring."""
-
-    async def linking(self, machine: Key, hello: Hello, epoch: int) -> FromCoordinator:
-        """Return the Welcome for a machine that came; nothing is sent to it before."""
-
-    def started(self, machine_id: str, message: Started) -> None:
-        """A job was acknowledged."""
-
-    def ended(self, machine_id: str, message: Ended) -> Deferred[None] | None:
-        """A job has an outcome. What is returned fires once the report is dealt with, if that takes long."""
 
 
 class Seen(msgspec.Struct):
@@ -110,7 +79,7 @@ class Link:
     hello: Hello | None = None
     welcomed: bool = False
     replaced: bool = False
-    offsets: deque[float] = field(default_factory=lambda: deque(maxlen=_CLOCK_SAMPLES))
+    offsets: array[float] = field(default_factory=lambda: array("d"))
     round_trip_s: float | None = None
     questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
     feeding: int = 0
@@ -221,7 +190,7 @@ class Fleet:
                 self._turn_away(older, link)
             else:
                 older.close("another link of this machine has come")
-        self.seen[machine_id] = Seen(self._now(), hello.facts, hello.version, link.address)
+        self.seen[machine_id] = Seen(self._now(), sane(hello.facts), hello.version, link.address)
         welcome = await self.events.linking(link.machine, hello, link.epoch)
         if self._links.get(machine_id) is link:
             link.welcomed = True
@@ -251,6 +220,7 @@ class Fleet:
         match message:
             case Pulse():
                 link.offsets.append(message.clock - self._clock())
+                del link.offsets[:-_CLOCK_SAMPLES]
                 self.seen[link.machine.id].at = self._now()
             case Started():
                 self.events.started(link.machine.id, message)
@@ -348,6 +318,11 @@ class Fleet:
     def online(self) -> set[str]:
         """The ids of the machines that have a link."""
         return {machine_id for machine_id, link in self._links.items() if link.welcomed}
+
+    @property
+    def not_offline(self) -> set[str]:
+        """The ids of the machines that have a link or are expected back: those whose `status` isn't offline."""
+        return self.online | self.expected if self._timer.seconds() < self._back_by else self.online
 
 
 def _told_by(machine: Key, message: Failed) -> ProblemError:

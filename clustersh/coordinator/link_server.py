@@ -61,6 +61,7 @@ class LinkProtocol(WebSocketServerProtocol):
         return SUBPROTOCOL
 
     def onOpen(self) -> None:
+        self._socket.unregisterProducer()  # which is what served the upgrade: with its request it takes 5 KiB
         self.factory.links.add(self)
         self._hello_limit = self.factory.timer.callLater(HELLO_S, self._hang_up, "no hello came")
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "clients": Command(f"{_ADMIN}:prepare_clients", "list the users that were let in"),
     "revoke": Command(f"{_ADMIN}:prepare_revoke", "let a user in no more"),
     "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),
+    "accept": Command(f"{_ADMIN}:prepare_accept", "have a new machine be one like any other"),
     "forget": Command(f"{_ADMIN}:prepare_forget", "let a machine in no more, and free its name"),
     "invite": Command("clustersh.coordinator.invite_command:prepare", "the line that brings a machine in safely"),
     "wheelhouse": Command(

@@ -19,7 +19,7 @@ from ..wire.link import NEVER_SEEN, Acknowledge, Ended
 from ..wire.output import check_runs, split
 from ..wire.problems import ProblemError
 from . import history
-from .fleet import Bus
+from .bus import Bus
 from .index import Index
 from .ledger import Ledger
 from .limits import RateLimit

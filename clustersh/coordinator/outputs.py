@@ -12,7 +12,7 @@ from ..wire.link import MAX_CHUNK, Chunk, Read, Stdin, StdinTaken
 from ..wire.output import RunsError, Stream, check_runs
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import StdinProgress
-from .fleet import Answer, Bus
+from .bus import Answer, Bus
 from .read_ahead import Allowance, Window
 
 FOLLOW_S = 30.0

@@ -109,7 +109,7 @@ class PacedRuns:
                 self._outcomes.end(run, job, CANCELLED)
             if job.end is not None or (job.ending and job.epoch is None):  # since the index was asked
                 pacing.ended(machine, completed=job.state is State.COMPLETED)
-        run.request, run.undispatched = _request_of(record), len(pacing.left)
+        run.request = _request_of(record)
         if earlier.stopped is not None:
             self._end_rest(drive, earlier.stopped)
         else:

@@ -9,14 +9,20 @@ from typing import Any, cast
 
 import msgspec
 
+from ..wire.fleet import is_plain
 from ..wire.jobs import State
 from .ledger_files import Entry
 from .records import (
+    Accepted,
     BatchBegun,
     CancelRequested,
     Enrolled,
     Forgotten,
+    GroupAdded,
+    GroupDeleted,
+    GroupRemoved,
     JobEnded,
+    Labelled,
     Record,
     Renamed,
     Revoked,
@@ -64,6 +70,12 @@ CREATE TABLE tokens (
     id TEXT PRIMARY KEY, uses INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, created TEXT NOT NULL,
     expires TEXT NOT NULL, revoked TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
+CREATE TABLE groups (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE members (name TEXT NOT NULL, machine_id TEXT NOT NULL, PRIMARY KEY (name, machine_id)) WITHOUT ROWID;
+CREATE INDEX groups_of_machine ON members (machine_id);
+CREATE TABLE labels (
+    machine_id TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (machine_id, key)
+) WITHOUT ROWID;
 CREATE TABLE seen (machine_id TEXT PRIMARY KEY, at REAL NOT NULL, facts BLOB NOT NULL, version TEXT NOT NULL,
     address TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -100,7 +112,9 @@ def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequ
             for place, machine in enumerate(record.machines)
         ],
     )
-    connection.executemany("UPDATE keys SET new = 0 WHERE new AND id = ?", [(each.id,) for each in record.machines])
+    if is_plain(record.target, record.exclude):
+        # It names its machine. What else names a machine that is new has a record of its own (Accepted) before it.
+        connection.execute("UPDATE keys SET new = 0 WHERE new AND id = ?", (record.machines[0].id,))
     if record.pace is not None:
         connection.execute(
             "UPDATE runs SET paced_file = ?, paced_offset = ? WHERE uuid = ?", (entry.file, entry.offset, record.uuid)
@@ -200,6 +214,52 @@ def _key_ended(connection: sqlite3.Connection, entry: Entry, record: Revoked | F
     connection.execute("UPDATE keys SET ended = ? WHERE fingerprint = ?", (entry.time, record.fingerprint))
 
 
+def _forgotten(connection: sqlite3.Connection, entry: Entry, record: Forgotten) -> None:
+    _key_ended(connection, entry, record)
+    connection.execute("DELETE FROM members WHERE machine_id = ?", (record.id,))
+    connection.execute("DELETE FROM labels WHERE machine_id = ?", (record.id,))
+
+
+def _accepted(connection: sqlite3.Connection, entry: Entry, record: Accepted) -> None:
+    connection.execute("UPDATE keys SET new = 0 WHERE new AND id = ?", (record.machine_id,))
+
+
+_IF_TRUSTED = "WHERE EXISTS (SELECT 1 FROM keys WHERE id = ? AND ended = '')"
+"""A machine may have been forgotten just before the record that still speaks of it."""
+
+
+def _group_added(connection: sqlite3.Connection, entry: Entry, record: GroupAdded) -> None:
+    connection.execute("INSERT OR IGNORE INTO groups VALUES (?)", (record.group,))
+    connection.executemany(
+        f"INSERT OR IGNORE INTO members SELECT ?, ? {_IF_TRUSTED}",
+        [(record.group, machine.id, machine.id) for machine in record.machines],
+    )
+
+
+def _group_removed(connection: sqlite3.Connection, entry: Entry, record: GroupRemoved) -> None:
+    connection.executemany(
+        "DELETE FROM members WHERE name = ? AND machine_id = ?",
+        [(record.group, machine.id) for machine in record.machines],
+    )
+
+
+def _group_deleted(connection: sqlite3.Connection, entry: Entry, record: GroupDeleted) -> None:
+    connection.execute("DELETE FROM groups WHERE name = ?", (record.group,))
+    connection.execute("DELETE FROM members WHERE name = ?", (record.group,))
+
+
+def _labelled(connection: sqlite3.Connection, entry: Entry, record: Labelled) -> None:
+    for key, value in record.labels.items():
+        if value is None:
+            gone = [(machine.id, key) for machine in record.machines]
+            connection.executemany("DELETE FROM labels WHERE machine_id = ? AND key = ?", gone)
+        else:
+            connection.executemany(
+                f"INSERT OR REPLACE INTO labels SELECT ?, ?, ? {_IF_TRUSTED}",
+                [(machine.id, key, value, machine.id) for machine in record.machines],
+            )
+
+
 def _store_seen(connection: sqlite3.Connection, entry: Entry, record: StoreSeen) -> None:
     connection.execute("UPDATE keys SET store = ? WHERE id = ?", (record.store, record.machine_id))
 
@@ -224,7 +284,12 @@ _PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None
     Enrolled: _enrolled,
     Renamed: _enrolled,
     Revoked: _key_ended,
-    Forgotten: _key_ended,
+    Forgotten: _forgotten,
+    Accepted: _accepted,
+    GroupAdded: _group_added,
+    GroupRemoved: _group_removed,
+    GroupDeleted: _group_deleted,
+    Labelled: _labelled,
     StoreSeen: _store_seen,
     TokenCreated: _token_created,
     TokenRevoked: _token_revoked,

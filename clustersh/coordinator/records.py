@@ -174,10 +174,15 @@ class TokenRevoked(_Record, frozen=True, tag="token-revoked"):
 
 
 class Accepted(_Record, frozen=True, tag="accepted"):
-    """An admin accepted a machine that was new."""
+    """A machine is new no more: an admin accepted it, or that *client* named it for a group, a label or a run.
+
+    (A run on that machine alone says it by itself.)
+    """
 
     machine: str
     machine_id: str
+    client: str = ""
+    client_id: str = ""
 
 
 class GroupAdded(_Record, frozen=True, tag="group-added"):

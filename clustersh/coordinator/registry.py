@@ -5,46 +5,26 @@ It is a projection of the ledger, kept in memory: each request asks it, so that 
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..trust.identity import Identity, Role
 from ..wire.ids import NAME_LENGTH, RESERVED_NAMES
 from ..wire.problems import Kind, ProblemError
+from .close_names import did_you_mean
 from .index import Index
+from .key_book import Key, KeyBook, Roster, key_of, read_keys
 from .ledger import Ledger
 from .ledger_files import Entry
-from .records import Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen
+from .records import Accepted, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-
-@dataclass(frozen=True)
-class Key:
-    """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339."""
-
-    fingerprint: str
-    role: Role
-    name: str
-    id: str
-    address: str
-    enrolled: str
-    ended: str = ""
-    store: str = ""
-    new: bool = False
-
-
-@dataclass
-class _Book:
-    by_fingerprint: dict[str, Key] = field(default_factory=dict)
-    by_name: dict[tuple[Role, str], Key] = field(default_factory=dict)
-    machines: dict[str, Key] = field(default_factory=dict)
+__all__ = ["Key", "Registry"]
 
 
 class Registry:
@@ -59,7 +39,7 @@ class Registry:
         self._ledger = ledger
         self._index = index
         self._issue = issue
-        self._book = _Book()
+        self._book = KeyBook()
         self._joining: dict[str, tuple[Role, str]] = {}
         self._unrecorded: dict[tuple[Role, str], Key] = {}
         """Keys that lost their trust although the ledger could not take that."""
@@ -68,8 +48,8 @@ class Registry:
 
     async def load(self) -> None:
         """Read the trusted list from the index."""
-        for key in await self._index.ask(_read_keys):
-            self._enter(key)
+        for key in await self._index.ask(read_keys):
+            self._book.enter(key)
 
     def watch_ended(self, watcher: Callable[[Key], None]) -> None:
         """Have *watcher* called with each key that loses its trust."""
@@ -100,7 +80,16 @@ class Registry:
 
     def machines(self) -> list[Key]:
         """The trusted machines, by name."""
-        return sorted(self._book.machines.values(), key=lambda key: key.name)
+        return list(self._book.roster.machines)
+
+    @property
+    def roster(self) -> Roster:
+        """The trusted machines, by name, and which of them are new."""
+        return self._book.roster
+
+    def find(self, name: str) -> Key | None:
+        """Return the machine called *name* (in lower case), if there is one."""
+        return self._book.by_name.get((Role.AGENT, name))
 
     def machine(self, name: str) -> Key:
         """Return the machine called *name*. Raises ProblemError (unknown-machine) with the close matches."""
@@ -114,10 +103,10 @@ class Registry:
         return self._book.machines.get(machine_id)
 
     def _did_you_mean(self, name: str) -> str:
-        names = [key.name for key in self.machines()]
-        close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-        if close:
-            return f"did you mean {' or '.join(close)}?"
+        names = self._book.roster.names
+        meant = did_you_mean(name.strip().lower(), names)
+        if meant:
+            return meant
         return "see: clustersh machines" if names else "no machine has joined yet: run clusteragent enroll on one"
 
     # -- joining and leaving
@@ -246,7 +235,7 @@ class Registry:
 
     def _end(self, fingerprint: str, when: str) -> None:
         ended = replace(self._book.by_fingerprint[fingerprint], ended=when)
-        self._enter(ended)
+        self._book.enter(ended)
         for watcher in self._ended_watchers:
             watcher(ended)
 
@@ -272,7 +261,24 @@ class Registry:
         """A client has named this machine: it is new no more (the run's own record says so to the index)."""
         key = self._book.machines.get(machine_id)
         if key is not None and key.new:
-            self._enter(replace(key, new=False))
+            self._book.enter(replace(key, new=False))
+
+    async def accept(self, name: str) -> Key:
+        """Have a machine that is new be one like any other, as an admin says. Raises ProblemError."""
+        key = self.machine(name)
+        await self._accept([key])
+        return key
+
+    async def take_into_use(self, machine_ids: Collection[str], client: Identity) -> None:
+        """*client* has named these machines: they are new no more, which is recorded. Raises ProblemError."""
+        keys = [self._book.machines[machine_id] for machine_id in machine_ids if machine_id in self._book.machines]
+        await self._accept(keys, client)
+
+    async def _accept(self, keys: Collection[Key], client: Identity | None = None) -> None:
+        by = (client.name, client.id) if client else ()
+        accepted = [self._ledger.append(Accepted(key.name, key.id, *by)) for key in keys if key.new]
+        for entry in accepted:
+            self._take_in(await entry)
 
     def clients(self) -> list[Key]:
         """Every client there ever was, by name."""
@@ -289,7 +295,7 @@ class Registry:
                 # Under another name it is new again: nobody has used it by that.
                 same = known is not None and known.name == record.name
                 new = known.new if known is not None and same else record.approved_by == "open"
-                self._enter(_key_of(record, entry.time, new=new))
+                self._book.enter(key_of(record, entry.time, new=new))
                 if isinstance(record, Renamed):
                     for watcher in self._renamed_watchers:
                         watcher(self._book.by_fingerprint[record.fingerprint])
@@ -298,43 +304,9 @@ class Registry:
         elif isinstance(record, StoreSeen):
             key = self._book.machines.get(record.machine_id)
             if key is not None:
-                self._enter(replace(key, store=record.store))
-
-    def _enter(self, key: Key) -> None:
-        book, before = self._book, self._book.by_fingerprint.get(key.fingerprint)
-        if before is not None:
-            if not before.ended:  # else the name may be another's by now
-                book.by_name.pop((before.role, before.name), None)
-            key = replace(key, store=key.store or before.store, enrolled=before.enrolled)
-        book.by_fingerprint[key.fingerprint] = key
-        if key.ended:
-            book.machines.pop(key.id, None)
-            return
-        book.by_name[key.role, key.name] = key
-        if key.role is Role.AGENT:
-            book.machines[key.id] = key
-
-
-def _key_of(record: Enrolled | Renamed, time: str, *, new: bool) -> Key:
-    return Key(record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new)
-
-
-def _read_keys(connection: sqlite3.Connection) -> list[Key]:
-    rows = connection.execute("SELECT * FROM keys ORDER BY enrolled")
-    return [
-        Key(
-            row["fingerprint"],
-            Role(row["role"]),
-            row["name"],
-            row["id"],
-            row["address"],
-            row["enrolled"],
-            row["ended"],
-            row["store"],
-            bool(row["new"]),
-        )
-        for row in rows
-    ]
+                self._book.enter(replace(key, store=record.store))
+        elif isinstance(record, Accepted):
+            self.used(record.machine_id)
 
 
 def _free(role: Role, name: str) -> str:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from ..faultpoints import reached
 from ..trust.identity import Identity
+from ..wire.fleet import is_plain
 from ..wire.jobs import Command
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import RunRequest
@@ -191,6 +192,8 @@ class Requests:
         blobs = await self._blobs.hold(script.sha256 if script else "", files.sha256 if files else "")
         references = tuple(MachineRef(machine.name, machine.id) for machine in chosen.machines)
         try:
+            if not is_plain(asked.target, asked.exclude):
+                await self._registry.take_into_use(chosen.named, caller)
             entry = await self._ledger.append(_run_record(caller, key, digest, asked, uuid, references, chosen))
         except BaseException:
             self._blobs.let_go(blobs)

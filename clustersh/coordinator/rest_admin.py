@@ -41,6 +41,7 @@ class AdminCalls:
         api.add("GET", "/v1/admin/clients", self.clients, ADMINS)
         api.add("POST", "/v1/admin/revoke", self.revoke, ADMINS, NameOf, problems=(Kind.UNKNOWN_CLIENT, Kind.STORAGE))
         api.add("POST", "/v1/admin/forget", self.forget, ADMINS, NameOf, problems=(Kind.UNKNOWN_MACHINE, Kind.STORAGE))
+        api.add("POST", "/v1/admin/accept", self.accept, ADMINS, NameOf, problems=(Kind.UNKNOWN_MACHINE, Kind.STORAGE))
         api.add("GET", "/v1/admin/audit", self.audit, ADMINS, query=AuditQuery)
         api.add("GET", "/v1/admin/verify", self.verify, ADMINS, query=VerifyQuery)
 
@@ -63,6 +64,10 @@ class AdminCalls:
     async def forget(self, request: Request, caller: Caller, body: NameOf) -> None:
         """Trust a machine no more, and free its name."""
         await self._registry.forget(body.name)
+
+    async def accept(self, request: Request, caller: Caller, body: NameOf) -> None:
+        """Have a machine that is new be one like any other."""
+        await self._registry.accept(body.name)
 
     async def audit(self, request: Request, caller: Caller, query: AuditQuery) -> AuditPage:
         """Return a page of the ledger."""

@@ -26,7 +26,8 @@ from ..wire.link import START_WITHIN_S, Cancel, Ended, Hello, Start, Started, We
 from ..wire.problems import ProblemError
 from ..wire.rest import Cancelled, RunRequest
 from . import history
-from .fleet import Bus, Fleet
+from .bus import Bus
+from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
 from .open_runs import JobEnd, OpenJob, OpenRun, RunTable, Sent

@@ -78,7 +78,7 @@ from .run_views import RunViews
 from .runs import Runs
 from .seen import SeenBook
 from .tailnet import Tailnet
-from .targets import Targets
+from .targeting import Targeting
 from .texts import Texts
 from .tokens import JoinTokens
 from .vitals import VitalsBook
@@ -166,6 +166,7 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
+        self._targeting = Targeting(self._ledger, self._registry, self._fleet, config.enrollment.new_machines)
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
@@ -192,12 +193,11 @@ class _Parts:
         self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
         self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
-        self._targets = Targets(self._registry)
         self._requests = Requests(
             self._ledger,
             self._index,
             self._registry,
-            self._targets,
+            self._targeting.targets,
             self._fleet,
             held,
             table,
@@ -246,21 +246,13 @@ class _Parts:
         views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
         names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
-        runs = RunCalls(
-            self._runs,
-            self._requests,
-            views,
-            names,
-            self._registry,
-            self._fleet,
-            links,
-            self._host,
-        )
-        runs.add_to(api)
+        RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
         JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
         PlanCalls(self._requests, self._fleet).add_to(api)
         tailnet = Tailnet(reactor)
-        MachineCalls(self._registry, self._targets, self._fleet, self._vitals, tailnet, Notes(score=score)).add_to(api)
+        groups, targets = self._targeting.groups, self._targeting.targets
+        notes = Notes(groups.groups_of, groups.labels_of, score)
+        MachineCalls(self._registry, targets, self._fleet, self._vitals, tailnet, notes).add_to(api)
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
@@ -269,6 +261,7 @@ class _Parts:
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
         LeavingCalls(self._registry).add_to(api)
+        self._targeting.calls.add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
 
@@ -281,6 +274,7 @@ class _Parts:
         await self._registry.load()
         await self._tokens.load(self._index)
         await self._seen.load()
+        await self._targeting.load(self._index)
         self._registry.watch_ended(self._cut)
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
@@ -328,7 +322,9 @@ class _Parts:
 
     def _came(self, machine_id: str) -> None:
         self._seen.came(machine_id)
-        self._neighbours.came(machine_id, self._fleet.seen[machine_id].facts)
+        facts = self._fleet.seen[machine_id].facts
+        self._targeting.came(machine_id, facts)
+        self._neighbours.came(machine_id, facts)
 
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""

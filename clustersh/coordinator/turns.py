@@ -13,6 +13,10 @@ AT_ONCE = 4
 """Requests that are served in one turn of the reactor: a few milliseconds."""
 
 
+LINKS = "links"
+"""All agents that come, as one source: when thousands come back at once, others wait for one of them at a time."""
+
+
 class Waiter(Protocol):
     """A connection whose next request is in."""
 

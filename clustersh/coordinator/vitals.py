@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from ..wire.link import AskVitals, Vitals
 from ..wire.problems import ProblemError
-from .fleet import Answer, Bus
+from .bus import Answer, Bus
 
 ASK_S = 2.0
 """Seconds that a machine has to answer; of one that doesn't, the last is told."""

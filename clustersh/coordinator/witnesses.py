@@ -7,7 +7,7 @@ from functools import partial
 
 from ..wire.link import Witness, Witnesses, WitnessList
 from ..wire.problems import ProblemError
-from .fleet import Bus
+from .bus import Bus
 from .ledger_files import Entry, Head
 from .registry import Key, Registry
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from ..cli.parser import Parser
 from ..config import load
 from ..rest_client import RestClient
 from ..wire.fleet import is_plain
-from ..wire.rest import Cancelled, Run
+from ..wire.rest import Cancelled, Job, Run
 from .client import connect
 from .identifiers import job_words
 from .many.names import counted, node_set
@@ -32,15 +33,17 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     examples = (
         "clustersh cancel ws1 c41f9a02",
         "clustersh cancel c41f9a02   (on every machine of that run)",
-        "clustersh cancel @web c41f9a02",
+        "clustersh cancel --dry-run @web c41f9a02",
     )
     parser = Parser("clustersh cancel", "End a running command and all its processes.", examples)
-    parser.usage = "clustersh cancel [--json] [TARGET] UUID"
+    parser.usage = "clustersh cancel [--json] [--dry-run] [TARGET] UUID"
+    parser.add_argument("--dry-run", action="store_true", help="only show where it would be ended")
     parser.add_argument(
         "words", nargs="+", metavar="[TARGET] UUID", help="the machines, and the run or its last digits"
     )
-    target, uuid = job_words(parser.read(invocation, arguments).words)
-    return lambda reactor: cancel(reactor, invocation, target, uuid)
+    given = parser.read(invocation, arguments)
+    target, uuid = job_words(given.words)
+    return lambda reactor: (would_cancel if given.dry_run else cancel)(reactor, invocation, target, uuid)
 
 
 async def cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
@@ -56,9 +59,7 @@ async def cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -
         hint = f"asking again is safe: clustersh cancel {target} {uuid}".replace("  ", " ")
         raise CliError(f"the cancel may not have arrived: {gave_up}", (hint,), kind="unavailable") from gave_up
     if not done.cancelled:
-        where = f" on {node_set(done.ended)}" if done.ended else ""
-        hint = f"how it ended: clustersh wait {done.uuid}"
-        raise CliError(f"nothing to cancel: the command had ended{where}", (hint,), kind="not-running", uuid=done.uuid)
+        raise _nothing(done.uuid, done.ended)
     text: bytes | str = _words(done)
     await invocation.console.out(msgspec.json.encode(done) + b"\n" if invocation.json else text)
     return 0
@@ -93,3 +94,31 @@ def _words(done: Cancelled) -> str:
         return "Command cancelled.\n"
     ended = f"; it had ended on {counted(done.ended)}" if done.ended else ""
     return f"Command cancelled on {counted(done.cancelled)}{ended}.\n"
+
+
+async def would_cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
+    """Show what `cancel` would end."""
+    client = await connect(reactor, invocation)
+    run, query = quote(uuid, safe=""), [("limit", "0"), ("fold", "true")]
+    jobs: Collection[Job]
+    if target and is_plain(target):
+        path = f"/v1/jobs/{quote(target, safe='')}/{run}"
+        jobs = [await client.call("GET", path, answer=Job, query=[("limit", "0")])]
+    else:
+        found = await client.call("GET", f"/v1/runs/{run}", answer=Run, query=query)
+        jobs = await jobs_on(client, found, target) if target else found.jobs
+    uuid = next((job.uuid for job in jobs), uuid)
+    running = [job.machine for job in jobs if not job.status.ended]
+    ended = [job.machine for job in jobs if job.status.ended]
+    if not running:
+        raise _nothing(uuid, ended)
+    text = f"This would cancel {uuid} on {counted(running)}; dry run: nothing was done.\n"
+    document = msgspec.json.encode({"uuid": uuid, "would_cancel": running, "ended": ended}) + b"\n"
+    await invocation.console.out(document if invocation.json else text)
+    return 0
+
+
+def _nothing(uuid: str, ended: Collection[str]) -> CliError:
+    where = f" on {node_set(ended)}" if ended else ""
+    hint = f"how it ended: clustersh wait {uuid}"
+    return CliError(f"nothing to cancel: the command had ended{where}", (hint,), kind="not-running", uuid=uuid)

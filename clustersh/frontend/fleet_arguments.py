@@ -43,6 +43,7 @@ def add_fleet_options(parser: Parser) -> None:
     add("--max-failures", type=reads(_share), metavar="N|N%", help="batches go on after so many (0)")
     add("--least-loaded", action="store_true", help="on the one machine of the target with the least load")
     add("--pick", type=reads(_count), metavar="N", help="on the N machines of the target with the least load")
+    add("--placement", metavar="POLICY", help="choose by this policy instead, which a plugin of the coordinator brings")
     add_layout(parser, f"how many machines' output is shown: {_LAYOUTS}")
 
 
@@ -121,9 +122,12 @@ def _pace(given: argparse.Namespace) -> Pace | None:
 
 
 def _placement(given: argparse.Namespace) -> Placement | None:
+    if given.least_loaded and given.placement not in (None, Placement().policy):
+        raise UsageError(f"--least-loaded is a placement too: leave out one of it and --placement {given.placement}")
+    policy = given.placement or Placement().policy
     if given.pick is not None:
-        return Placement(pick=given.pick)
-    return Placement(raw=True) if given.least_loaded else None
+        return Placement(policy, given.pick)
+    return Placement(policy, raw=True) if given.least_loaded or given.placement else None
 
 
 def _layout(text: str) -> Layout:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..wire.fleet import PlannedMachine
 from ..wire.rest import Machine
 from ..wire.units import format_duration, parse_timestamp
 
 
-def status(machine: Machine, now: float) -> str:
+def status(machine: Machine | PlannedMachine, now: float) -> str:
     """Return the machine's status as tables say it: ``offline (last seen 2h ago)``."""
     notes = []
     if machine.status != "online":

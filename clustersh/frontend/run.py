@@ -32,6 +32,8 @@ class RunStart:
 
     def at_once(self) -> int | None:
         """Run it without a reactor and return its exit status; None where it takes one after all."""
+        if self._options.dry_run:
+            return None
         from .quick import QuickRun
 
         quick = QuickRun(self._invocation, self._options)
@@ -42,6 +44,10 @@ class RunStart:
 
     def __call__(self, reactor: Any) -> Coroutine[Any, Any, int]:
         """Run it with everything that may be needed."""
+        if self._options.dry_run:
+            from .plan import plan
+
+            return plan(reactor, self._invocation, self._options)
         from .submission import run
 
         return run(reactor, self._invocation, self._options, asked=self._asked, known=self._known)

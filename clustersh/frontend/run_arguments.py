@@ -25,6 +25,7 @@ EXAMPLES = (
     "clustersh run 'web[01-10]' uptime",
     "clustersh run @web -x web03 --rolling 25% --canary 1 systemctl restart nginx",
     "clustersh run all -o diff cat /etc/resolv.conf",
+    "clustersh run --least-loaded @build make all",
 )
 
 
@@ -61,6 +62,7 @@ class RunOptions(NamedTuple):
     wait_s: float | None
     key: str
     fleet: FleetOptions
+    dry_run: bool = False
 
     @property
     def raw(self) -> bool:
@@ -100,6 +102,7 @@ def run_parser() -> Parser:
     add("--limit", type=reads(units.parse_size), metavar="SIZE", help="bytes of output to show (128KiB)")
     add("--combined", action="store_true", help="both streams as one, on stdout, in the order they came")
     add("--key", type=reads(_key), metavar="KEY", help="idempotency key: the same key and request run only once")
+    add("--dry-run", action="store_true", help="only show what would run, and where")
     add_fleet_options(parser)
     return parser
 
@@ -164,6 +167,7 @@ def read_run_options(invocation: Invocation, arguments: Sequence[str]) -> RunOpt
         wait_s=wait_limit(given.wait, invocation.environ),
         key=given.key or "",
         fleet=fleet._replace(exclude=_text(fleet.exclude)),
+        dry_run=given.dry_run,
     )
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..cli.invocation import Invocation, StdinReader
+from ..cli.invocation import Invocation
 from ..config import load
 from ..rest_client import RestClient, Unreachable
-from ..wire.jobs import MAX_SCRIPT, Command
 from ..wire.problems import ProblemError
 from ..wire.rest import Run, RunRequest
 from .attend import Attendant, Manner
 from .client import connect
 from .retry import Retry
-from .run_arguments import RunOptions, run_request
+from .run_arguments import RunOptions
+from .run_request import read_request
 from .show import Form, OutputKeeper, print_document
 from .showing import is_one, showing
-from .upload import Content, UploadError, scan, send
+from .upload import send
 
 
 async def run(
@@ -66,20 +66,10 @@ class Submission:
 
     async def prepare(self) -> None:
         """Read and upload the script and the files. Raises CliError; nothing runs then."""
-        options, in_thread = self._options, self._invocation.in_thread
-        command, files, contents = options.command, None, list[Content]()
-        if options.script is not None:
-            command, script = await self._script(options.script)
-            contents.append(script)
-        if options.files:
-            paths = [self._invocation.path(name) for name in options.files]
-            tree = await in_thread(lambda: scan(paths))
-            contents += [*tree.contents, tree.manifest]
-            files = tree.manifest.reference()
-        assert command is not None
-        self._request = run_request(options, command, files)
-        if contents:
-            await send(self._client, self._retry, contents, in_thread)
+        read = await read_request(self._invocation, self._options)
+        self._request = read.request
+        if read.contents:
+            await send(self._client, self._retry, read.contents, self._invocation.in_thread)
 
     async def send(self, wait_s: float) -> Run:
         """Ask the coordinator to run it, or for the run it already is; wait up to *wait_s* for its end."""
@@ -101,25 +91,6 @@ class Submission:
             "POST", "/v1/runs", self._request, answer=Run, query=query, headers=headers, wait_s=wait_s
         )
 
-    async def _script(self, name: str) -> tuple[Command, Content]:
-        if name == "-":
-            data = await _read_all(self._invocation.stdin)
-        else:
-            path = self._invocation.path(name)
-            try:
-                data = await self._invocation.in_thread(lambda: _read_bounded(path))
-            except OSError as error:
-                raise UploadError(f"can't read the script {name}: {error.strerror}") from error
-        if not data:
-            raise UploadError("the script is empty")
-        if len(data) > MAX_SCRIPT:
-            raise UploadError(
-                f"the script is larger than {MAX_SCRIPT >> 20} MiB", ("send what it needs with --file, and run that",)
-            )
-        content = Content.of(data)
-        shown = "" if name == "-" else self._invocation.path(name).name
-        return Command(script=content.reference(shown.encode(errors="replace").decode())), content
-
 
 async def _detach(invocation: Invocation, submission: Submission, options: RunOptions) -> int:
     run = await submission.send(0.0)
@@ -134,16 +105,3 @@ async def _detach(invocation: Invocation, submission: Submission, options: RunOp
     for job in run.jobs:
         await print_document(invocation, job, OutputKeeper(combined=options.combined))
     return 0
-
-
-async def _read_all(stdin: StdinReader) -> bytes:
-    data = bytearray()
-    while len(data) <= MAX_SCRIPT and (piece := await stdin.read(1 << 16)):
-        data += piece
-    return bytes(data)
-
-
-def _read_bounded(path: Any) -> bytes:
-    with path.open("rb") as file:
-        content: bytes = file.read(MAX_SCRIPT + 1)
-        return content

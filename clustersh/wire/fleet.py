@@ -8,6 +8,7 @@ import msgspec
 
 from .ids import MACHINE_NAME, RESERVED_NAMES
 from .jobs import BlobRef, Command, Count, ShortText
+from .link import Facts
 from .problems import Problem
 
 MAX_TARGET = 64 << 10
@@ -15,6 +16,12 @@ MAX_TARGET = 64 << 10
 Target: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TARGET)]
 Share: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9]{1,6}|(?:100|[0-9]{1,2})%)?\Z")]
 """A number of machines, or a part of them: ``5``, ``25%``; "" is not said."""
+MAX_LABELS = 64
+"""Labels of one machine, and of one call."""
+RESERVED_GROUPS = frozenset({"all", "online", "offline", "new"})
+"""Groups that are as the machines are: nobody puts any into them."""
+FACT_NAMES = frozenset(Facts.__struct_fields__)
+"""Facts and labels share one syntax (``@os:linux``): no label is called as a fact is."""
 
 
 def is_plain(target: str, exclude: str = "") -> bool:
@@ -80,3 +87,125 @@ class Plan(msgspec.Struct, frozen=True):
     stdin: bool = False
     files: BlobRef | None = None
     keep_files: bool = False
+
+
+def group_name(text: str) -> str:
+    """Fold *text*, with or without its ``@``, to a group's name, or raise ValueError saying what a name may be."""
+    return _word(text.strip().removeprefix("@"), "a group's name", RESERVED_GROUPS)
+
+
+def label_key(text: str) -> str:
+    """Fold *text* to a label's key, or raise ValueError."""
+    key = _word(text, "a label's key", RESERVED_GROUPS)
+    if key in FACT_NAMES:
+        raise ValueError(f"{key!r} is what machines say of themselves: a label needs another key")
+    return key
+
+
+def label_value(text: str) -> str:
+    """Fold *text* to a label's value, or raise ValueError."""
+    return _word(text, "a label's value", frozenset())
+
+
+def _word(text: str, what: str, reserved: frozenset[str]) -> str:
+    """Groups, keys and values are spelt as machines are, so that they can stand in a target."""
+    word = text.strip().lower()
+    if not MACHINE_NAME.fullmatch(word):
+        raise ValueError(
+            f"{text[:80]!r} can't be {what}: use 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+            "with a letter or digit first and last"
+        )
+    if word in reserved:
+        raise ValueError(f"{word!r} can't be {what}: it has a meaning of its own")
+    return word
+
+
+class TargetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /v1/targets and /v1/labels."""
+
+    target: Target
+    exclude: Target = ""
+
+
+class TargetView(msgspec.Struct, frozen=True):
+    """GET /v1/targets: the *machines* that a target means now, by name, and all of them as one short expression.
+
+    *online* says how many of them are there; *offline* and *new* name those that aren't, and those that are new.
+    """
+
+    target: str
+    exclude: str
+    machines: tuple[str, ...]
+    folded: str
+    online: int
+    offline: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A group and the names of its machines, those that are *new* too."""
+
+    name: str
+    machines: tuple[str, ...]
+    folded: str
+    new: tuple[str, ...] = ()
+
+
+class Groups(msgspec.Struct, frozen=True):
+    """GET /v1/groups."""
+
+    groups: tuple[Group, ...]
+
+
+class ChangeGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/groups/{name}/add and /remove. *dry_run*: only say what would change."""
+
+    target: Target
+    exclude: Target = ""
+    dry_run: bool = False
+
+
+class DeleteGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/groups/{name}/delete. *dry_run* as in ChangeGroup."""
+
+    dry_run: bool = False
+
+
+class GroupChanged(msgspec.Struct, frozen=True):
+    """What a change of a group did: the *changed* machines came or went, those in *unchanged* were so already."""
+
+    group: str
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class ChangeLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/labels: set these labels on the target's machines; None takes one away. *dry_run* as in ChangeGroup."""
+
+    target: Target
+    labels: dict[ShortText, ShortText | None]
+    exclude: Target = ""
+    dry_run: bool = False
+
+
+class MachineLabels(msgspec.Struct, frozen=True):
+    """A machine's labels."""
+
+    machine: str
+    labels: dict[str, str]
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """GET /v1/labels: the target's machines, those without labels too."""
+
+    machines: tuple[MachineLabels, ...]
+
+
+class LabelsChanged(msgspec.Struct, frozen=True):
+    """What POST /v1/labels did: to the *changed* machines; those in *unchanged* were so already."""
+
+    labels: dict[str, str | None]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...] = ()
+    dry_run: bool = False

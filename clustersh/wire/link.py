@@ -29,6 +29,8 @@ from .jobs import BlobRef, Command, Count, Outcome, OutputSummary, Percent, Seco
 from .output import Stream
 
 SUBPROTOCOL = "clustersh.1"
+ALPN = (SUBPROTOCOL.encode(), b"http/1.1")
+"""What an agent offers as it connects: HTTP is what it gets, and the other says what the connection is for."""
 PATH = "/v1/link"
 MAX_MESSAGE = 4 << 20
 MAX_CHUNK = 256 << 10

@@ -281,7 +281,7 @@ class Approved(msgspec.Struct, frozen=True):
 
 
 class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/revoke and /v1/admin/forget: a client's or a machine's name."""
+    """POST /v1/admin/revoke, /v1/admin/forget and /v1/admin/accept: a client's or a machine's name."""
 
     name: str
 

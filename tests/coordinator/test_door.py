@@ -10,7 +10,8 @@ import pytest_twisted
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet import reactor
-from twisted.internet.protocol import Factory
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -19,10 +20,12 @@ from twisted.logger import globalLogPublisher
 from clustersh.config import parse_listen
 from clustersh.coordinator import door
 from clustersh.coordinator.callers import Caller
-from clustersh.coordinator.door import FIRST_BYTE_S, DoorError, DoorFactory, PortTaken, listen
+from clustersh.coordinator.door import FIRST_BYTE_S, MAX_HELLO, DoorError, DoorFactory, PortTaken, listen
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.routes import AGENTS
+from clustersh.coordinator.turns import AT_ONCE
 from clustersh.trust.identity import Role
+from clustersh.wire.link import ALPN
 from clustersh.wire.rest import Health
 
 from .conftest import Front, Opener
@@ -111,6 +114,67 @@ def test_a_connection_that_is_lost_before_its_first_byte_leaves_no_timer() -> No
     silent = Silent()
     silent.protocol.connectionLost()
     assert silent.clock.getDelayedCalls() == []
+
+
+class Begun(Factory):
+    """Notes whose connections were handed over, and with which bytes."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+        self.received: list[bytes] = []
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        self.hosts.append(addr.host)
+        protocol = Protocol()
+        protocol.dataReceived = self.received.append  # type: ignore[method-assign]
+        return protocol
+
+
+class Queue:
+    """A door on a Clock, whose TLS handshakes are only counted."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.door: Any = DoorFactory(self.clock, Factory(), CertificateOptions())
+        self.begun = Begun()
+        self.door.chosen = lambda first: self.begun
+
+    def come(self, host: str, hello: bytes) -> Any:
+        transport = StringTransport(peerAddress=IPv4Address("TCP", host, 1))
+        transport.protocol = protocol = self.door.buildProtocol(None)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(hello)
+        return transport
+
+
+AGENTS_HELLO = b"\x16 ... " + bytes([len(ALPN[0])]) + ALPN[0]
+OTHER_HELLO = b"\x16 ... "
+
+
+def test_handshakes_begin_a_few_a_turn_and_a_client_waits_for_one_agent_only() -> None:
+    queue = Queue()
+    for number in range(1, 201):
+        queue.come(f"192.0.2.{number}", AGENTS_HELLO)
+    queue.come("198.51.100.1", OTHER_HELLO)
+    assert len(queue.begun.hosts) == AT_ONCE, "the others wait"
+    queue.clock.advance(0)
+    assert queue.begun.hosts.index("198.51.100.1") <= AT_ONCE + 1, "200 agents are one source"
+    assert sorted(queue.begun.hosts) == sorted([*(f"192.0.2.{number}" for number in range(1, 201)), "198.51.100.1"])
+
+
+def test_what_a_connection_sends_while_it_waits_is_kept_up_to_a_bound() -> None:
+    queue = Queue()
+    for _ in range(AT_ONCE):
+        queue.come("192.0.2.1", OTHER_HELLO)
+    waiting = queue.come("192.0.2.2", OTHER_HELLO)
+    waiting.protocol.dataReceived(b"more")
+    greedy = queue.come("192.0.2.3", OTHER_HELLO)
+    greedy.protocol.dataReceived(bytes(MAX_HELLO))
+    assert greedy.disconnected and not waiting.disconnected
+    greedy.protocol.connectionLost()
+    queue.clock.advance(0)
+    assert queue.begun.received[-1] == OTHER_HELLO + b"more"
+    assert "192.0.2.3" not in queue.begun.hosts
 
 
 def test_inner_factories_start_and_stop_with_the_door() -> None:

@@ -159,6 +159,7 @@ async def test_it_stops_after_the_batch_in_which_one_failed(world: PacedWorld) -
     assert [job.end.outcome.reason for job in run.jobs.values() if job.end][2:] == [reason] * 3
     assert (run.stopped, world.records(RunStopped)) == (reason, [RunStopped(run.uuid, reason)])
     assert world.sent() == ["a", "b"]
+    assert run.request is None, "environment values are not kept beyond the end"
 
 
 @pytest_twisted.ensureDeferred
@@ -190,6 +191,7 @@ async def test_an_unconfirmed_start_has_failed_until_it_turns_up(world: PacedWor
     await world.seconds(START_WITHIN_S + 3)
     await world.begun("a", "b", "c", "d")
     assert list(run.unconfirmed) == [world.agents["b"].key.id]
+    await world.seconds(1)
     world.end(run, "c", outcome=FAILED)
     world.agents["b"].started(run.uuid)
     world.end(run, "d")
@@ -201,6 +203,7 @@ async def test_an_unconfirmed_start_has_failed_until_it_turns_up(world: PacedWor
 
 @pytest_twisted.ensureDeferred
 async def test_a_machine_that_goes_away_in_its_batch_is_waited_for_a_minute(world: PacedWorld) -> None:
+    world.clock.advance(100)
     run = await world.ask()
     await world.begun("a", "b")
     for name in ("a", "b"):
@@ -258,6 +261,19 @@ async def test_a_machine_cancelled_or_forgotten_before_its_turn_is_left_out(worl
     await world.over(run.uuid)
     states = {"c": "cancelled", "d": "not-started", **dict.fromkeys("abe", "completed")}
     assert (world.states(run), run.stopped) == (states, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_batch_takes_no_machine_whose_end_is_being_recorded(world: PacedWorld) -> None:
+    run = await world.ask()
+    await world.begun("a", "b")
+    world.end(run, "a")
+    await world.until(lambda: run.jobs[world.agents["a"].key.id].end)
+    cancelling = Deferred.fromCoroutine(world.runs.cancel(JOSHUA, run.uuid, world.agents["c"].key.id))
+    world.end(run, "b")
+    await cancelling
+    await world.begun("a", "b", "d", "e")
+    assert world.batches() == [("a", "b"), ("d", "e")]
 
 
 @pytest_twisted.ensureDeferred

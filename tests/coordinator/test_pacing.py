@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from clustersh.coordinator.pacing import Begin, Pacing, Stop, allowed_failures, batch_size
+from clustersh.coordinator.pacing import Begin, Pacing, Stop, allowed_failures, batch_size, batches
 from clustersh.wire.codec import WireError, decode_json
 from clustersh.wire.fleet import Pace
 
@@ -233,3 +233,18 @@ def test_parts_of_all_sizes_come_to_the_end(machines: int, percent: int) -> None
         batches += 1
     assert begun == names
     assert batches <= -(-100 // percent)
+
+
+@pytest.mark.parametrize(
+    ("pace", "expected"),
+    [
+        (None, ["abcde"]),
+        (Pace(rolling="2"), ["ab", "cd", "e"]),
+        (Pace(rolling="2", canary=1), ["a", "bc", "de"]),
+        (Pace(canary=2), ["ab", "cde"]),
+        (Pace(rolling="50%"), ["abc", "de"]),
+    ],
+    ids=repr,
+)
+def test_the_batches_of_a_plan_are_those_of_a_run_where_nothing_fails(pace: Pace | None, expected: list[str]) -> None:
+    assert ["".join(batch) for batch in batches("abcde", pace)] == expected

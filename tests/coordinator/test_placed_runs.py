@@ -71,10 +71,11 @@ async def test_the_choice_is_frozen_in_the_record_and_the_same_key_again_is_the_
     run = await take(world, "k", request())
     (record,) = cast(list[RunRequested], world.records(RunRequested))
     assert names(run) == ["c"] == [machine.name for machine in record.machines]
-    assert record.selected == run.selected == run.view(0).selected
+    assert record.selected == run.selected == (await world.views.run(run.uuid, 0)).selected
     assert record.selected[0].startswith("Selected c: score 0.00; cpu 0% (group 15%)")
     world.vitals[world.registry.machine("c").id] = (Vitals(100, 100, 100, 100), 5.0)
-    assert (await take(world, "k", request())).uuid == run.uuid
+    again = await take(world, "k", request())
+    assert (again.uuid, again.selected) == (run.uuid, run.selected)
     assert len(world.records(RunRequested)) == 1
 
 

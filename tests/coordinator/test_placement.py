@@ -318,8 +318,9 @@ def test_a_plugin_chooses_beside_the_built_in_policy() -> None:
 
 
 def test_a_policy_that_is_not_there_is_named_with_those_that_are() -> None:
+    placer = Placer(Policies([LastName()]), Sight(), lambda: 0.0)
     with pytest.raises(ProblemError, match="no placement policy 'lest-loaded'") as caught:
-        Policies([LastName()]).choose("lest-loaded", [], 1)
+        placer.choose([], Placement("lest-loaded"))
     assert caught.value.problem.kind is Kind.BAD_REQUEST
     assert "last-name, least-loaded" in caught.value.problem.hint
 

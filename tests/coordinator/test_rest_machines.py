@@ -11,7 +11,6 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from clustersh.coordinator.rest_machines import MachineCalls, Notes
-from clustersh.coordinator.targets import Targets
 from clustersh.coordinator.vitals import VitalsBook
 from clustersh.tailscale import Node
 from clustersh.trust.identity import Role
@@ -44,8 +43,7 @@ class Place:
         world.fleet.on_vitals = self.book.said
         notes = Notes(lambda machine_id: ("web",), lambda machine_id: {"gpu": "yes"}, lambda vitals: vitals.cpu / 100)
         tailnet: Any = self.tailnet
-        targets = Targets(world.registry)
-        MachineCalls(world.registry, targets, world.fleet, self.book, tailnet, notes).add_to(front.api)
+        MachineCalls(world.registry, world.targets, world.fleet, self.book, tailnet, notes).add_to(front.api)
 
     async def agent(self, name: str) -> Agent:
         return await self.world.agent(name)

@@ -3,7 +3,8 @@
 The ledger, the index and all that decides are the real ones. What they do in threads waits in a list, in which the
 machine chooses: so a crash may come before, between and within everything that touches the disk, and after a loss of
 power what was not synced is gone (power.py). Clients ask again under their keys. The agent is the test's: it keeps
-what it knows through every crash, its messages come late, twice or never, and sometimes it changes its mind.
+what it knows through every crash, its messages come late, twice or never, and sometimes it changes its mind. Runs are
+for one machine or for several; each of those has an agent, and none knows of the others. Some go in batches.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ from clustersh.wire.rest import RunRequest
 from ..power import HOW_MUCH, PowerLoss, Storage
 from .world import JOSHUA, Agent, World
 
+MACHINES = ("ws1", "ws2", "ws3")
+TARGETS = ("ws1", "ws2,ws3", "ws3,ws1", "all")
+PACES = (None, Pace(canary=1), None, Pace(rolling="1", max_failures="100%"))
+JobName = tuple[str, str]
+"""A machine's name, and a run's uuid."""
 OUTCOMES = (Outcome.exited(0), Outcome.exited(3), Outcome(State.CANCELLED, reason="cancelled"))
 
 
@@ -81,15 +87,17 @@ class RunMachine(RuleBasedStateMachine):
             )
         )
         self.clock = Clock()
-        # The model: what clients were told, and what the agent knows.
+        # The model: what clients were told, and what the agents know.
         self.uuids: dict[str, str] = {}
-        self.starts: Counter[str] = Counter()
-        self.jobs: dict[str, Outcome | None] = {}
-        self.reported: dict[str, list[Outcome]] = {}
-        self.told: dict[str, Outcome] = {}
-        self.acknowledged: set[str] = set()
+        self.targets: dict[str, str] = {}
+        self.starts: Counter[JobName] = Counter()
+        self.jobs: dict[JobName, Outcome | None] = {}
+        self.reported: dict[JobName, list[Outcome]] = {}
+        self.told: dict[JobName, Outcome] = {}
+        self.acknowledged: set[JobName] = set()
         self._boot()
-        self._wait_for(self.world.join("ws1"))
+        for name in MACHINES:
+            self._wait_for(self.world.join(name))
         self.come_back()
 
     def _heard(self, event: dict[str, Any]) -> None:
@@ -107,8 +115,8 @@ class RunMachine(RuleBasedStateMachine):
     def _boot(self) -> None:
         self.storage.left = None
         self.threads = Threads()
-        self.agent: Agent | None = None
-        self.inbox: list[Any] = []
+        self.agents: dict[str, Agent] = {}
+        self.inbox: list[tuple[str, Any]] = []
         self.world = World(self.folder, self.clock, self.clock)
         self._wait_for(self.world.load())
         self.asking: list[Deferred[None]] = []
@@ -143,12 +151,12 @@ class RunMachine(RuleBasedStateMachine):
 
     # -- the client
 
-    @rule(number=st.integers(0, 9), again=st.booleans())
-    def ask(self, number: int, again: bool) -> None:
-        """Ask for a run, perhaps once more; every other one goes in batches, of which there is one."""
+    @rule(number=st.integers(0, 9), again=st.booleans(), where=st.sampled_from(TARGETS))
+    def ask(self, number: int, again: bool, where: str) -> None:
+        """Ask for a run, perhaps once more."""
         number = number if again else len(self.uuids)
-        key, pace = f"key-{number}", Pace(canary=1) if number % 2 else None
-        asked = RunRequest("ws1", Command(shell=key), pace=pace)
+        key, pace = f"key-{number}", PACES[number % len(PACES)]
+        asked = RunRequest(self.targets.setdefault(key, where), Command(shell=key), pace=pace)
         self.asking.append(Deferred.fromCoroutine(self._ask(key, asked)))
 
     async def _ask(self, key: str, asked: RunRequest) -> None:
@@ -168,95 +176,125 @@ class RunMachine(RuleBasedStateMachine):
 
     # -- the agent
 
-    @rule()
-    def link_up(self) -> None:
-        self.inbox = []
-        self.agent = Agent(self.world, "ws1")
-        self.agent.link.send = self._sent
+    @rule(name=st.sampled_from(MACHINES))
+    def link_up(self, name: str) -> None:
+        self._forget_way(name)
+        agent = self.agents[name] = Agent(self.world, name)
+        agent.link.send = lambda message: self._sent(name, message)
         hello = Hello("1", "instance", "store", 1000.0 + self.clock.seconds())
-        self.asking.append(Deferred.fromCoroutine(self.world.fleet.hello(self.agent.link, hello)))
+        self.asking.append(Deferred.fromCoroutine(self.world.fleet.hello(agent.link, hello)))
 
-    def _sent(self, message: Any) -> None:
+    def _forget_way(self, name: str) -> None:
+        """What is still on its way to that machine is lost."""
+        self.inbox = [(to, message) for to, message in self.inbox if to != name]
+
+    def _sent(self, name: str, message: Any) -> None:
         """The coordinator sends *message*: what it implies must be on the disk by now."""
         if isinstance(message, Start):
-            self.starts[message.uuid] += 1
-            assert self.starts[message.uuid] == 1, "a run is dispatched twice"
+            self.starts[name, message.uuid] += 1
+            assert self.starts[name, message.uuid] == 1, "a job is dispatched twice"
             assert self._is_safe(message.uuid, "run"), "a run is dispatched before it is durable"
-            if int(message.command.text.removeprefix("key-")) % 2:
-                assert self._is_safe(message.uuid, "batch"), "a batch is dispatched before it is durable"
+            if PACES[int(message.command.text.removeprefix("key-")) % len(PACES)]:
+                self._is_of_a_batch(name, message.uuid)
         elif isinstance(message, Acknowledge):
-            assert self._is_safe(message.uuid, "ended"), "an outcome is acknowledged before it is durable"
-        self.inbox.append(message)
+            assert self._is_safe(message.uuid, "ended", name), "an outcome is acknowledged before it is durable"
+        self.inbox.append((name, message))
+
+    def _is_of_a_batch(self, name: str, uuid: str) -> None:
+        """A start of a run that goes in batches is being sent: none else of it runs, as far as is known."""
+        records = [record for record in _records(self.storage.safe()) if record.get("uuid") == uuid]
+        batches = [record["machine_ids"] for record in records if record["is"] == "batch"]
+        assert batches and self.world.registry.machine(name).id in batches[-1], "a start that is of no recorded batch"
+        assert all(record["is"] != "stopped" for record in records), "a start after the run was stopped"
+        ended = {record["machine_id"] for record in records if record["is"] == "ended"}
+        doubted = self.world.runs.find(uuid).unconfirmed  # type: ignore[union-attr]
+        for machine_id in (each for batch in batches[:-1] for each in batch):
+            away = self.world.fleet.epoch(machine_id) is None
+            assert machine_id in ended or machine_id in doubted or away, "a batch begins before the last is over"
 
     @rule()
     def come_back(self) -> None:
-        """The machine comes, and the two talk until there is nothing more to say."""
+        """The machines come, and all talk until there is nothing more to say."""
         self.settle()
-        self.link_up()
+        for name in MACHINES:
+            self.link_up(name)
         self.settle()
         self._hear_all()
 
-    @precondition(lambda self: self.agent)
-    @rule(outcome=st.sampled_from(OUTCOMES))
-    def whole_run(self, outcome: Outcome) -> None:
+    @precondition(lambda self: self.agents)
+    @rule(outcomes=st.tuples(*[st.sampled_from(OUTCOMES)] * len(MACHINES)), where=st.sampled_from(TARGETS))
+    def whole_run(self, outcomes: tuple[Outcome, ...], where: str) -> None:
         """A run without any trouble."""
-        self.ask(0, again=False)
+        self.ask(0, again=False, where=where)
         self.settle()
         self._hear_all()
-        if self.jobs:
-            self.ends(0, outcome, tells=True)
+        for number, outcome in enumerate(outcomes[: len(self.jobs)]):
+            self.ends(number, outcome, tells=True)
 
-    @precondition(lambda self: self.agent)
-    @rule()
-    def link_down(self) -> None:
-        """What is still on its way is lost."""
-        self.world.fleet.closed(self.agent.link)
-        self.agent, self.inbox = None, []
+    @precondition(lambda self: self.agents)
+    @rule(name=st.sampled_from(MACHINES))
+    def link_down(self, name: str) -> None:
+        agent = self.agents.pop(name, None)
+        if agent is not None:
+            self.world.fleet.closed(agent.link)
+            self._forget_way(name)
 
     @precondition(lambda self: self.inbox)
-    @rule(silent=st.booleans())
-    def deliver(self, silent: bool) -> None:
-        """The agent hears the next message, and may say nothing of it yet."""
-        message = self.inbox.pop(0)
-        if isinstance(message, Start):
-            assert message.uuid not in self.jobs or self.jobs[message.uuid] == NEVER_SEEN
-            self.jobs.setdefault(message.uuid, None)
-            if not silent:
-                self._say(message.uuid)
-        elif isinstance(message, Welcome):
-            for uuid in (*message.open, *(each for each in self.jobs if each not in self.acknowledged)):
-                self.jobs.setdefault(uuid, NEVER_SEEN)
-                self._say(uuid)
-        elif isinstance(message, Acknowledge):
-            assert self.jobs[message.uuid] is not None, "what has not ended is acknowledged"
-            self.acknowledged.add(message.uuid)
-        elif isinstance(message, Cancel) and self.jobs.get(message.uuid, NEVER_SEEN) is None:
-            self.jobs[message.uuid] = OUTCOMES[2]
-            self._say(message.uuid)
+    @rule(number=st.integers(0, 9), silent=st.booleans())
+    def deliver(self, number: int, silent: bool) -> None:
+        """One of the agents hears its next message, and may say nothing of it yet."""
+        waiting = list(dict.fromkeys(name for name, _ in self.inbox))
+        name = waiting[number % len(waiting)]
+        next_one = next(place for place, (to, _) in enumerate(self.inbox) if to == name)
+        _, message = self.inbox.pop(next_one)
+        if isinstance(message, Welcome):
+            own = [uuid for machine, uuid in self.jobs if machine == name and (machine, uuid) not in self.acknowledged]
+            for uuid in (*message.open, *own):
+                self.jobs.setdefault((name, uuid), NEVER_SEEN)
+                self._say((name, uuid))
+        elif isinstance(message, Start | Acknowledge | Cancel):
+            self._hear_of_job((name, message.uuid), message, silent)
 
-    @precondition(lambda self: self.agent and self.jobs)
+    def _hear_of_job(self, job: JobName, message: Start | Acknowledge | Cancel, silent: bool) -> None:
+        if isinstance(message, Start):
+            assert job not in self.jobs or self.jobs[job] == NEVER_SEEN
+            self.jobs.setdefault(job, None)
+            if not silent:
+                self._say(job)
+        elif job not in self.jobs:
+            assert not self.starts[job], "an agent is told of the end of a job that it was sent and never heard of"
+        elif isinstance(message, Acknowledge):
+            assert self.jobs[job] is not None, "what has not ended is acknowledged"
+            self.acknowledged.add(job)
+        elif self.jobs.get(job, NEVER_SEEN) is None:
+            self.jobs[job] = OUTCOMES[2]
+            self._say(job)
+
+    @precondition(lambda self: self.agents and self.jobs)
     @rule(number=st.integers(0, 9))
     def say(self, number: int) -> None:
-        """The agent tells how a job is, perhaps once more."""
+        """An agent tells how a job is, perhaps once more."""
         self._say(sorted(self.jobs)[number % len(self.jobs)])
 
-    def _say(self, uuid: str) -> None:
-        assert self.agent is not None
-        outcome = self.jobs[uuid]
+    def _say(self, job: JobName) -> None:
+        agent = self.agents.get(job[0])
+        if agent is None:
+            return
+        outcome = self.jobs[job]
         if outcome is None:
-            self.agent.started(uuid)
+            agent.started(job[1])
         else:
-            self.reported.setdefault(uuid, []).append(outcome)
-            self.agent.ended(uuid, outcome)
+            self.reported.setdefault(job, []).append(outcome)
+            agent.ended(job[1], outcome)
 
     @precondition(lambda self: self.jobs)
     @rule(number=st.integers(0, 3), outcome=st.sampled_from(OUTCOMES), tells=st.booleans())
     def ends(self, number: int, outcome: Outcome, tells: bool) -> None:
         """A job ends; a lying agent's may end in another way later."""
-        uuid = sorted(self.jobs, reverse=True)[number % len(self.jobs)]
-        self.jobs[uuid] = outcome
-        if tells and self.agent:
-            self._say(uuid)
+        job = sorted(self.jobs, key=lambda job: (job[1], job[0]), reverse=True)[number % len(self.jobs)]
+        self.jobs[job] = outcome
+        if tells:
+            self._say(job)
 
     # -- crashes
 
@@ -299,31 +337,53 @@ class RunMachine(RuleBasedStateMachine):
 
     # -- what must hold
 
-    def _is_safe(self, uuid: str, kind: str) -> bool:
-        return any(record["is"] == kind and record["uuid"] == uuid for record in _records(self.storage.safe()))
+    def _is_safe(self, uuid: str, kind: str, machine: str | None = None) -> bool:
+        return any(
+            record["is"] == kind and record["uuid"] == uuid and machine in (None, record.get("machine"))
+            for record in _records(self.storage.safe())
+        )
 
     @rule()
     def all_is_well_in_the_end(self) -> None:
-        """The machine comes back, everything is told and ends: each run has one outcome, and its agent knows that."""
+        """The machines come back, everything is told and ends: each job has one outcome, and its agent knows that."""
         self.settle()
         self.clock.advance(START_WITHIN_S)
-        self.link_up()
+        for name in MACHINES:
+            self.link_up(name)
         self.settle()
         self._hear_all()
-        for uuid, outcome in self.jobs.items():
-            self.jobs[uuid] = outcome or OUTCOMES[0]
-        for uuid in set(self.jobs) - self.acknowledged:
-            self._say(uuid)
-        self.settle()
-        self._hear_all()
+        for _ in range(1 + len(MACHINES)):  # one batch after the other
+            for job, outcome in self.jobs.items():
+                self.jobs[job] = outcome or OUTCOMES[0]
+            for job in set(self.jobs) - self.acknowledged:
+                self._say(job)
+            self.settle()
+            self._hear_all()
         ended = _outcomes(self.storage.safe())
-        assert set(self.uuids.values()) <= ended.keys(), "a run without an outcome"
+        assert set(self.uuids.values()) <= {uuid for _, uuid in ended}, "a run without an outcome"
+        for job in _requested(self.storage.safe()):
+            assert job in ended, "a job without an outcome"
         assert set(self.jobs) <= self.acknowledged, "the agent was never told that its outcome is kept"
         assert not len(self.world.table), "a run that has ended is held as open"
+        for name in MACHINES:
+            assert not self.world.table.on(self.agents[name].key.id), "a job that has ended is held as open"
+
+    @invariant()
+    def runs_tell_the_truth(self) -> None:
+        """What is counted of a run in memory is so."""
+        for uuid in self.uuids.values():
+            run = self.world.table.find(uuid)
+            if run is not None:
+                jobs = run.jobs.values()
+                ends = {job.machine.id for job in jobs if job.end is not None}
+                assert len(run.order) == len(set(run.order)) and set(run.order) == ends
+                assert set(run.unconfirmed) == {job.machine.id for job in jobs if job.unconfirmed}
+                assert not ends & set(run.unconfirmed)
+                assert run.settled == all(job.end is not None or job.unconfirmed for job in jobs)
 
     def _hear_all(self) -> None:
         while self.inbox:
-            self.deliver(silent=False)
+            self.deliver(0, silent=False)
             self.settle()
 
     @invariant()
@@ -336,20 +396,21 @@ class RunMachine(RuleBasedStateMachine):
     @invariant()
     def an_outcome_is_one_and_stays(self) -> None:
         ended = _outcomes(self.storage.safe())
-        for uuid, outcome in ended.items():
-            assert self.told.setdefault(uuid, outcome) == outcome, "an outcome changed"
+        for name, outcome in ended.items():
+            assert self.told.setdefault(name, outcome) == outcome, "an outcome changed"
             theirs = outcome.state in (State.COMPLETED, State.FAILED, State.CANCELLED) and outcome.reason != (
                 "cancelled before it started"
             )
-            assert not theirs or outcome in self.reported[uuid], "an outcome that nobody reported"
+            assert not theirs or outcome in self.reported[name], "an outcome that nobody reported"
             if outcome.state is State.NOT_STARTED and outcome != NEVER_SEEN:
-                assert not self.starts[uuid], "a run that was dispatched is said not to have started"
-        for uuid in self.told:
-            assert uuid in ended, "an outcome that was durable is gone"
+                assert not self.starts[name], "a job that was dispatched is said not to have started"
+        for name in self.told:
+            assert name in ended, "an outcome that was durable is gone"
         for uuid in self.uuids.values():
             run = self.world.table.find(uuid)
             for job in run.jobs.values() if run else ():
-                assert job.end is None or job.end.outcome == ended.get(uuid), "a client is told what is not durable"
+                durable = ended.get((job.machine.name, uuid))
+                assert job.end is None or job.end.outcome == durable, "a client is told what is not durable"
 
 
 def _records(files: dict[str, bytes]) -> list[dict[str, Any]]:
@@ -357,13 +418,19 @@ def _records(files: dict[str, bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith(b"}")]
 
 
-def _outcomes(files: dict[str, bytes]) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
+def _requested(files: dict[str, bytes]) -> set[JobName]:
+    runs = [record for record in _records(files) if record["is"] == "run"]
+    return {(machine["name"], run["uuid"]) for run in runs for machine in run["machines"]}
+
+
+def _outcomes(files: dict[str, bytes]) -> dict[JobName, Outcome]:
+    found: dict[JobName, Outcome] = {}
     for record in _records(files):
         if record["is"] == "ended":
-            assert record["uuid"] not in found, "a job has two outcomes"
+            job = record["machine"], record["uuid"]
+            assert job not in found, "a job has two outcomes"
             told = record["outcome"]
-            found[record["uuid"]] = Outcome(**{**told, "state": State(told["state"])})
+            found[job] = Outcome(**{**told, "state": State(told["state"])})
     return found
 
 

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from clustersh.coordinator import open_runs
-from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING, Answer
+from clustersh.coordinator.bus import Answer
+from clustersh.coordinator.fleet import ANSWER_S, MAX_FEEDING
 from clustersh.coordinator.limits import RateLimit
 from clustersh.coordinator.open_runs import OpenRun
 from clustersh.coordinator.records import CancelRequested, JobEnded, Orphan, RunRequested, StoreSeen

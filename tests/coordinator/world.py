@@ -23,7 +23,7 @@ from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
 from clustersh.coordinator.run_views import RunViews
 from clustersh.coordinator.runs import Runs
-from clustersh.coordinator.targets import Targets
+from clustersh.coordinator.targeting import Targeting
 from clustersh.coordinator.texts import Texts
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
@@ -81,9 +81,11 @@ class Agent:
 
 
 class World:
-    """The coordinator; *threads* is the reactor that its threads tell."""
+    """The coordinator; *threads* is the reactor that its threads tell, *new_machines* as in the configuration."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None, threads: Any = reactor) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock | None = None, threads: Any = reactor, new_machines: str = "use"
+    ) -> None:
         self.clock = clock or Clock()
         self.ledger = Ledger(threads, folder / "ledger", self.now)
         self.index = Index(threads, folder / "index.sqlite", self.ledger)
@@ -101,7 +103,9 @@ class World:
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.targets = Targets(self.registry)
+        self.targeting = Targeting(self.ledger, self.registry, self.fleet, new_machines)
+        self.targets, self.groups = self.targeting.targets, self.targeting.groups
+        self.fleet.on_came = lambda machine_id: self.targeting.came(machine_id, self.fleet.seen[machine_id].facts)
         self.vitals: dict[str, tuple[Vitals, float]] = {}
         self.placer = Placer(Policies(), FleetSight(self.fleet, self.table, lambda _: self.vitals), self.clock.seconds)
         self.paced = PacedRuns(
@@ -121,6 +125,7 @@ class World:
 
     async def load(self) -> None:
         await self.registry.load()
+        await self.targeting.load(self.index)
         await self.runs.load()
         await self.paced.load()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,17 @@ class Fleet:
             home.stop()
 
 
-def make_fleet(folder: Path, names: Iterable[str]) -> Fleet:
-    """Start the real programs, all agents at once, and let them in; the client is logged in."""
+def make_fleet(
+    folder: Path, names: Iterable[str], new_machines: str = "use", environ: Mapping[str, str] | None = None
+) -> Fleet:
+    """Start the real programs, all agents at once, and let them in; the client is logged in.
+
+    *environ* is the coordinator's beside what all have.
+    """
     coordinator, client = (make_home(folder, name) for name in ("coordinator", "client"))
+    coordinator.environ.update(environ or {})
+    coordinator.path.mkdir()
+    (coordinator.path / "config.toml").write_text(f'[enrollment]\nnew_machines = "{new_machines}"\n')
     fleet = Fleet(coordinator, client)
     coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     try:

@@ -74,6 +74,7 @@ class Placer:
 
     def choose(self, machines: Sequence[Key], placement: Placement) -> Placed:
         """Return which of *machines* are the ones for that placement now. Raises ProblemError."""
+        self._policies.check(placement.policy)
         candidates = self._candidates(machines, placement.pick)
         choices = self._policies.choose(placement.policy, candidates, placement.pick)
         names = {machine.id: machine.name for machine in machines}
@@ -138,8 +139,9 @@ def _too_few(machines: Sequence[Key], there: Sequence[Key], pick: int) -> Proble
     if new:
         hints.append("a new machine can be chosen once it was used by its name, or an admin has accepted it")
     asked = f"{pick} machine{'' if pick == 1 else 's'} asked for"
+    can = f"only {len(there)}" if there else "none"
     return ProblemError(
         Kind.EMPTY_TARGET,
-        f"{asked}, but of the target's {len(machines)} only {len(there)} can be chosen{f' ({why})' if why else ''}",
+        f"{asked}, but of the target's {len(machines)} {can} can be chosen{f' ({why})' if why else ''}",
         hint="\n".join(hints),
     )

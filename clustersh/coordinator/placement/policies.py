@@ -43,17 +43,20 @@ class Policies:
         """What the policies are called."""
         return sorted(self._policies)
 
-    def choose(self, name: str, candidates: Sequence[Candidate], pick: int) -> list[Choice]:
-        """Return *pick* different ones of *candidates*. Raises ProblemError, also for whatever a plugin does wrong."""
-        policy = self._policies.get(name)
-        if policy is None:
+    def check(self, name: str) -> None:
+        """Raise ProblemError unless there is a policy of that name."""
+        if name not in self._policies:
             raise ProblemError(
                 Kind.BAD_REQUEST,
-                f"there is no placement policy {name!r}",
+                f"there is no placement policy {name[:64]!r}",
                 hint=f"there are: {', '.join(self.names)}; the coordinator's log names plugins that can't be loaded",
             )
+
+    def choose(self, name: str, candidates: Sequence[Candidate], pick: int) -> list[Choice]:
+        """Return *pick* different ones of *candidates*. Raises ProblemError, also for whatever a plugin does wrong."""
+        self.check(name)
         try:
-            answer = policy.choose(tuple(candidates), pick)
+            answer = self._policies[name].choose(tuple(candidates), pick)
             wrong = _what_is_wrong(answer, candidates, pick)
         except (Exception, SystemExit) as error:  # whatever a plugin raises is its own affair
             self._log.failure("the placement policy {name} failed", name=name)

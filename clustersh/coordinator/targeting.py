@@ -1,0 +1,43 @@
+"""What targets are resolved by, put together: groups and labels, facts, and the fleet as it is now."""
+
+from __future__ import annotations
+
+from ..wire.link import Facts
+from .facts import FactBook
+from .fleet import Fleet
+from .group_book import GroupBook
+from .group_sources import GroupSources
+from .index import Index
+from .ledger import Ledger
+from .registry import Key, Registry
+from .rest_groups import GroupCalls
+from .targets import Targets
+
+
+class Targeting:
+    """The parts; *new_machines* as in the configuration."""
+
+    def __init__(self, ledger: Ledger, registry: Registry, fleet: Fleet, new_machines: str = "wait") -> None:
+        self._registry = registry
+        self._fleet = fleet
+        self.facts = FactBook()
+        self.groups = GroupBook(ledger)
+        ledger.subscribe(self.groups.follow)
+        sources = GroupSources(registry, fleet, self.groups, self.facts)
+        self.targets = Targets(registry, sources, new_wait=new_machines == "wait")
+        self.calls = GroupCalls(registry, fleet, self.targets, self.groups)
+
+    async def load(self, index: Index) -> None:
+        """Read what there was before; the registry and the fleet know already what they saw."""
+        await self.groups.load(index)
+        for machine in self._registry.machines():
+            if seen := self._fleet.seen.get(machine.id):
+                self.facts.note(machine.id, seen.facts)
+        self._registry.watch_ended(self._ended)
+
+    def came(self, machine_id: str, facts: Facts) -> None:
+        """A machine came, and says this of itself."""
+        self.facts.note(machine_id, facts)
+
+    def _ended(self, key: Key) -> None:
+        self.facts.forget(key.id)

@@ -1,0 +1,49 @@
+"""``clustersh targets``: which machines an expression means now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..cli.commands import Start
+from ..cli.invocation import Invocation
+from ..cli.parser import Parser
+from ..cli.tables import render_table
+from ..cli.text import printable
+from ..wire.fleet import TargetView
+from .client import connect
+from .words import add_exclude, machines, show
+
+EXAMPLES = (
+    "clustersh targets web[01-10]",
+    "clustersh targets '@web!web03'",
+    "clustersh targets @os:linux -x @rack7",
+    "clustersh targets all -x @offline --json",
+)
+
+
+def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
+    """Read the arguments of ``targets``."""
+    parser = Parser("clustersh targets", "Show which machines a target means now.", EXAMPLES)
+    parser.add_argument("target", nargs="+", metavar="EXPR", help="names, @groups, ranges and patterns")
+    add_exclude(parser)
+    options = parser.read(invocation, arguments)
+    return lambda reactor: targets(reactor, invocation, ",".join(options.target), options.exclude)
+
+
+async def targets(reactor: Any, invocation: Invocation, target: str, exclude: str) -> int:
+    """Print the machines, and on stderr all of them in short."""
+    client = await connect(reactor, invocation)
+    query = [("target", target), ("exclude", exclude)]
+    view = await client.call("GET", "/v1/targets", answer=TargetView, query=query)
+    console = invocation.console
+    offline, new = set(view.offline), set(view.new)
+    rows = [(name, _status(name in offline, name in new)) for name in view.machines]
+    await show(invocation, view, render_table(("name", "status"), rows, console.width))
+    if not invocation.json:
+        await console.err(f"{printable(view.folded)}: {machines(len(view.machines))}, {view.online} online\n")
+    return 0
+
+
+def _status(offline: bool, new: bool) -> str:
+    status = "offline" if offline else "online"
+    return f"{status} (new)" if new else status

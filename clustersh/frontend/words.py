@@ -1,0 +1,39 @@
+"""What the commands about targets, groups and labels say alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..cli.invocation import Invocation
+from ..cli.parser import Parser
+from ..cli.text import printable
+
+_SHOWN = 10
+
+
+def add_exclude(parser: Parser) -> None:
+    """Give *parser* the option that takes machines away without a shell's special characters."""
+    parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="without these machines")
+
+
+def add_dry_run(parser: Parser) -> None:
+    """Give *parser* the option that changes nothing."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return *names* in a row, the last ones only as a number where they are many."""
+    shown = ", ".join(map(printable, names[:_SHOWN]))
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def machines(number: int) -> str:
+    """Return ``1 machine`` or ``5 machines``."""
+    return "1 machine" if number == 1 else f"{number} machines"
+
+
+async def show(invocation: Invocation, document: msgspec.Struct, text: str) -> None:
+    """Print *document* where JSON is wanted, else *text*."""
+    await invocation.console.out(msgspec.json.encode(document) + b"\n" if invocation.json else text)
