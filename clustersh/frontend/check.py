@@ -44,6 +44,10 @@ async def check(reactor: Any, invocation: Invocation, options: CheckOptions) -> 
     """Make the checks that *options* ask for, and return the exit status."""
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
+    if options.dry_run:
+        from .plan import show_plan
+
+        return await show_plan(client, invocation, options.request, [])
     manner = Manner(Form(_ALL_ANSWERS), follow=True, wait_s=options.wait_s, confirmed=True)
     begin = _begin(invocation, client, retry, options.request)
 
