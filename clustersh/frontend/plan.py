@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PureWindowsPath
 from typing import Any
 
 import msgspec
@@ -47,7 +48,9 @@ async def plan(reactor: Any, invocation: Invocation, options: RunOptions) -> int
     if planned.would_start:
         return 0
     away = [machine.name for machine in planned.machines if machine.status != "online"]
-    hint = "clustersh machines shows what is online" + ("" if options.raw else "; --skip-offline leaves such machines out")
+    hint = "clustersh machines shows what is online" + (
+        "" if options.raw else "; --skip-offline leaves such machines out"
+    )
     await console.error(f"it would not start on {counted(away)}: offline", (hint,))
     return NOTHING_RAN
 
@@ -82,7 +85,7 @@ def _lines(planned: Plan, files: Files) -> Iterator[tuple[str, str]]:
     lines = [printable(line) for line in planned.command.text.split("\n")]
     yield _command_label(planned.command), "\n  ".join(lines)
     base = "a temporary directory that holds the files" if planned.files else "the agent user's home"
-    relative = not planned.cwd.startswith(("/", "~"))
+    relative = not planned.cwd.startswith(("/", "~")) and not PureWindowsPath(planned.cwd).drive
     yield "in", printable(planned.cwd) + (f" of {base}" if relative else "") if planned.cwd else base
     if planned.env:
         yield "with the variables", printable(", ".join(planned.env))
