@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PureWindowsPath
 from typing import Any
 
 import msgspec
@@ -92,7 +93,7 @@ def _lines(planned: Plan, files: Files) -> Iterator[tuple[str, str]]:
     lines = [printable(line) for line in planned.command.text.split("\n")]
     yield _command_label(planned.command), "\n  ".join(lines)
     base = "a temporary directory that holds the files" if planned.files else "the agent user's home"
-    relative = not planned.cwd.startswith(("/", "~"))
+    relative = not planned.cwd.startswith(("/", "~")) and not PureWindowsPath(planned.cwd).drive
     yield "in", printable(planned.cwd) + (f" of {base}" if relative else "") if planned.cwd else base
     if planned.env:
         yield "with the variables", printable(", ".join(planned.env))

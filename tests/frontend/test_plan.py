@@ -66,9 +66,9 @@ async def test_a_program_and_a_script_are_told_as_such(caller: Caller, double: D
     answer(double, command=Command(argv=("printf", "a b")), cwd="/srv")
     assert await caller("run", "--dry-run", "ws1", "x") == 0
     assert b"program and arguments: printf 'a b'\nin: /srv\n" in caller.out
-    answer(double, command=Command(script=BlobRef("0" * 64, 7, "setup.sh")))
+    answer(double, command=Command(script=BlobRef("0" * 64, 7, "setup.sh")), cwd=r"C:\build")
     assert await caller("run", "--dry-run", "ws1", "x") == 0
-    assert b"script: (script setup.sh)\n" in caller.out
+    assert b"script: (script setup.sh)\nin: C:\\build\n" in caller.out
 
 
 @pytest_twisted.ensureDeferred
