@@ -46,7 +46,7 @@ class Figures:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="thousands of idle agents, and their coming back")
     parser.add_argument("--agents", type=int, default=5000, help="simulated agents (default: 5000)")
-    parser.add_argument("--idle", type=float, default=30.0, help="seconds over which idleness is measured")
+    parser.add_argument("--idle", type=float, default=20.0, help="seconds over which idleness is measured")
     return run(parser, arguments, measure)
 
 

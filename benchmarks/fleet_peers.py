@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--ansible", type=int, default=50, help="machines beside Ansible (default: 50)")
     parser.add_argument("--salt", type=int, default=20, help="machines beside Salt (default: 20)")
     parser.add_argument("--real", type=int, default=None, help="real agents (default: all, else 20 of them)")
-    parser.add_argument("--turns", type=int, default=5, help="measured turns of each (default: 5)")
+    parser.add_argument("--turns", type=int, default=3, help="measured turns of each (default: 3)")
     return run(parser, arguments, measure)
 
 
