@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ..faultpoints import reached
-from ..wire.fleet import Pace
 from ..wire.jobs import Outcome, State
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import RunRequest
@@ -98,7 +97,8 @@ class PacedRuns:
 
     def _go_on(self, run: OpenRun, earlier: EarlierRun) -> None:
         record = earlier.record
-        pacing = Pacing([machine.id for machine in record.machines], record.pace or Pace())
+        assert record.pace is not None
+        pacing = Pacing([machine.id for machine in record.machines], record.pace)
         drive = _Drive(run, pacing)
         pacing.begun(earlier.begun)
         for machine, completed in earlier.ended.items():
