@@ -176,19 +176,9 @@ class _Parts:
         held, table = HeldBlobs(self._blobs), RunTable()
         self._vitals = VitalsBook(reactor, self._fleet, table.running)
         self._fleet.on_vitals = self._vitals.said
-        outcomes = Outcomes(
-            reactor,
-            self._ledger,
-            self._index,
-            self._registry,
-            self._fleet,
-            table,
-            held.let_go,
-            self._refusals.note,
-        )
-        self._runs = Runs(
-            reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
-        )
+        parts = (self._ledger, self._index, self._registry, self._fleet)
+        outcomes = Outcomes(reactor, *parts, table, held.let_go, self._refusals.note)
+        self._runs = Runs(reactor, *parts, held, table, outcomes, time.time)
         self._fleet.events = self._runs
         self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
         self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
