@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -18,18 +18,15 @@ from ..wire.jobs import Command
 from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import RunRequest
 from . import history
+from .chosen import Chosen, run_record, weight_of
 from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
 from .open_runs import OpenJob, OpenRun, RunTable
 from .placement.placer import Placer
-from .recent_runs import JOB_WEIGHT
-from .records import MachineRef, RunRefused, RunRequested
-from .registry import Key, Registry
+from .records import MachineRef, RunRefused
+from .registry import Registry
 from .targets import Targets
-
-MAX_SENT = 256 << 20
-"""Bytes of command and environment that one run may send to all of its machines together."""
 
 
 class RunBlobs(Protocol):
@@ -47,16 +44,6 @@ class Dispatcher(Protocol):
 
     def start(self, run: OpenRun) -> None:
         """Begin to send the run to its machines; it doesn't wait for any of them."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The machines that a run is for; *skipped* are the names of those that were offline and left out."""
-
-    machines: tuple[Key, ...]
-    named: frozenset[str]
-    skipped: tuple[str, ...] = ()
-    selected: tuple[str, ...] = ()
 
 
 class Requests:
@@ -143,7 +130,7 @@ class Requests:
         except ProblemError as error:
             await self._refuse(caller, key, digest, asked, uuid, error.problem)
             raise
-        weight = _weight(asked, len(chosen.machines))
+        weight = weight_of(asked, len(chosen.machines))
         self._table.claim(caller.id, weight)
         try:
             run = await self._record(caller, key, digest, asked, uuid, chosen, weight)
@@ -194,7 +181,7 @@ class Requests:
         try:
             if not is_plain(asked.target, asked.exclude):
                 await self._registry.take_into_use(chosen.named, caller)
-            entry = await self._ledger.append(_run_record(caller, key, digest, asked, uuid, references, chosen))
+            entry = await self._ledger.append(run_record(caller, key, digest, asked, uuid, references, chosen))
         except BaseException:
             self._blobs.let_go(blobs)
             raise
@@ -256,54 +243,6 @@ class Requests:
         """Return a keyed hash of the canonical request: it covers the environment without giving it away."""
         canonical = msgspec.json.encode(asked, order="deterministic")
         return hmac.digest(self._secret, canonical, "sha256").hex()
-
-
-def _run_record(
-    caller: Identity,
-    key: str,
-    digest: str,
-    asked: RunRequest,
-    uuid: str,
-    machines: tuple[MachineRef, ...],
-    chosen: Chosen,
-) -> RunRequested:
-    return RunRequested(
-        uuid=uuid,
-        client=caller.name,
-        client_id=caller.id,
-        key=key,
-        digest=digest,
-        target=asked.target,
-        machines=machines,
-        command=asked.command,
-        cwd=asked.cwd,
-        env=tuple(sorted(asked.env)),
-        timeout_s=asked.timeout_s,
-        idle_timeout_s=asked.idle_timeout_s,
-        stdin=asked.stdin,
-        files=asked.files,
-        keep_files=asked.keep_files,
-        exclude=asked.exclude,
-        pace=asked.pace,
-        raw=asked.raw,
-        skipped=chosen.skipped,
-        selected=chosen.selected,
-    )
-
-
-def _weight(asked: RunRequest, machines: int) -> int:
-    """Return what a run takes in memory until it has ended. Raises ProblemError where sending it would take too much.
-
-    A command waits for each machine by itself, until the machine has taken it.
-    """
-    said = len(asked.command.text) + sum(len(name) + len(value) for name, value in asked.env.items())
-    if said * machines > MAX_SENT:
-        raise ProblemError(
-            Kind.TOO_LARGE,
-            f"{said} bytes of command and environment are too much for {machines} machines at once",
-            hint="send it as --script or --file, which machines fetch for themselves",
-        )
-    return said + JOB_WEIGHT * machines
 
 
 def _check_digest(known: str, asked: str) -> None:

@@ -8,11 +8,12 @@ from ..wire.rest import RunRequest
 from ..wire.units import timestamp
 from .api import Api
 from .callers import Caller
+from .chosen import Chosen
 from .fleet import Fleet
 from .http import Request
 from .pacing import batches
 from .registry import Key
-from .requests import Chosen, Requests
+from .requests import Requests
 from .routes import CLIENTS
 
 

@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from clustersh.coordinator import open_runs, requests, texts
+from clustersh.coordinator import chosen, open_runs, texts
 from clustersh.coordinator.open_runs import OpenRun
 from clustersh.coordinator.records import CancelRequested, JobEnded, RunRefused, RunRequested
 from clustersh.coordinator.signals import Signal
@@ -500,7 +500,7 @@ async def test_a_client_pays_for_each_machine_of_its_runs(world: World, monkeypa
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_sent_to_all_together_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "MAX_SENT", 3000)
+    monkeypatch.setattr(chosen, "MAX_SENT", 3000)
     await joined(world, "a", "b", "c")
     with pytest.raises(ProblemError) as caught:
         await world.requests.take(JOSHUA, "key", RunRequest("a,b,c", TRUE, env={"A": "x" * 1000}))
