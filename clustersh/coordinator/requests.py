@@ -232,15 +232,16 @@ class Requests:
         skipped: tuple[str, ...] = ()
         selected: tuple[str, ...] = ()
         if asked.skip_offline:
-            there = tuple(each for each in machines if self._fleet.status(each.id) != "offline")
-            skipped = tuple(each.name for each in machines if each not in there)
-            machines = there
+            offline = {each.id for each in machines if self._fleet.status(each.id) == "offline"}
+            skipped = tuple(each.name for each in machines if each.id in offline)
+            machines = tuple(each for each in machines if each.id not in offline)
         if not machines:
             nobody = "nobody that is there" if skipped else "no machine"
             raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")
         if asked.placement is not None:
             # What the target says by name is used by that from now on: it is new no more.
-            known = tuple(replace(each, new=False) if each.id in resolved.named else each for each in machines)
+            waiting = {each.id for each in machines if each.new and self._targets.new_wait} - resolved.named
+            known = tuple(each if each.id in waiting else replace(each, new=False) for each in machines)
             placer, placement = self._placer, asked.placement
             machines, selected = placer.place(uuid, known, placement) if uuid else placer.choose(known, placement)
         return Chosen(machines, resolved.named, skipped, selected)

@@ -48,9 +48,7 @@ class PlanCalls:
 
     def _planned(self, key: Key, batch: int) -> PlannedMachine:
         seen = self._fleet.seen.get(key.id)
-        return PlannedMachine(
-            key.name, self._fleet.status(key.id), batch, timestamp(seen.at) if seen is not None else None, key.new
-        )
+        return PlannedMachine(key.name, self._fleet.status(key.id), batch, timestamp(seen.at) if seen else None)
 
 
 def _plan(

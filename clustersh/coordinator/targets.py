@@ -40,7 +40,7 @@ class Targets:
     def __init__(self, registry: Registry, sources: GroupSources, *, new_wait: bool = True) -> None:
         self._registry = registry
         self._sources = sources
-        self._new_wait = new_wait
+        self.new_wait = new_wait
 
     def resolve(self, target: str, exclude: str = "") -> Resolved:
         """Return the machines that *target* means, without those of *exclude*.
@@ -57,7 +57,7 @@ class Targets:
         wanted, unwanted = meaning.of(target), meaning.of(exclude) if exclude.strip() else []
         meaning.check_known()
         said = {name for term in wanted if term.said and term.operator != "!" for name in term.names}
-        hidden = self._registry.roster.new - said if self._new_wait else frozenset()
+        hidden = self._registry.roster.new - said if self.new_wait else frozenset()
         matched, excluded = _join(wanted, hidden), _join(unwanted, frozenset())
         machines = self._in_order(matched - excluded)
         if not machines:

@@ -12,7 +12,7 @@ def status(machine: Machine | PlannedMachine, now: float) -> str:
     notes = []
     if machine.status != "online":
         notes.append("never seen" if machine.last_seen is None else f"last seen {_ago(machine.last_seen, now)}")
-    if machine.new:
+    if isinstance(machine, Machine) and machine.new:
         notes.append("new")
     return f"{machine.status} ({', '.join(notes)})" if notes else machine.status
 

@@ -38,7 +38,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 async def fill(world: World, *names: str) -> dict[str, Agent]:
-    """Have machines of those names, used before and online, that say they are calm."""
+    """Have machines of those names, used before and online, that say they are calm; new ones wait for their use."""
+    world.targets.new_wait = True
     await world.load()
     agents = {}
     for name in names or NAMES:
@@ -135,6 +136,17 @@ async def test_a_new_machine_is_chosen_only_where_it_was_named(world: World) -> 
     assert names(await take(world, "k1", request("all"))) == ["a"]
     assert names(await take(world, "k2", request("a,fresh"))) == ["fresh"]
     assert not world.registry.machine("fresh").new
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_machine_is_not_chosen_of_all_that_are_new_unless_new_ones_are_used(world: World) -> None:
+    await fill(world, "a")
+    await world.join("fresh")
+    await world.agent("fresh")
+    with pytest.raises(ProblemError, match=r"none can be chosen \(1 new\)"):
+        await take(world, "k1", request("@new"))
+    world.targets.new_wait = False
+    assert names(await take(world, "k2", request("all", pick=2, raw=False))) == ["a", "fresh"]
 
 
 # -- plans

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from clustersh.cli.errors import Answer, UsageError
 from clustersh.frontend.run_arguments import RunOptions, read_run_options, run_parser, split
+from clustersh.wire.fleet import Placement
 from clustersh.wire.jobs import Command
 
 WORDS = st.lists(st.text(min_size=1, alphabet=st.characters(blacklist_characters="\0", codec="utf-8")), min_size=1)
@@ -117,3 +118,28 @@ def test_wait_comes_from_the_environment_unless_given() -> None:
 
 def test_paths_are_not_touched_while_reading(tmp_path: Path) -> None:
     assert read("--file", str(tmp_path / "missing"), "ws1", "x").files == (str(tmp_path / "missing"),)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), None),
+        (("--least-loaded",), Placement(raw=True)),
+        (("--pick", "3"), Placement(pick=3)),
+        (("--placement", "mine"), Placement("mine", raw=True)),
+        (("--placement=mine", "--pick=2"), Placement("mine", 2)),
+        (("--least-loaded", "--placement", "least-loaded"), Placement(raw=True)),
+    ],
+    ids=repr,
+)
+def test_how_machines_are_chosen(words: tuple[str, ...], expected: Placement | None) -> None:
+    options = read(*words, "all", "x")
+    assert options.fleet.placement == expected
+    assert options.raw == bool(expected and expected.raw)
+    assert not options.dry_run
+    assert read(*words, "--dry-run", "all", "x").dry_run
+
+
+def test_least_loaded_is_no_other_policy() -> None:
+    with pytest.raises(UsageError, match="--least-loaded is a placement too"):
+        read("--least-loaded", "--placement", "mine", "all", "x")

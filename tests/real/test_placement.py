@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,13 @@ def test_twenty_clients_at_once_spread_out(fleet: Fleet) -> None:
     (cpus,) = {machine["facts"].get("cpus", 0) for machine in machines(fleet).values()}
     apart = int(CPU / step(Candidate("", "", cpus=cpus)) + 0.5) + 2
     most = (CLIENTS + (len(NAMES) - 1) * apart) // len(NAMES)
-    clients = [
-        fleet.client.open("clustersh", "run", "--detach", "--least-loaded", "all", "sleep 600") for _ in range(CLIENTS)
-    ]
-    uuids = []
-    for client in clients:
-        out, err = client.communicate(timeout=60)
-        assert client.returncode == 0, err
-        uuids.append(out.decode().strip())
+    asked = {"target": "all", "command": {"shell": "sleep 600"}, "placement": {"raw": True}}
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        calls = [clients.submit(fleet.call, "POST", "/v1/runs", asked, key=f"client-{n}") for n in range(CLIENTS)]
+    runs = [call.result()[1] for call in calls]
+    uuids = [run["uuid"] for run in runs]
     try:
-        jobs = [job for job in fleet.sh("history", "--json", "--limit", "100").json["jobs"] if job["uuid"] in uuids]
-        counted = Counter(job["machine"] for job in jobs)
+        counted = Counter(job["machine"] for run in runs for job in run["jobs"])
         assert sum(counted.values()) == CLIENTS
         assert max(counted.values()) <= most, counted
         assert max(counted.values()) - min(counted[name] for name in NAMES) <= apart, counted
@@ -217,18 +214,19 @@ def test_a_dry_run_is_refused_as_a_run_would_be(fleet: Fleet) -> None:
 
 
 def test_a_dry_cancel_ends_nothing(fleet: Fleet) -> None:
-    uuid = fleet.sh("run", "--detach", "web1,web2", "sleep 600").out.strip()
+    asked = {"target": "web1,web2", "command": {"shell": "sleep 600"}}
+    _, run = fleet.call("POST", "/v1/runs", asked, key="to-be-cancelled")
+    uuid = run["uuid"]
     dry = fleet.sh("cancel", "--dry-run", uuid)
-    assert (dry.status, dry.out) == (
-        0,
-        f"This would cancel {uuid} on web[1-2] (2); dry run: nothing was done.\n",
-    )
+    assert (dry.status, dry.out) == (0, f"This would cancel {uuid} on web[1-2] (2); dry run: nothing was done.\n")
     one = fleet.sh("cancel", "--dry-run", "--json", "web1", uuid)
     assert one.json == {"uuid": uuid, "would_cancel": ["web1"], "ended": []}
-    assert fleet.sh("cancel", "web1", uuid).status == 0
-    eventually(lambda: fleet.sh("cancel", "--dry-run", "web1", uuid).status == 125)
-    rest = fleet.sh("cancel", "--dry-run", "--json", uuid)
+    fleet.call("POST", f"/v1/jobs/web1/{uuid}/cancel", {})
+    eventually(lambda: fleet.call("GET", f"/v1/jobs/web1/{uuid}")[1]["status"] == "cancelled")
+    rest = fleet.sh("cancel", "--dry-run", "--json", "web[1-2]", uuid)
     assert rest.json == {"uuid": uuid, "would_cancel": ["web2"], "ended": ["web1"]}
-    assert fleet.sh("cancel", uuid).status == 0
-    eventually(lambda: fleet.sh("cancel", "--dry-run", uuid).status == 125)
-    assert "nothing to cancel" in fleet.sh("cancel", "--dry-run", uuid).err
+    fleet.call("POST", f"/v1/runs/{uuid}/cancel", {})
+    assert fleet.call("GET", f"/v1/runs/{uuid}", wait_s=30)[0] == 200
+    none = fleet.sh("cancel", "--dry-run", uuid)
+    assert none.status == 125
+    assert none.err.startswith("ERROR: nothing to cancel: the command had ended on web[1-2]\nhint: ")

@@ -1,0 +1,109 @@
+"""``clustersh run --dry-run``, against a coordinator that answers with plans of the tests'."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest_twisted
+
+from clustersh.frontend.plan import SHOWN_FILES
+from clustersh.wire.fleet import Plan, PlannedMachine
+from clustersh.wire.jobs import BlobRef, Command
+from clustersh.wire.problems import Kind, ProblemError
+
+from .conftest import Caller
+from .coordinator_double import Double
+
+ONE = Plan(True, "ws1", Command(shell="true"), machines=(PlannedMachine("ws1", "online"),))
+
+
+def answer(double: Double, plan: Plan = ONE, **changes: object) -> None:
+    double.answers["POST /v1/plans"] = lambda query: msgspec.structs.replace(plan, **changes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_but_the_question_is_sent(caller: Caller, double: Double, tree: Callable[..., Path]) -> None:
+    tree("script.sh", b"#!/bin/sh\necho hello\n")
+    tree("data/a", b"12345")
+    answer(double)
+    assert await caller("run", "--dry-run", "--script", "script.sh", "--file", "data", "--detach", "ws1") == 0
+    assert double.calls == ["POST /v1/plans"]
+    assert double.blobs == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_are_named_up_to_some_and_counted_beyond(
+    caller: Caller, double: Double, tree: Callable[..., Path]
+) -> None:
+    for number in range(SHOWN_FILES + 2):
+        tree(f"data/{number:02}", b"12345")
+    answer(double, files=BlobRef("0" * 64, 1))
+    assert await caller("run", "--dry-run", "--file", "data", "ws1", "true") == 0
+    assert b"data/19 (5 B), and 2 more (10 B)" in caller.out
+    assert b"data/20" not in caller.out
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_would_run_is_told_as_it_is_and_can_steer_no_terminal(caller: Caller, double: Double) -> None:
+    answer(double, command=Command(shell="one\ntwo \x1b[31m"), cwd="sub\x07", env=("A", "B"), stdin=True, timeout_s=0.0)
+    assert await caller("run", "--dry-run", "ws1", "x") == 0
+    assert caller.out.decode().splitlines()[3:] == [
+        "shell line: one",
+        "  two \\x1b[31m",
+        "in: sub\\x07 of the agent user's home",
+        "with the variables: A, B",
+        "with: standard input",
+        "ends after: no time-out",
+        "dry run: nothing was done",
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_and_a_script_are_told_as_such(caller: Caller, double: Double) -> None:
+    answer(double, command=Command(argv=("printf", "a b")), cwd="/srv")
+    assert await caller("run", "--dry-run", "ws1", "x") == 0
+    assert b"program and arguments: printf 'a b'\nin: /srv\n" in caller.out
+    answer(double, command=Command(script=BlobRef("0" * 64, 7, "setup.sh")), cwd=r"C:\build")
+    assert await caller("run", "--dry-run", "ws1", "x") == 0
+    assert b"script: (script setup.sh)\nin: C:\\build\n" in caller.out
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_said_why_and_who_would_not_start(caller: Caller, double: Double) -> None:
+    machines = (PlannedMachine("web1", "online"), PlannedMachine("web2", "offline"), PlannedMachine("web3", "offline"))
+    answer(double, would_start=False, machines=machines, selected=("Selected web1: \x1b[31mscore",), skipped=("web9",))
+    assert await caller("run", "--dry-run", "--pick", "3", "web[1-3]", "x") == 125
+    lines = caller.out.decode().splitlines()
+    assert lines[2:4] == ["web1         | online", "web[2-3] (2) | offline (never seen)"]
+    assert "leaves out: web9: offline" in lines
+    assert caller.err.splitlines() == [
+        "Selected web1: \\x1b[31mscore",
+        "ERROR: it would not start on web[2-3] (2): offline",
+        "hint: clustersh machines shows what is online; --skip-offline leaves such machines out",
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_would_be_refused_for_is_the_error_and_a_policys_is_126(caller: Caller, double: Double) -> None:
+    for kind, status in ((Kind.EMPTY_TARGET, 125), (Kind.POLICY, 126)):
+        problem = ProblemError(kind, "not this", hint="but that").problem
+        answer(double, would_start=False, machines=(), problem=problem)
+        assert await caller("run", "--dry-run", "ws1", "x") == status
+        assert caller.err.endswith("ERROR: not this\nhint: but that\n")
+    assert caller.out == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_document_has_the_plan_and_the_files(
+    caller: Caller, double: Double, tree: Callable[..., Path]
+) -> None:
+    tree("data/a", b"12345")
+    answer(double, files=BlobRef("0" * 64, 1))
+    assert await caller("run", "--dry-run", "--json", "--file", "data", "ws1", "true") == 0
+    document = json.loads(caller.out)
+    assert document["files"] == [{"path": "data/a", "size": 5}]
+    assert document["machines"] == [{"name": "ws1", "status": "online", "batch": 1, "last_seen": None}]
+    assert set(document) == set(Plan.__struct_fields__)
