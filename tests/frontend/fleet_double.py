@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
 from clustersh.frontend.many.shares import fair_share
@@ -168,6 +169,7 @@ class FleetDouble(Double):
             self.pieces = self.outputs[name]
             answer = self._output(request, query)
             if query.get("follow") != "true":
+                await deferLater(self.reactor, 0.01)  # so that those who ask at the same time are seen
                 return answer
             return await self._follow(request, name, query, answer or b"")
         finally:

@@ -431,6 +431,26 @@ async def test_more_machines_than_connections_take_turns(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_line_without_an_end_is_not_held_for_ever(
+    caller: Caller, fleet: FleetDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "MAX_LINE", 10)
+    fleet.add("a", running=True)
+    fleet.answers["POST /v1/runs"] = lambda query: fleet.run(LIMIT, fold=True)
+
+    async def talk() -> None:
+        await until(lambda: fleet.reading)
+        fleet.print("a", b"x" * 25)
+        await until(lambda: caller.out.count(b"\n") == 2)
+        fleet.finish("a")
+
+    talking = Deferred.fromCoroutine(talk())
+    assert await caller("run", "--follow", "@a", "x") == 0
+    await talking
+    assert caller.out == b"a: xxxxxxxxxx\na: xxxxxxxxxx\na: xxxxx\n"
+
+
+@pytest_twisted.ensureDeferred
 async def test_follow_obeys_the_limit_and_full_does_not(caller: Caller, fleet: FleetDouble) -> None:
     fleet.add("a", b"x" * 99 + b"\n" + b"y" * 5000)
     fleet.add("b", b"short\n")

@@ -41,7 +41,15 @@ def test_natural_order() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "limit", "share"),
-    [([], 10, 10), ([3, 4], 10, 10), ([3, 40], 10, 7), ([1, 40, 40], 11, 5), ([9, 9, 9], 2, 0), ([50], 10, 10)],
+    [
+        ([], 10, 10),
+        ([3, 4], 10, 10),
+        ([3, 40], 10, 7),
+        ([1, 40, 40], 11, 5),
+        ([9, 9, 9], 2, 0),
+        ([50], 10, 10),
+        ([4, 4], 7, 3),
+    ],
 )
 def test_fair_shares(sizes: list[int], limit: int, share: int) -> None:
     assert fair_share(sizes, limit) == share
