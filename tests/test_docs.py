@@ -18,9 +18,9 @@ from clustersh.agent.status import Status
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
+from clustersh.frontend.sshsync import Imported
 from clustersh.services.program import Report
-from clustersh.wire import joining, rest, units
-from clustersh.wire.fleet import Plan
+from clustersh.wire import fleet, joining, rest, units
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -110,7 +110,14 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Machine, "`machines`"),
         (CheckReport, "`check`"),
         (rest.Whoami, "`whoami`"),
-        (Plan, "`run --dry-run`"),
+        (fleet.Plan, "`run --dry-run`"),
+        (fleet.TargetView, "`targets`"),
+        (fleet.Groups, "`groups`, `groups list`"),
+        (fleet.Group, "`groups`, `groups list`"),
+        (fleet.GroupChanged, "`groups add`"),
+        (Imported, "`groups import-sshsync`"),
+        (fleet.Labels, "`label`"),
+        (fleet.LabelsChanged, "`label`"),
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),

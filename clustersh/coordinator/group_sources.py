@@ -18,6 +18,7 @@ from .fleet import Fleet
 from .group_book import GroupBook
 from .registry import Registry
 
+MAX_VALUES = 100
 Groups = Mapping[str, Set[str]]
 """The ids of the machines in each group."""
 
@@ -109,6 +110,11 @@ class GroupSources:
         sources = [*SOURCES, *self._book.labelled]
         meant = did_you_mean(group.source, sources, "@{}:")
         return meant or f"facts and labels that machines have: {_some(sources, '@{}:')}"
+
+    def values(self) -> dict[str, tuple[str, ...]]:
+        """Return the groups of every source but people's, at most MAX_VALUES of each."""
+        sources = (*SOURCES, *sorted(self._book.labelled))
+        return {source: tuple(sorted(self._groups(source))[:MAX_VALUES]) for source in sources}
 
     def _groups(self, source: str) -> Groups:
         return self._facts.groups[source] if source in SOURCES else self._book.labelled.get(source, {})

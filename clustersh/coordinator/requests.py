@@ -232,9 +232,9 @@ class Requests:
         skipped: tuple[str, ...] = ()
         selected: tuple[str, ...] = ()
         if asked.skip_offline:
-            there = tuple(each for each in machines if self._fleet.status(each.id) != "offline")
-            skipped = tuple(each.name for each in machines if each not in there)
-            machines = there
+            offline = {each.id for each in machines if self._fleet.status(each.id) == "offline"}
+            skipped = tuple(each.name for each in machines if each.id in offline)
+            machines = tuple(each for each in machines if each.id not in offline)
         if not machines:
             nobody = "nobody that is there" if skipped else "no machine"
             raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")

@@ -17,17 +17,18 @@ from ..wire.fleet import (
     Labels,
     LabelsChanged,
     MachineLabels,
-    TargetQuery,
     TargetView,
     group_name,
     label_key,
     label_value,
 )
 from ..wire.problems import Kind, ProblemError
+from ..wire.queries import TargetQuery
 from .api import Api
 from .callers import Caller
 from .fleet import Fleet
 from .group_book import GroupBook
+from .group_sources import GroupSources
 from .http import Request
 from .key_book import Key
 from .registry import Registry
@@ -40,11 +41,14 @@ T = TypeVar("T")
 class GroupCalls:
     """``/v1/targets``, ``/v1/groups`` and ``/v1/labels``."""
 
-    def __init__(self, registry: Registry, fleet: Fleet, targets: Targets, book: GroupBook) -> None:
+    def __init__(
+        self, registry: Registry, fleet: Fleet, targets: Targets, book: GroupBook, sources: GroupSources
+    ) -> None:
         self._registry = registry
         self._fleet = fleet
         self._targets = targets
         self._book = book
+        self._sources = sources
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
@@ -74,8 +78,9 @@ class GroupCalls:
         )
 
     async def groups(self, request: Request, caller: Caller) -> Groups:
-        """List the groups that people made."""
-        return Groups(tuple(self._group(name, ids) for name, ids in sorted(self._book.groups.items())))
+        """List the groups that people made, and what facts and labels make groups of."""
+        groups = tuple(self._group(name, ids) for name, ids in sorted(self._book.groups.items()))
+        return Groups(groups, self._sources.values())
 
     async def add(self, request: Request, caller: Caller, name: str, body: ChangeGroup) -> GroupChanged:
         """Put machines into a group, which begins to exist with its first."""

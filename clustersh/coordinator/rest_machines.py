@@ -25,9 +25,9 @@ from .vitals import Known, VitalsBook
 class Notes(NamedTuple):
     """What others know of a machine by its id, and what its vitals come to."""
 
-    groups_of: Callable[[str], tuple[str, ...]] = lambda machine_id: ()
-    labels_of: Callable[[str], Mapping[str, str]] = lambda machine_id: {}
-    score: Callable[[Vitals], float | None] = lambda vitals: None
+    groups_of: Callable[[str], tuple[str, ...]]
+    labels_of: Callable[[str], Mapping[str, str]]
+    score: Callable[[Vitals], float]
 
 
 class MachineCalls:
@@ -91,7 +91,7 @@ class MachineCalls:
             labels=dict(self._notes.labels_of(key.id)),
             vitals=said.vitals if said else None,
             vitals_age_s=round(said.age_s, 1) if said else None,
-            score=self._notes.score(said.vitals) if said else None,
+            score=round(self._notes.score(said.vitals), 4) if said else None,
             latency_ms=round(latency_s * 1000, 2) if latency_s is not None else None,
             tailscale=Tailscale(node.name, node.online, node.path) if node is not None else None,
         )

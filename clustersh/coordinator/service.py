@@ -176,19 +176,9 @@ class _Parts:
         held, table = HeldBlobs(self._blobs), RunTable()
         self._vitals = VitalsBook(reactor, self._fleet, table.running)
         self._fleet.on_vitals = self._vitals.said
-        outcomes = Outcomes(
-            reactor,
-            self._ledger,
-            self._index,
-            self._registry,
-            self._fleet,
-            table,
-            held.let_go,
-            self._refusals.note,
-        )
-        self._runs = Runs(
-            reactor, self._ledger, self._index, self._registry, self._fleet, held, table, outcomes, time.time
-        )
+        parts = (self._ledger, self._index, self._registry, self._fleet)
+        outcomes = Outcomes(reactor, *parts, table, held.let_go, self._refusals.note)
+        self._runs = Runs(reactor, *parts, held, table, outcomes, time.time)
         self._fleet.events = self._runs
         self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
         self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
@@ -243,7 +233,7 @@ class _Parts:
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
         outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, Texts(outputs, reactor), self._fleet)
+        views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
         names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)

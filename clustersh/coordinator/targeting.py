@@ -9,7 +9,7 @@ from .group_book import GroupBook
 from .group_sources import GroupSources
 from .index import Index
 from .ledger import Ledger
-from .registry import Key, Registry
+from .registry import Registry
 from .rest_groups import GroupCalls
 from .targets import Targets
 
@@ -23,9 +23,10 @@ class Targeting:
         self.facts = FactBook()
         self.groups = GroupBook(ledger)
         ledger.subscribe(self.groups.follow)
+        registry.watch_ended(lambda key: self.facts.forget(key.id))
         sources = GroupSources(registry, fleet, self.groups, self.facts)
         self.targets = Targets(registry, sources, new_wait=new_machines == "wait")
-        self.calls = GroupCalls(registry, fleet, self.targets, self.groups)
+        self.calls = GroupCalls(registry, fleet, self.targets, self.groups, sources)
 
     async def load(self, index: Index) -> None:
         """Read what there was before; the registry and the fleet know already what they saw."""
@@ -33,11 +34,7 @@ class Targeting:
         for machine in self._registry.machines():
             if seen := self._fleet.seen.get(machine.id):
                 self.facts.note(machine.id, seen.facts)
-        self._registry.watch_ended(self._ended)
 
     def came(self, machine_id: str, facts: Facts) -> None:
         """A machine came, and says this of itself."""
         self.facts.note(machine_id, facts)
-
-    def _ended(self, key: Key) -> None:
-        self.facts.forget(key.id)

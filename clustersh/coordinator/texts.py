@@ -16,6 +16,7 @@ from ..wire.link import MAX_CHUNK
 from ..wire.output import Stream
 from ..wire.problems import ProblemError
 from ..wire.rest import Job, text_or_base64
+from .fleet import Fleet
 from .folding import fair_shares, twins
 from .heads import Head, cut_head, whole_characters
 from .outputs import Outputs, Wanted
@@ -35,10 +36,11 @@ _Share: TypeAlias = tuple[Printed, int, list[Printed]]
 
 
 class Texts:
-    """Gives jobs their texts. Machines that are offline leave theirs without one."""
+    """Gives jobs their texts. Machines that are offline leave theirs without one, reconnecting ones are waited for."""
 
-    def __init__(self, outputs: Outputs, clock: IReactorTime) -> None:
+    def __init__(self, outputs: Outputs, fleet: Fleet, clock: IReactorTime) -> None:
         self._outputs = outputs
+        self._fleet = fleet
         self._clock = clock
 
     async def shared(self, jobs: Sequence[Printed], limit: int, *, fold: bool = False) -> list[Job]:
@@ -112,6 +114,7 @@ class Texts:
         """
         length = min(each.job.output_bytes, HEAD_LIMIT) if others else share
         for source in (each, *others[: MAX_TWINS - 1]):
+            await self._fleet.until_back(source.machine_id)
             wanted = Wanted(source.machine_id, source.job.uuid, Stream.BOTH, 0, length)
             try:
                 chunk = await anext(self._outputs.chunks(wanted))

@@ -1,10 +1,11 @@
-"""``clustersh __complete machines|uuids [PREFIX]``: what a shell offers at the Tab key, one a line.
+"""``clustersh __complete machines|groups|uuids [PREFIX]``: what a shell offers at the Tab key, one a line.
 
 It never says what is wrong, and never takes long: whoever types is waiting.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..address import parse_address
 from ..cli.invocation import Invocation
 from ..home import read_json
 from ..wire.codec import decode_json
+from ..wire.fleet import RESERVED_GROUPS, Groups
 from ..wire.ids import SHORT_LENGTH, short
 from ..wire.rest import JobPage, Machines
 from .blocking import connect_blocking
@@ -24,6 +26,7 @@ WITHIN_S = 0.7
 """Looking up a host's name can't be bounded otherwise: the thread that does is left behind."""
 RECENT = 50
 _ANSWER_LIMIT = 4 << 20
+_LAST_OPERAND = re.compile(r"(.*[,!&^])?(.*)", re.DOTALL)
 
 
 class CompleteStart:
@@ -50,13 +53,23 @@ class CompleteStart:
     def _look_into(self, found: list[str]) -> None:
         kind, prefix = (*self._words, "", "")[:2]
         try:
-            words = {"machines": self._machines, "uuids": self._uuids}[kind](prefix)
+            words = {"machines": self._targets, "groups": self._groups, "uuids": self._uuids}[kind](prefix)
         except Exception:  # whatever it is, a message in the midst of someone's command line helps nobody
             return
         found += [word for word in words if word.startswith(prefix)]
 
-    def _machines(self, prefix: str) -> list[str]:
-        return [machine.name for machine in self._ask("/v1/machines", Machines).machines]
+    def _targets(self, prefix: str) -> list[str]:
+        """Complete the last word of a target: a machine's name, or a group after an @."""
+        before, last = _LAST_OPERAND.fullmatch(prefix).groups("")  # type: ignore[union-attr]  # it fits any text
+        if last.startswith("@"):
+            found = self._ask("/v1/groups", Groups)
+            groups = sorted({*(group.name for group in found.groups), *RESERVED_GROUPS} - {"all"})
+            words = [*groups, *(f"{source}:{value}" for source, values in found.values.items() for value in values)]
+            return [f"{before}@{word}" for word in words]
+        return [f"{before}{machine.name}" for machine in self._ask("/v1/machines", Machines).machines]
+
+    def _groups(self, prefix: str) -> list[str]:
+        return [group.name for group in self._ask("/v1/groups", Groups).groups]
 
     def _uuids(self, prefix: str) -> list[str]:
         jobs = self._ask(f"/v1/jobs?limit={RECENT}", JobPage).jobs

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ..cli.errors import CliError
 from ..rest_client import RestClient
+from ..wire.fleet import TargetView
 from ..wire.problems import Kind
 from ..wire.rest import Job, Run
 from .many.names import node_set
-
-
-class _Named(msgspec.Struct):
-    machines: tuple[str, ...]
 
 
 async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
@@ -22,7 +17,7 @@ async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
     """
     if not target:
         return list(run.jobs)
-    named = await client.call("GET", "/v1/targets", answer=_Named, query=[("target", target)])
+    named = await client.call("GET", "/v1/targets", answer=TargetView, query=[("target", target)])
     jobs = [job for job in run.jobs if job.machine in named.machines]
     if not jobs:
         ran_on = node_set([job.machine for job in run.jobs])

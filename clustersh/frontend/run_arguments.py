@@ -128,6 +128,8 @@ def split(parser: Parser, arguments: Sequence[str]) -> Words:
             break
         if word.startswith("-") and word != "-":
             name, joined, _ = word.partition("=")
+            if not word.startswith("--"):
+                name, joined = word[:2], word[2:]  # -xEXPR
             taken = 2 if parser.takes_value(name) and not joined else 1
             options.append("=".join(rest[:taken]))
             del rest[:taken]

@@ -119,13 +119,6 @@ def _word(text: str, what: str, reserved: frozenset[str]) -> str:
     return word
 
 
-class TargetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /v1/targets and /v1/labels."""
-
-    target: Target
-    exclude: Target = ""
-
-
 class TargetView(msgspec.Struct, frozen=True):
     """GET /v1/targets: the *machines* that a target means now, by name, and all of them as one short expression.
 
@@ -151,9 +144,10 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Groups(msgspec.Struct, frozen=True):
-    """GET /v1/groups."""
+    """GET /v1/groups. *values* are what facts and labels make groups of, some of each: ``{"os": ["linux"]}``."""
 
     groups: tuple[Group, ...]
+    values: dict[str, tuple[str, ...]] = {}
 
 
 class ChangeGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

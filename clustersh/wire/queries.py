@@ -64,6 +64,13 @@ class MachinesQuery(_Query, frozen=True):
     fresh: Annotated[bool, msgspec.Meta(description="Ask the machines for their vitals now.")] = False
 
 
+class TargetQuery(_Query, frozen=True):
+    """GET /v1/targets and /v1/labels."""
+
+    target: AskedTarget
+    exclude: AskedTarget = ""
+
+
 class InviteQuery(_Query, frozen=True):
     """GET /v1/admin/invite."""
 

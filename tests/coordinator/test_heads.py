@@ -63,6 +63,16 @@ def test_heads_never_take_more_than_there_is_room_for(arrivals: list[tuple[int, 
     assert (room.taken, room.holders) == (0, 0)
 
 
+def test_who_comes_late_gets_what_is_left() -> None:
+    room = HeadRoom(total=10_000)
+    early, late = RunHeads(room), RunHeads(room)
+    early.keep(*woven([(Stream.STDOUT, b"x" * 9_000)]))
+    head = late.keep(*woven([(Stream.STDOUT, b"y" * 4_000)]))
+    assert 900 < len(head) < 1_000 and room.taken <= room.total
+    early.leave_room()
+    assert len(late.keep(*woven([(Stream.STDOUT, b"z" * 4_000)]))) == 4_000
+
+
 def test_the_longest_heads_of_a_run_are_shortened_and_the_short_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "RUN_HEADS", 1 << 20)
     run = RunHeads()

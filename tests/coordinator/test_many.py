@@ -19,7 +19,6 @@ from clustersh.coordinator import open_runs, requests, texts
 from clustersh.coordinator.open_runs import OpenRun
 from clustersh.coordinator.records import CancelRequested, JobEnded, RunRefused, RunRequested
 from clustersh.coordinator.signals import Signal
-from clustersh.wire.fleet import Placement
 from clustersh.wire.jobs import HEAD_LIMIT, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import START_WITHIN_S, Acknowledge, Cancel, Chunk, Ended, Read, Start
 from clustersh.wire.output import Stream, encode_runs, shorten
@@ -139,7 +138,6 @@ async def test_the_request_is_recorded_with_its_frozen_machines(world: World) ->
     assert (record.skipped, record.raw, record.target) == (("c",), False, "a,b,c")
     view = await world.views.run(uuid, 0)
     assert (view.skipped, view.raw) == (("c",), False)
-    assert [world.registry.machine(name).new for name in "abc"] == [False, False, True], "what was named and runs"
 
 
 @pytest_twisted.ensureDeferred
@@ -154,19 +152,6 @@ async def test_where_nobody_is_left_that_is_a_recorded_refusal(world: World) -> 
         await world.requests.take(JOSHUA, "key", asked)
     assert again.value.problem == caught.value.problem
     assert len(world.records(RunRefused)) == 1
-
-
-@pytest_twisted.ensureDeferred
-async def test_placement_chooses_and_says_why(world: World) -> None:
-    agents = await joined(world, "a", "b", "c")
-    asked = RunRequest("a,b,c", TRUE, placement=Placement(pick=1))
-    with pytest.raises(ProblemError) as caught:
-        await world.requests.take(JOSHUA, "none", asked)
-    assert caught.value.problem.kind is Kind.BAD_REQUEST, "nobody chooses here"
-    world.requests._place = lambda machines, placement: (machines[1 : 1 + placement.pick], ("b: score 0.1",))
-    uuid = await world.requests.take(JOSHUA, "key", asked)
-    assert [agent.count(Start) for agent in agents.values()] == [0, 1, 0]
-    assert (await world.views.run(uuid, 0)).selected == ("b: score 0.1",)
 
 
 @pytest_twisted.ensureDeferred
@@ -372,7 +357,7 @@ async def test_a_run_that_only_the_index_knows_is_told_with_what_its_machines_st
 ) -> None:
     before = make_world()
     agents = await joined(before, "a", "b", "c", "d", "e")
-    asked = RunRequest("e,d,c,b,a", TRUE)
+    asked = RunRequest("a,b,c,d,e", TRUE)
     uuid = await before.requests.take(JOSHUA, "key", asked)
     for name, text in (("c", b"same"), ("a", b"same"), ("e", b"offline"), ("b", b"alone"), ("d", b"same")):
         say(agents[name], uuid, text)
@@ -384,28 +369,28 @@ async def test_a_run_that_only_the_index_knows_is_told_with_what_its_machines_st
     await world.load()
     assert world.runs.find(uuid) is None
     assert await world.requests.take(JOSHUA, "key", asked) == uuid, "the same key is the same run"
-    liar = can_read(await world.agent("d"), b"lies")
+    liar = can_read(await world.agent("a"), b"lies")
     honest = can_read(await world.agent("c"), b"same")
-    unasked = can_read(await world.agent("a"), b"same")
+    unasked = can_read(await world.agent("d"), b"same")
     can_read(await world.agent("b"), b"alone")
     assert [await world.views.ends(uuid, after, 0) for after in (0, 2, 5)] == in_memory, "the order is the same"
     view = await world.views.run(uuid, 1000, fold=True)
     assert [(job.machine, job.stdout, job.same_as) for job in view.jobs] == [
-        ("e", "", None),
-        ("d", "same", None),
-        ("c", "", "d"),
+        ("a", "same", None),
         ("b", "alone", None),
-        ("a", "", "d"),
+        ("c", "", "a"),
+        ("d", "", "a"),
+        ("e", "", None),
     ]
     assert (len(liar), len(honest), len(unasked)) == (1, 1, 0), "who says otherwise now than then is not believed"
-    assert view.jobs[0].truncated and view.jobs[0].output_bytes == 7
+    assert view.jobs[4].truncated and view.jobs[4].output_bytes == 7
     ends = await world.views.ends(uuid, 0, 3)
     assert [(job.machine, job.stdout) for job in ends.jobs] == [
         ("c", "sam"),
-        ("a", "sam"),
+        ("a", "lie"),
         ("e", ""),
         ("b", "alo"),
-        ("d", "lie"),
+        ("d", "sam"),
     ]
 
 
@@ -444,7 +429,7 @@ async def test_machines_are_asked_some_at_a_time_and_not_for_ever(
 async def test_a_restart_in_the_middle_forgets_nothing_of_the_run(make_world: Callable[[], World]) -> None:
     before = make_world()
     agents = await joined(before, "a", "b", "c")
-    uuid = await before.requests.take(JOSHUA, "key", RunRequest("c,b,a", TRUE))
+    uuid = await before.requests.take(JOSHUA, "key", ABC)
     say(agents["b"], uuid, b"from b")
     await when_ended(before, uuid, 1)
     say(agents["c"], uuid, b"from c")
@@ -459,9 +444,9 @@ async def test_a_restart_in_the_middle_forgets_nothing_of_the_run(make_world: Ca
     assert [run.jobs[machine_id].machine.name for machine_id in run.order] == ["b", "c"]
     view = await world.views.run(uuid, 1000)
     assert [(job.machine, job.status.value, job.stdout) for job in view.jobs] == [
-        ("c", "completed", ""),
-        ("b", "completed", "from b"),
         ("a", "requested", ""),
+        ("b", "completed", "from b"),
+        ("c", "completed", ""),
     ]
     a = Agent(world, "a")
     assert (await a.come()).open == (uuid,)
@@ -469,6 +454,26 @@ async def test_a_restart_in_the_middle_forgets_nothing_of_the_run(make_world: Ca
     say(a, uuid, b"from a")
     await when_ended(world, uuid, 3)
     assert a.count(Start) == 0 and len(world.table) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_reconnecting_machine_printed_is_waited_for(make_world: Callable[[], World]) -> None:
+    before = make_world()
+    agents = await joined(before, "a", "b")
+    uuid = await before.requests.take(JOSHUA, "key", RunRequest("a,b", TRUE))
+    for agent in agents.values():
+        say(agent, uuid, b"from " + agent.key.name.encode())
+    await when_ended(before, uuid, 2)
+    await before.stop()
+    world = make_world()
+    await world.load()
+    world.fleet.expected = {agents["a"].key.id}
+    answer = Deferred.fromCoroutine(world.views.run(uuid, 1000))
+    await world.settled()
+    agent = Agent(world, "a")
+    can_read(agent, b"from a")
+    await agent.come()
+    assert outputs(await answer) == {"a": "from a", "b": ""}
 
 
 # -- limits
@@ -509,7 +514,7 @@ async def _whole_life(world: World, count: int) -> int:
     agents: Sequence[Agent] = list((await joined(world, *names)).values())
     profile = cProfile.Profile()
     with profile:
-        uuid = await world.requests.take(JOSHUA, f"run-{count}", RunRequest(",".join(names), TRUE))
+        uuid = await world.requests.take(JOSHUA, f"run-{count}", RunRequest(",".join(names), TRUE, skip_offline=True))
         for agent in agents:
             agent.started(uuid)
         told = await world.runs.cancel(JOSHUA, uuid)

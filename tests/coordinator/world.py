@@ -117,7 +117,7 @@ class World:
             pacer=self.paced,
         )
         self.fleet.events = self.runs
-        texts = Texts(Outputs(self.fleet, self.clock.seconds), self.clock)
+        texts = Texts(Outputs(self.fleet, self.clock.seconds), self.fleet, self.clock)
         self.views = RunViews(self.runs, self.index, texts, self.fleet)
 
     def now(self) -> float:

@@ -318,9 +318,11 @@ async def test_the_overview_fits_in_a_kilobyte(world: World) -> None:
         Machine(f"{number:02}{long}"[:64], str(number), "linux/amd64", "online" if number % 2 else "offline")
         for number in range(60)
     )
-    running = a_job("make \x1b[2J" + long * 9, State.RUNNING, started="2026-11-20T10:31:07Z")
+    one = a_job("make \x1b[2J" + long * 9, State.RUNNING, started="2026-11-20T10:31:07Z")
+    running = [msgspec.structs.replace(one, uuid=f"{UUID[:-2]}{number:02}") for number in range(20)]
+    running[1:1] = [msgspec.structs.replace(running[0], machine=f"{number:02}{long}"[:64]) for number in range(60)]
     failed = a_job("false " + long, State.FAILED, exit_code=1, duration_s=3.0)
-    world.coordinator.pages = {"status=running": JobPage((running,) * 20), "status=failed": JobPage((failed,))}
+    world.coordinator.pages = {"status=running": JobPage(tuple(running)), "status=failed": JobPage((failed,))}
     status, out, err = await world()
     assert (status, err) == (0, "")
     assert len(out.encode()) < 1024
@@ -331,6 +333,7 @@ async def test_the_overview_fits_in_a_kilobyte(world: World) -> None:
         "online", "offline", "running", "running", "running", "last failure", "next", "next", "next",
     ]  # fmt: skip
     assert "and 18 more: clustersh history --status running" in out
+    assert f"running: {running[0].uuid[-8:]} on [00-59]xxx" in out
     assert "failed (exit 1) after 3s" in out
     assert f"clustersh cat ws1 {UUID[-8:]}" in out
 

@@ -40,6 +40,12 @@ def test_contract_forms() -> None:
     assert read("ws1", "--cwd", "-odd", "x").cwd == "-odd"
 
 
+@pytest.mark.parametrize("words", [("-x", "web01"), ("-xweb01",), ("-x=web01",), ("--exclude", "web01")])
+def test_short_options_and_their_values(words: tuple[str, ...]) -> None:
+    options = read(*words, "all", "-ojson", "x", "-x", "y")
+    assert (options.fleet.exclude, options.fleet.layout, options.command) == ("web01", "json", Command(shell="x -x y"))
+
+
 @given(OPTIONS, OPTIONS, WORDS)
 def test_everything_after_the_first_word_is_the_commands(
     before: list[tuple[str, ...]], between: list[tuple[str, ...]], words: list[str]

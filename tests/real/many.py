@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class Fleet:
 
     coordinator: Home
     client: Home
+    coordinator_process: subprocess.Popen[bytes]
     agents: dict[str, Home] = field(default_factory=dict)
     agent_processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     address: str = ""
@@ -63,15 +65,15 @@ class Fleet:
             self.agent_processes[name] = self.agents[name].start("clusteragent")
         self.until("online", names or self.agents)
 
-    def stop_agent(self, name: str, how: int | None = None) -> None:
-        """End one agent, with the signal *how* if said, and wait until its machine is offline."""
-        process = self.agent_processes[name]
-        end(process) if how is None else end(process, how)
+    def stop_agent(self, name: str, how: int = signal.SIGTERM) -> None:
+        """End one agent with the signal *how*, and wait until its machine is offline."""
+        end(self.agent_processes[name], how)
         self.until("offline", [name])
 
-    def restart_coordinator(self) -> None:
-        """Start the coordinator again, where it was."""
-        self.coordinator.start("clusterd", "--listen", self.address)
+    def restart_coordinator(self, how: int = signal.SIGTERM) -> None:
+        """End the coordinator with the signal *how*, if it runs, and start it again where it was."""
+        end(self.coordinator_process, how)
+        self.coordinator_process = self.coordinator.start("clusterd", "--listen", self.address)
         self.coordinator.address()
 
     def logs(self) -> str:
@@ -96,8 +98,7 @@ def make_fleet(
     coordinator.environ.update(environ or {})
     coordinator.path.mkdir()
     (coordinator.path / "config.toml").write_text(f'[enrollment]\nnew_machines = "{new_machines}"\n')
-    fleet = Fleet(coordinator, client)
-    coordinator.start("clusterd", "--listen", "127.0.0.1:0")
+    fleet = Fleet(coordinator, client, coordinator.start("clusterd", "--listen", "127.0.0.1:0"))
     try:
         fleet.address = coordinator.address()
         for name in names:

@@ -107,14 +107,35 @@ def test_the_tab_key_completes_machines_and_uuids(terminal: Terminal, uuid: str)
     assert completed(terminal, "clustersh run w", "ws1") == "<clustersh><run><ws1>"
     assert completed(terminal, "clustersh run --timeout 5m --cwd / w", "ws1").endswith("</><ws1>")
     assert completed(terminal, "clustersh hist", "history") == "<clustersh><history>"
+    assert completed(terminal, "clustersh run ws1,w", "ws1,ws1") == "<clustersh><run><ws1,ws1>"
     short = uuid[-8:]
     assert completed(terminal, f"clustersh wait {short[:4]}", short) == f"<clustersh><wait><{short}>"
     assert completed(terminal, f"clustersh cat ws1 {short[:4]}", short) == f"<clustersh><cat><ws1><{short}>"
     assert completed(terminal, f"clustersh cancel {uuid[:-3]}", uuid) == f"<clustersh><cancel><{uuid}>"
 
 
+def test_the_tab_key_completes_groups(terminal: Terminal, grouped: Cluster) -> None:
+    assert completed(terminal, "clustersh run @gro", "@group7") == "<clustersh><run><@group7>"
+    assert completed(terminal, "clustersh targets all -x @gro", "@group7").endswith("<-x><@group7>")
+    assert completed(terminal, "clustersh run ws1,@gro", "ws1,@group7").endswith("<ws1,@group7>")
+    assert completed(terminal, "clustersh run @gpu:y", "@gpu:yes").endswith("<@gpu:yes>")
+    assert completed(terminal, "clustersh run @os:li", "@os:linux").endswith("<@os:linux>")
+    assert completed(terminal, "clustersh groups del", "delete").endswith("<groups><delete>")
+    assert completed(terminal, "clustersh groups delete gro", "group7").endswith("<delete><group7>")
+
+
+@pytest.fixture
+def grouped(cluster: Cluster) -> Cluster:
+    """A group and a label."""
+    for words in (("groups", "add", "group7", "ws1"), ("label", "ws1", "gpu=yes")):
+        assert cluster.sh(*words).status == 0
+    return cluster
+
+
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
-def test_fish_completes_machines_and_uuids(cluster: Cluster, uuid: str) -> None:
+def test_fish_completes_machines_groups_and_uuids(grouped: Cluster, uuid: str) -> None:
+    cluster = grouped
+
     def candidates(line: str) -> list[str]:
         shown = subprocess.run(
             ["fish", "--no-config", "-c", f"source {COMPLETIONS}/clustersh.fish; complete -C '{line}'"],
@@ -130,6 +151,9 @@ def test_fish_completes_machines_and_uuids(cluster: Cluster, uuid: str) -> None:
     newest = cluster.sh("history", "--json").json["jobs"][0]["uuid"]
     assert candidates("clustersh run w") == ["ws1"]
     assert candidates("clustersh run --timeout 5m --cwd / w") == ["ws1"]
+    assert candidates("clustersh run @gro") == candidates("clustersh targets all -x @gro") == ["@group7"]
+    assert candidates("clustersh run ws1,@os:") == ["ws1,@os:linux"]
+    assert candidates("clustersh groups delete ") == ["group7"]
     assert candidates("clustersh hist") == ["history"]
     assert candidates("clustersh wait ") == [newest[-8:], uuid[-8:]]
     assert candidates(f"clustersh cat ws1 {uuid[-8:-3]}") == [uuid[-8:]]
@@ -140,6 +164,7 @@ def test_fish_completes_machines_and_uuids(cluster: Cluster, uuid: str) -> None:
 def test_what_is_asked_for_is_printed_newest_first(cluster: Cluster, uuid: str) -> None:
     assert cluster.sh("__complete", "machines").out == "ws1\n"
     assert cluster.sh("__complete", "machines", "x").out == ""
+    assert cluster.sh("__complete", "machines", "ws1!@o").out.splitlines()[:2] == ["ws1!@offline", "ws1!@online"]
     assert cluster.sh("__complete", "uuids").out.splitlines()[1] == uuid[-8:]
     assert cluster.sh("__complete", "uuids", uuid[:9]).out.splitlines()[1] == uuid
 

@@ -197,6 +197,30 @@ def test_cancel_ends_what_runs_and_begins_no_more(fleet: Fleet, paced: Paced) ->
     assert (run["stopped"], paced.times()) == (None, {"web01": 1, "web02": 1})
 
 
+def test_ctrl_c_begins_no_more_and_cancels_what_runs(fleet: Fleet, paced: Paced) -> None:
+    words = ("--rolling", "2", ",".join(NAMES), paced.shell("true"))
+    waiting = fleet.client.open("clustersh", "run", *words)
+    paced.until_begun("web01", "web02")
+    _, page = fleet.call("GET", "/v1/jobs?limit=1")
+    paced.uuid = page["jobs"][0]["uuid"]
+    paced.until_running("web01", "web02")
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate(timeout=PATIENCE_S)
+    assert states_of(paced.over()) == ["cancelled"] * 4, (out, err)
+    assert paced.times() == {"web01": 1, "web02": 1}
+    assert waiting.returncode == 1 and b"4 cancelled (web[01-04])" in err, (waiting.returncode, out, err)
+
+
+def test_the_command_line_says_why_it_went_no_further(fleet: Fleet, paced: Paced) -> None:
+    paced.go()
+    answer = fleet.sh("run", "--canary", "1", ",".join(NAMES), paced.shell("echo oh; exit 3"))
+    assert answer.status == 1, answer
+    assert "web01" in answer.out and "oh" in answer.out
+    assert "1 failed" in answer.err and "3 not started" in answer.err, answer
+    assert "stopped after 1 of 1 failed: web01" in answer.err
+    assert paced.times() == {"web01": 1}
+
+
 def test_a_pace_without_sense_is_a_bad_request(fleet: Fleet, paced: Paced) -> None:
     for pace, said in (
         ({"max_failures": "1"}, "can't be stopped: say rolling or canary"),

@@ -1,38 +1,49 @@
 # shellcheck shell=bash
-# Completion of clustersh for bash: its commands, machines' names, and recent uuids.
+# Completion of clustersh for bash: its commands, machines' names, groups, and recent uuids.
 
 _clustersh() {
-    local word=${COMP_WORDS[COMP_CWORD]} command="" positional=0 value=0 kinds="" kind found index
-    for ((index = 1; index < COMP_CWORD; index++)); do
-        if ((value)); then
-            value=0
+    # Not from COMP_WORDS: bash takes targets apart at their @ and :, and $2 is what it will replace of the last word.
+    local line=${COMP_LINE:0:COMP_POINT} replaced=$2 word command="" positional=0 option="" kinds="" kind part found
+    local -a typed
+    word=${line##*[[:space:]]}
+    read -ra typed <<<"${line%"$word"}"
+    word=${word#[\'\"]}
+    for part in "${typed[@]:1}"; do
+        if [[ -n $option ]]; then
+            option=""
             continue
         fi
-        case ${COMP_WORDS[index]} in
-            -x | --ca | --client | --command | --cwd | --disk | --env | --exclude | --file | --http | --idle-timeout | \
-                --key | --length | --limit | --listen | --name | --offset | --port | --script | --service | --since | \
-                --status | --tail | --tcp | --timeout | --wait) value=1 ;;
+        case $part in
+            -o | -x | --ca | --canary | --client | --command | --cwd | --disk | --env | --exclude | --file | \
+                --http | --idle-timeout | --key | --length | --limit | --listen | --max-failures | --name | \
+                --offset | --output | --pick | --placement | --port | --rolling | --script | --service | --since | \
+                --status | --tail | --tcp | --timeout | --wait) option=$part ;;
             -*) ;;
-            *) if [[ -z $command ]]; then command=${COMP_WORDS[index]}; else ((positional += 1)); fi ;;
+            *) if [[ -z $command ]]; then command=$part; else ((positional += 1)); fi ;;
         esac
     done
     COMPREPLY=()
-    if ((value)) || [[ $word == -* ]]; then
-        return
-    fi
-    case $command:$positional in
-        :0)
-            kind="run machines check cat history wait cancel login logout whoami up down help"
+    case $option:$word:$command:$positional in
+        -x:* | --exclude:*) kinds=machines ;;
+        -*:* | :-*) return ;;
+        :*::0)
+            kind="run machines targets groups label check cat history wait cancel login logout whoami up down help"
             while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
             return
             ;;
-        run:0 | check:0 | history:0) kinds=machines ;;
-        cat:0 | cancel:0) kinds="machines uuids" ;;
-        cat:1 | cancel:1 | wait:0) kinds=uuids ;;
+        :*:groups:0)
+            kind="list add remove delete import-sshsync"
+            while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
+            return
+            ;;
+        :*:groups:1) kinds=groups ;;
+        :*:run:0 | :*:check:0 | :*:history:0 | :*:machines:0 | :*:label:0 | :*:targets:* | :*:groups:*) kinds=machines ;;
+        :*:cat:0 | :*:cancel:0) kinds="machines uuids" ;;
+        :*:cat:1 | :*:cancel:1 | :*:wait:0) kinds=uuids ;;
     esac
     for kind in $kinds; do
         while IFS= read -r found; do
-            COMPREPLY+=("$found")
+            COMPREPLY+=("${found#"${word%"$replaced"}"}")
         done < <("${COMP_WORDS[0]}" __complete "$kind" "$word" 2>/dev/null)
     done
 }
