@@ -10,8 +10,10 @@
 #   make fuzz           some six minutes of changed bytes through every decoder (hypothesis, and atheris on Linux;
 #                       ARGS="--seconds 60" for each)
 #   make lint           linter, formatter and type checker
-#   make bench          all benchmarks (some ten minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
-#   make bench-NAME     one: latency, throughput, bulk, intake, history, memory (ARGS=... is handed to it)
+#   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
+#   make bench-NAME     one: latency, throughput, bulk, intake, history, memory, fleet-size, fleet-idle, fleet-peers
+#                       (ARGS=... is handed to it; the last one takes pdsh where it is, and Ansible and Salt from the
+#                       package index, into .venv/peers)
 #   make deb            build the Debian package in dist (DEB_PYTHON=... is the system's Python that it is for)
 #   make clean          stop, and remove .venv, .home and everything that was built
 
@@ -122,7 +124,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
 
 bench-%: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.$* $(ARGS)
+	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 deb: $(VENV)/.installed
 	$(BIN)/python packaging/debian/build.py dist --python "$(DEB_PYTHON)"

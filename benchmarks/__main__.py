@@ -11,7 +11,10 @@ from pathlib import Path
 
 from .programs import ROOT
 
-NAMES = ("latency", "throughput", "bulk", "intake", "history", "memory")
+NAMES = (
+    *("latency", "throughput", "bulk", "intake", "history", "memory"),
+    *("fleet_size", "fleet_idle", "fleet_peers"),
+)
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
@@ -54,7 +57,7 @@ def machine() -> str:
 
 def section(name: str, printed: str) -> str:
     """Return one benchmark's part of the page."""
-    return f"## {name}\n\n`make bench-{name}`\n\n```\n{printed}```\n"
+    return f"## {name}\n\n`make bench-{name.replace('_', '-')}`\n\n```\n{printed}```\n"
 
 
 if __name__ == "__main__":

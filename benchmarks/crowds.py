@@ -55,12 +55,12 @@ class Crowd:
 
 
 @contextlib.contextmanager
-def connected(address: str, folder: Path, count: int, output: str = "") -> Iterator[Crowd]:
-    """Have the first *count* agents of *folder* connected; each of their jobs prints *output*."""
+def connected(address: str, folder: Path, count: int, output: str = "", first: int = 0) -> Iterator[Crowd]:
+    """Have *count* agents of *folder* connected, from the *first* on; each of their jobs prints *output*."""
     with contextlib.ExitStack() as running:
         processes = []
-        for first in range(0, count, EACH):
-            words = ["--first", str(first), "--count", str(min(EACH, count - first)), "--output", output]
+        for begin in range(first, first + count, EACH):
+            words = ["--first", str(begin), "--count", str(min(EACH, first + count - begin)), "--output", output]
             command = [sys.executable, "-m", "benchmarks.many_agents", address, str(folder), *words]
             processes.append(
                 running.enter_context(

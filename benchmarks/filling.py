@@ -66,6 +66,16 @@ def store(folder: Path, names: Iterable[str], client: str) -> None:
         files.write(StoredJob(uuid, JobRecord(uuid, client, COMMAND, now), None, end))
 
 
+def machine_name(number: int) -> str:
+    """Return what the agent of that number is called."""
+    return f"many-{number:04}"
+
+
+def machine_names(count: int) -> str:
+    """Return the target that names the first *count* of them."""
+    return f"many-[0000-{count - 1:04}]"
+
+
 def agents(coordinator: Path, folder: Path, count: int) -> Iterator[Record]:
     """Make *count* agents' credentials under *folder*; yield the records that let them in.
 
@@ -73,7 +83,7 @@ def agents(coordinator: Path, folder: Path, count: int) -> Iterator[Record]:
     """
     authority, now = Authority.load(coordinator), datetime.now(UTC)
     for number in range(count):
-        name, key, machine_id = f"many-{number}", generate(), str(uuid4())
+        name, key, machine_id = machine_name(number), generate(), str(uuid4())
         certificate = authority.issue(Identity(Role.AGENT, name, machine_id), key.public_key(), now)
         home = folder / name
         home.mkdir(mode=0o700, parents=True)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .crowds import connected, enroll
-from .programs import Cluster, cpu_s, started_cluster, timed
-from .tables import Unable, aim, run, table
+from .filling import machine_names
+from .programs import Cluster, cpu_s, started_cluster, succeed, timed
+from .tables import aim, run, table
 
 FEW_WITHIN_S = 1.0
 MOST_GROWTH = 1.25
@@ -56,16 +57,10 @@ def measure(options: argparse.Namespace) -> str:
 
 def take(cluster: Cluster, size: int) -> Figures:
     """Run `true` on the first *size* machines."""
-    target = f"many-[0-{size - 1}]"
+    target = machine_names(size)
     cpu = cpu_s([cluster.coordinator_pid])
-    seconds = timed(lambda: succeed_everywhere(cluster, target))
+    seconds = timed(lambda: succeed(cluster.client, "clustersh", "run", target, "true"))
     return Figures(seconds, (cpu_s([cluster.coordinator_pid]) - cpu) / size * 1000)
-
-
-def succeed_everywhere(cluster: Cluster, target: str) -> None:
-    ran = cluster.client.sh("run", target, "true")
-    if ran.status:
-        raise Unable(f"`clustersh run {target} true` exited {ran.status}: {ran.err.strip()[:400]}")
 
 
 def report(measured: Mapping[int, Sequence[Figures]]) -> str:

@@ -136,8 +136,11 @@ def started_sshd(folder: Path) -> Iterator[tuple[Callable[[], None], Callable[[]
 
 
 @contextlib.contextmanager
-def started_ssh_config(folder: Path) -> Iterator[list[str]]:
-    """Start an OpenSSH server; yield the words of an ssh command that knows it as ``here``, and ``kept``."""
+def started_ssh_config(folder: Path, more: str = "") -> Iterator[list[str]]:
+    """Start an OpenSSH server; yield the words of an ssh command that knows it as ``here``, and ``kept``.
+
+    *more* is put at the end of the server's configuration.
+    """
     sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if sshd is None or shutil.which("ssh") is None:
         raise Unable("no OpenSSH here; on Debian: apt-get install openssh-server openssh-client")
@@ -147,7 +150,7 @@ def started_ssh_config(folder: Path) -> Iterator[list[str]]:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], os.environ)
     host_key = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=folder))
+    (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=folder) + more)
     (folder / "ssh_config").write_text(SSH_CONFIG.format(port=port, folder=folder, user=getpass.getuser()))
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own, compiled in; it insists when it is root

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmarks import bulk, intake, latency, memory, tables, throughput
+from benchmarks import bulk, fleet_idle, fleet_peers, fleet_size, intake, latency, memory, tables, throughput
 
 from .conftest import ROOT
 
@@ -77,6 +77,24 @@ def test_each_report_holds_its_figures_against_the_aims() -> None:
     assert re.search(r"^clustersh +134 +1$", intake.report(256, [2.0], [1.0], 8.0), re.MULTILINE)
 
 
+def test_the_fleet_s_reports_hold_their_figures_against_the_aims() -> None:
+    size = {500: [fleet_size.Figures(0.8, 0.5)], 2000: [fleet_size.Figures(4.8, 0.5)]}
+    shown = fleet_size.report(size)
+    assert re.findall(r": (met|MISSED)$", shown, re.MULTILINE) == ["met", "MISSED"]
+    assert "(here 1.50)" in shown
+
+    idle = fleet_idle.Figures(61.0, 0.05, 12.0, 8.0, [0.1], [0.2, 1.3, 0.3])
+    shown = fleet_idle.report(idle, 5000)
+    assert re.findall(r": (met|MISSED)$", shown, re.MULTILINE) == ["MISSED", "met", "MISSED"]
+    idle.runs_meanwhile = []
+    assert fleet_idle.report(idle, 5000).endswith("MISSED\n"), "where nothing was run, nothing was quick"
+
+    times = {fleet_peers.OURS: [500.0], "clush, new connections": [5000.0], "clush, kept connections": [900.0]}
+    shown = fleet_peers.report({100: times}, {"salt": "it is not here"}, 20, 100)
+    assert re.findall(r": (met|MISSED)$", shown, re.MULTILINE) == ["met", "MISSED"]
+    assert "20 real agents, 80 simulated ones" in shown and "left out: salt: it is not here" in shown
+
+
 _WAYS = ("one at a time", "50 in flight", "50 connections")
 
 
@@ -87,6 +105,8 @@ _WAYS = ("one at a time", "50 in flight", "50 connections")
         ("history", "--few", "3", "--many", "9", "--records", "30", "--turns", "1"),
         ("intake", "--size", "1"),
         ("memory", "--agents", "2"),
+        ("fleet_size", "--few", "2", "--many", "4", "--turns", "1"),
+        ("fleet_idle", "--agents", "3", "--idle", "0.2"),
     ],
     ids=lambda words: words[0],
 )
@@ -100,3 +120,16 @@ def test_a_benchmark_measures_the_real_programs(words: tuple[str, ...]) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert not ran.stderr
+
+
+@pytest.mark.real
+@pytest.mark.skipif(SSHD is None, reason="OpenSSH's sshd is not installed")
+def test_the_fleet_is_measured_beside_clush_over_a_real_sshd() -> None:
+    words = ("--machines", "3", "--real", "2", "--ansible", "0", "--salt", "0", "--turns", "1")
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.fleet_peers", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    for way in ("new", "kept"):
+        assert re.search(rf"^clush, {way} connections, 3 +\d+\.\d\d +\d+\.\d +1$", ran.stdout, re.MULTILINE), ran.stdout
+    assert "2 real agents, 1 simulated ones" in ran.stdout

@@ -7,7 +7,7 @@ can be cancelled as any other.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,9 @@ import msgspec
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..config import load
-from ..rest_client import RestClient, Unreachable
 from ..wire.checks import MAX_ANSWER
-from ..wire.problems import ProblemError
-from ..wire.rest import Ends, Job, Run, RunRequest
+from ..wire.rest import Ends, Job, Run
+from .asking import Asking
 from .attend import ANSWER_S, LOOK_S, Attendant, Manner
 from .check_arguments import CheckOptions, read_check_options
 from .check_results import CheckReport, MachineCheck, exit_status, judge, summary
@@ -44,36 +43,17 @@ async def check(reactor: Any, invocation: Invocation, options: CheckOptions) -> 
     """Make the checks that *options* ask for, and return the exit status."""
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
+    if options.dry_run:
+        from .plan import show_plan
+
+        return await show_plan(client, invocation, options.request, [])
     manner = Manner(Form(_ALL_ANSWERS), follow=True, wait_s=options.wait_s, confirmed=True)
-    begin = _begin(invocation, client, retry, options.request)
+    asking = Asking(client, retry, invocation, options.request, secrets.token_hex(16))
 
     def show(attendant: Attendant, run: Run) -> Checks:
         return Checks(attendant, options, run)
 
-    return await Attendant(reactor, invocation, client, retry, begin, manner, show, otherwise=_OTHERWISE).attend()
-
-
-def _begin(
-    invocation: Invocation, client: RestClient, retry: Retry, request: RunRequest
-) -> Callable[[float], Awaitable[Run]]:
-    """Return what asks for the run; asked again, it is the same one."""
-    headers = {"Idempotency-Key": secrets.token_hex(16)}
-
-    async def begin(wait_s: float) -> Run:
-        invocation.started = None
-        try:
-            return await retry(
-                lambda: client.call("POST", "/v1/runs", request, answer=Run, headers=headers, wait_s=wait_s)
-            )
-        except ProblemError as problem:
-            invocation.started = problem.problem.started
-            raise
-        except Unreachable:
-            # Retry lets it through only where nothing was ever sent.
-            invocation.started = False
-            raise
-
-    return begin
+    return await Attendant(reactor, invocation, client, retry, asking, manner, show, otherwise=_OTHERWISE).attend()
 
 
 class Checks:

@@ -44,6 +44,7 @@ class CheckOptions(NamedTuple):
     checks: tuple[tuple[str, str], ...]
     timeout_s: float
     wait_s: float
+    dry_run: bool
 
     @property
     def command(self) -> Command:
@@ -79,7 +80,9 @@ def read_check_options(invocation: Invocation, arguments: Sequence[str]) -> Chec
         raise UsageError("a check takes some time: --timeout 10s, for example")
     waited = wait_limit(given.wait, invocation.environ)
     heard = given.timeout + PROBE_MAY_TAKE_S + HEARD_WITHIN_S
-    return CheckOptions(given.target, given.exclude, checks, given.timeout, heard if waited is None else waited)
+    return CheckOptions(
+        given.target, given.exclude, checks, given.timeout, heard if waited is None else waited, given.dry_run
+    )
 
 
 def _parser() -> Parser:
@@ -98,6 +101,7 @@ def _parser() -> Parser:
         "--timeout", type=duration, default=DEFAULT_TIMEOUT_S, metavar="TIME", help="for each check (10s)"
     )
     parser.add_argument("--wait", type=duration, metavar="TIME", help="give up waiting (CLUSTERSH_WAIT)")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be asked of which machines")
     return parser
 
 

@@ -12,10 +12,12 @@ from ..cli.errors import NOTHING_RAN
 from ..cli.invocation import Invocation
 from ..cli.tables import render_table
 from ..cli.text import printable
+from ..rest_client import RestClient
 from ..wire.files import EntryKind, decode_manifest
 from ..wire.fleet import Plan
 from ..wire.jobs import Command
 from ..wire.problems import ProblemError
+from ..wire.rest import RunRequest
 from ..wire.units import format_size, format_timeout
 from .client import connect
 from .machine_status import status
@@ -30,16 +32,24 @@ Files = list[tuple[str, int]]
 
 
 async def plan(reactor: Any, invocation: Invocation, options: RunOptions) -> int:
-    """Show what *options* would do, and return 0 if it would start on every machine.
-
-    Raises ProblemError: what it would be refused for.
-    """
+    """Show what *options* would do: see `show_plan`."""
     client = await connect(reactor, invocation)
     read = await read_request(invocation, options)
-    planned = await client.call("POST", "/v1/plans", read.request, answer=Plan, timeout_s=60.0)
+    hint = "" if options.raw else "; --skip-offline leaves such machines out"
+    return await show_plan(client, invocation, read.request, _files(read.tree), hint)
+
+
+async def show_plan(
+    client: RestClient, invocation: Invocation, request: RunRequest, files: Files, also: str = ""
+) -> int:
+    """Show what *request* would do with its *files*, and return 0 if it would start on every machine.
+
+    *also* goes on with the hint about those that are offline. Raises ProblemError: what it would be refused for.
+    """
+    planned = await client.call("POST", "/v1/plans", request, answer=Plan, timeout_s=60.0)
     if planned.problem is not None:
         raise ProblemError.received(planned.problem)
-    files, console = _files(read.tree), invocation.console
+    console = invocation.console
     await console.err("".join(f"{printable(words)}\n" for words in planned.selected))
     if invocation.json:
         await console.out(msgspec.json.encode(_document(planned, files)) + b"\n")
@@ -48,9 +58,7 @@ async def plan(reactor: Any, invocation: Invocation, options: RunOptions) -> int
     if planned.would_start:
         return 0
     away = [machine.name for machine in planned.machines if machine.status != "online"]
-    hint = "clustersh machines shows what is online" + (
-        "" if options.raw else "; --skip-offline leaves such machines out"
-    )
+    hint = f"clustersh machines shows what is online{also}"
     await console.error(f"it would not start on {counted(away)}: offline", (hint,))
     return NOTHING_RAN
 

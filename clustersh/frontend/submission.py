@@ -6,9 +6,9 @@ from typing import Any
 
 from ..cli.invocation import Invocation
 from ..config import load
-from ..rest_client import RestClient, Unreachable
-from ..wire.problems import ProblemError
-from ..wire.rest import Run, RunRequest
+from ..rest_client import RestClient
+from ..wire.rest import Run
+from .asking import Asking
 from .attend import Attendant, Manner
 from .client import connect
 from .retry import Retry
@@ -61,35 +61,21 @@ class Submission:
         self._retry = retry
         self._invocation = invocation
         self._options = options
-        self._request: RunRequest | None = None
+        self._asking: Asking | None = None
         self.key = options.key
 
     async def prepare(self) -> None:
         """Read and upload the script and the files. Raises CliError; nothing runs then."""
         read = await read_request(self._invocation, self._options)
-        self._request = read.request
+        fold = self._options.layout.folds
+        self._asking = Asking(self._client, self._retry, self._invocation, read.request, self.key, fold=fold)
         if read.contents:
             await send(self._client, self._retry, read.contents, self._invocation.in_thread)
 
     async def send(self, wait_s: float) -> Run:
         """Ask the coordinator to run it, or for the run it already is; wait up to *wait_s* for its end."""
-        self._invocation.started = None
-        try:
-            return await self._retry(lambda: self._post(wait_s))
-        except ProblemError as problem:
-            self._invocation.started = problem.problem.started
-            raise
-        except Unreachable:
-            # Retry lets it through only where nothing was ever sent.
-            self._invocation.started = False
-            raise
-
-    async def _post(self, wait_s: float) -> Run:
-        headers = {"Idempotency-Key": self.key}
-        query = [("fold", "true")] if self._options.layout.folds else []
-        return await self._client.call(
-            "POST", "/v1/runs", self._request, answer=Run, query=query, headers=headers, wait_s=wait_s
-        )
+        assert self._asking is not None
+        return await self._asking(wait_s)
 
 
 async def _detach(invocation: Invocation, submission: Submission, options: RunOptions) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +16,15 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
 from clustersh.coordinator.callers import Caller
+from clustersh.coordinator.channel import Channel
 from clustersh.coordinator.fleet import Fleet
 from clustersh.coordinator.http import Request
-from clustersh.coordinator.link_server import MAX_UNDER_WAY, PING_BYTES, SMOOTHING, LinkFactory
+from clustersh.coordinator.link_server import MAX_UNDER_WAY, PING_BYTES, PING_S, SMOOTHING, LinkFactory
 from clustersh.coordinator.registry import Key
 from clustersh.coordinator.routes import AGENTS
 from clustersh.trust.identity import Role
 from clustersh.wire.jobs import Outcome
-from clustersh.wire.link import Acknowledge, Ended, Hello, Pulse, Welcome, Witness, encode
+from clustersh.wire.link import MAX_MESSAGE, Acknowledge, Ended, Hello, Pulse, Welcome, Witness, encode
 
 from .conftest import Front, Wire
 
@@ -227,3 +229,23 @@ async def test_a_links_latency_is_what_its_pings_take_smoothed(links: Links) -> 
     while links.fleet.epoch(KEY.id) is not None:
         await deferLater(reactor, 0.01)  # type: ignore[arg-type]
     assert links.fleet.latency(KEY.id) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_keeps_nothing_of_the_request_that_it_began_with(links: Links) -> None:
+    wire = await links.connect()
+    wire.send(hello())
+    await wire.until(b"welcome")
+    gc.collect()
+    kept = [each for each in gc.get_objects() if isinstance(each, Request | Channel)]
+    assert kept == []
+    assert len(links.factory.links) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_has_no_copy_of_what_all_links_have_in_common(links: Links) -> None:
+    await links.connect()
+    (link,) = links.factory.links
+    assert not {"autoPingInterval", "maxMessagePayloadSize"} & vars(link).keys()
+    assert link.autoPingInterval == PING_S and link.maxMessagePayloadSize == MAX_MESSAGE
+    assert link.transport_details.peer_cert is None, "nor the certificate in words"

@@ -30,6 +30,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     made = make_fleet(tmp_path_factory.mktemp("fleet"), NAMES)
     for name in ("web01", "db1"):
         (made.agents[name].path.parent / "backup.ok").touch()
+    # New machines are part of no "all" until somebody named them.
+    assert made.sh("run", ",".join(NAMES), "true").status == 0
     yield made
     made.stop()
 
@@ -107,6 +109,14 @@ def test_a_command_that_stays_is_ended_in_time(fleet: Fleet) -> None:
     assert not _alive(int((fleet.agents["db1"].path.parent / "stayed").read_text()))
 
 
+def test_a_dry_run_asks_nothing_of_anybody(fleet: Fleet) -> None:
+    before = fleet.sh("history", "--json").json["jobs"]
+    came = fleet.sh("check", "--dry-run", "web[01-02]", "--tcp", "22", "--disk", "/ < 90%")
+    assert came.status == 0 and "web[01-02] (2)" in came.out
+    assert "clusteragent probe --tcp 22 --disk '/ < 90%'\n" in came.out
+    assert fleet.sh("history", "--json").json["jobs"] == before
+
+
 def test_a_machine_that_went_silent_is_not_waited_for(fleet: Fleet) -> None:
     agent = fleet.agent_processes["web02"]
     agent.send_signal(signal.SIGSTOP)
@@ -129,6 +139,8 @@ def test_offline_machines_are_told_and_count(fleet: Fleet) -> None:
         assert sorted(some.out.splitlines())[1] == "web01: ok"
         assert re.fullmatch(r"db1: offline, last seen .+", sorted(some.out.splitlines())[0])
         assert some.err == "1 ok, 1 offline (db1)\n"
+        dry = fleet.sh("check", "--dry-run", "web01,db1")
+        assert dry.status == 125 and "would not start on db1" in dry.err
         none = fleet.sh("check", "db1")
         assert none.status == 125 and none.out.startswith("db1: offline, last seen ")
     finally:
