@@ -42,10 +42,12 @@ class Caller:
         self._recorder = recorder
         index = recorder.sessions[""].get(f"{recorder.url}/simple/clustersh/", timeout=30).text
         wheel = index.partition("/packages/")[2].partition("#")[0]
-        others = {"name": "web", "project": "clustersh", "file": wheel}
-        self._known = {**others, "machine": "ws1", "id": run["uuid"], "uuid": run["uuid"], "sha256": "0" * 64}
+        packages = {"project": "clustersh", "file": wheel}
+        uuids = {"id": run["uuid"], "uuid": run["uuid"]}
+        self._known = {**packages, **uuids, "machine": "ws1", "name": "web", "sha256": "0" * 64}
         self._bodies = {
             "POST /v1/runs": {"target": "ws1", "command": {"shell": "true"}},
+            "POST /v1/plans": {"target": "ws1", "command": {"shell": "true"}},
             **recorder.throwaway,
         }
         self.statuses: dict[str, set[int]] = defaultdict(set)
