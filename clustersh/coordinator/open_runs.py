@@ -70,8 +70,8 @@ class OpenRun:
     """A run and its jobs by machine id. *command* is as people read it; *weight* is what the run costs its client.
 
     *request* is kept until all was dispatched (*undispatched* counts): it holds the environment. *order* has the ids of
-    the machines in the order in which their jobs ended, *unconfirmed* those that did not acknowledge the start.
-    *changed* tells of each end and each missing acknowledgement, *settling* that nothing more can be awaited.
+    the machines in the order in which their jobs ended, *unconfirmed* those that did not acknowledge the start, and
+    *doubts* counts its changes. *changed* tells of them and of each end, *settling* that nothing more can be awaited.
     """
 
     uuid: str
@@ -93,6 +93,7 @@ class OpenRun:
     weight: int = 0
     order: list[str] = field(default_factory=list)
     unconfirmed: dict[str, OpenJob] = field(default_factory=dict)
+    doubts: int = 0
     heads: RunHeads = field(default_factory=RunHeads)
     changed: Signal = field(default_factory=Signal)
     settling: Signal = field(default_factory=Signal)
@@ -131,12 +132,15 @@ class OpenRun:
         """The machine has acknowledged the start."""
         job.stop_clock()
         job.started = job.started or when
-        self._doubt_no_more(job)
+        if job.unconfirmed:
+            self._doubt_no_more(job)
+            self.changed.fire()
 
     def doubt(self, job: OpenJob) -> None:
         """The machine did not acknowledge the start in time."""
         job.unconfirmed = True
         self.unconfirmed[job.machine.id] = job
+        self.doubts += 1
         self.tell(job)
 
     def finish(self, job: OpenJob, end: JobEnd, when: str) -> None:
@@ -146,8 +150,10 @@ class OpenRun:
         self.order.append(job.machine.id)
 
     def _doubt_no_more(self, job: OpenJob) -> None:
-        job.unconfirmed = False
-        self.unconfirmed.pop(job.machine.id, None)
+        if job.unconfirmed:
+            job.unconfirmed = False
+            del self.unconfirmed[job.machine.id]
+            self.doubts += 1
 
     def tell(self, job: OpenJob) -> None:
         """Wake those who wait for news of the job, or of the run."""

@@ -237,7 +237,7 @@ class _Parts:
         names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
-        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
+        JobCalls(self._runs, views, names, self._index, self._registry, self._targeting.targets, outputs).add_to(api)
         PlanCalls(self._requests, self._fleet).add_to(api)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..cli.commands import Start
@@ -12,7 +12,7 @@ from ..cli.parser import Parser
 from ..cli.tables import render_table
 from ..wire.fleet import ChangeLabels, Labels, LabelsChanged, label_key, label_value
 from .client import connect
-from .words import add_dry_run, add_exclude, joined, show
+from .words import add_dry_run, add_exclude, joined, show, target_query
 
 EXAMPLES = (
     "clustersh label ws1 gpu=yes rack=7",
@@ -59,19 +59,23 @@ def _changes(words: Sequence[str]) -> dict[str, str | None]:
 
 async def show_labels(reactor: Any, invocation: Invocation, target: str, exclude: str) -> int:
     """Print the labels of the target's machines."""
+    query = target_query(target, exclude)
     client = await connect(reactor, invocation)
-    query = [("target", target), ("exclude", exclude)]
     found = await client.call("GET", "/v1/labels", answer=Labels, query=query)
-    rows = [(each.machine, " ".join(f"{key}={value}" for key, value in each.labels.items())) for each in found.machines]
+    rows = [(each.machine, _listed(each.labels) or "-") for each in found.machines]
     await show(invocation, found, render_table(("name", "labels"), rows, invocation.console.width))
     return 0
+
+
+def _listed(labels: Mapping[str, str | None]) -> str:
+    return " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in labels.items())
 
 
 async def change(reactor: Any, invocation: Invocation, body: ChangeLabels) -> int:
     """Change labels and say of which machines."""
     client = await connect(reactor, invocation)
     changed = await client.call("POST", "/v1/labels", body, answer=LabelsChanged)
-    words = " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in changed.labels.items())
+    words = _listed(changed.labels)
     if changed.changed:
         said = "Would be labelled" if changed.dry_run else "Labelled"
         text = f"{said} {words}: {joined(changed.changed)}."

@@ -8,6 +8,7 @@ from ..wire.fleet import TargetView
 from ..wire.problems import Kind
 from ..wire.rest import Job, Run
 from .many.names import node_set
+from .words import target_query
 
 
 async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
@@ -17,8 +18,9 @@ async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
     """
     if not target:
         return list(run.jobs)
-    named = await client.call("GET", "/v1/targets", answer=TargetView, query=[("target", target)])
-    jobs = [job for job in run.jobs if job.machine in named.machines]
+    view = await client.call("GET", "/v1/targets", answer=TargetView, query=target_query(target))
+    named = frozenset(view.machines)
+    jobs = [job for job in run.jobs if job.machine in named]
     if not jobs:
         ran_on = node_set([job.machine for job in run.jobs])
         raise CliError(

@@ -11,7 +11,7 @@ from ..cli.tables import render_table
 from ..cli.text import printable
 from ..wire.fleet import TargetView
 from .client import connect
-from .words import add_exclude, machines, show
+from .words import add_exclude, machines, show, target_query
 
 EXAMPLES = (
     "clustersh targets web[01-10]",
@@ -32,8 +32,8 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
 
 async def targets(reactor: Any, invocation: Invocation, target: str, exclude: str) -> int:
     """Print the machines, and on stderr all of them in short."""
+    query = target_query(target, exclude)
     client = await connect(reactor, invocation)
-    query = [("target", target), ("exclude", exclude)]
     view = await client.call("GET", "/v1/targets", answer=TargetView, query=query)
     console = invocation.console
     offline, new = set(view.offline), set(view.new)

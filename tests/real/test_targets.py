@@ -47,6 +47,22 @@ def crash(fleet: Fleet) -> None:
     fleet.until("online", fleet.agents)
 
 
+def test_the_history_of_a_target(fleet: Fleet) -> None:
+    ok(fleet.sh("run", "web01,web02,db1", "echo first"))
+    ok(fleet.sh("run", "db1", "echo second"))
+    rows = ok(fleet.sh("history", "web*")).out.splitlines()[2:]
+    assert re.search(r" \| echo first +\| 2 completed +\| web\[01-02\]$", rows[0]), rows
+    assert not any("second" in row for row in rows)
+    jobs = ok(fleet.sh("history", "db1,web02", "--limit", "2", "--json")).json["jobs"]
+    assert [(job["machine"], job["command"]) for job in jobs] == [
+        ("db1", "echo second"),
+        ("db1", "echo first"),
+        ("web02", "echo first"),
+    ]
+    wrong = fleet.sh("history", "@wbe")
+    assert (wrong.status, wrong.err.splitlines()[0]) == (125, "ERROR: no group is called @wbe")
+
+
 def test_machines_are_new_until_they_are_named_or_accepted_and_forgotten_ones_are_gone(tmp_path: Path) -> None:
     fleet = make_fleet(tmp_path, ("db1", "ws1", "ws2", "ws3"), new_machines="wait")
     try:
