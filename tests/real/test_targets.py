@@ -176,15 +176,15 @@ def test_typos_and_what_matches_nothing(fleet: Fleet) -> None:
     assert fleet.sh("targets", "all", "-x", "wbe01", "--json").json["error"]["type"] == "unknown-machine"
     nothing = fleet.sh("targets", "web*", "-x", "all", "--json")
     assert (nothing.status, nothing.json["error"]["type"]) == (125, "empty-target")
-    assert "2 machines match, but all are excluded" in nothing.json["error"]["hint"]
+    assert "3 machines match, but all are excluded" in nothing.json["error"]["hint"]
 
 
 def test_online_and_offline(fleet: Fleet) -> None:
     fleet.stop_agent("db1")
-    assert (meant(fleet, "@online"), meant(fleet, "@offline")) == (["web01", "web02"], ["db1"])
+    assert (meant(fleet, "@online"), meant(fleet, "@offline")) == (["web01", "web02", "web03"], ["db1"])
     shown = ok(fleet.sh("targets", "all"))
     assert re.search(r"^db1 +\| offline$", shown.out, re.MULTILINE)
-    assert shown.err == "db1,web[01-02]: 3 machines, 2 online\n"
+    assert shown.err == "db1,web[01-03]: 4 machines, 3 online\n"
     fleet.start_agents("db1")
     assert meant(fleet, "@online") == sorted(NAMES)
 
