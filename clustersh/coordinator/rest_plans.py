@@ -8,7 +8,7 @@ from ..wire.rest import RunRequest
 from ..wire.units import timestamp
 from .api import Api
 from .callers import Caller
-from .chosen import Chosen
+from .chosen import Chosen, weight_of
 from .fleet import Fleet
 from .http import Request
 from .pacing import batches
@@ -35,6 +35,7 @@ class PlanCalls:
         """
         try:
             chosen = self._requests.choose(body)
+            weight_of(body, len(chosen.machines))
         except ProblemError as error:
             return _plan(body, Chosen((), frozenset()), (), error.problem)
         return _plan(body, chosen, await request.unless_gone(self._machines(body, chosen)))
