@@ -57,7 +57,7 @@ FIRST_ADDRESS = ipaddress.IPv4Address("127.64.0.1")
 COMING_AT_FIRST = 32
 """Agents that connect at a time in the beginning."""
 CONNECT_S = 30.0
-NICE = 19
+NICE = 10
 """Machines would not use the coordinator's processor, nor the client's."""
 
 Tell = Callable[[FromAgent], None]
