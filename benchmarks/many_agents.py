@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
@@ -182,7 +182,8 @@ class Crowd:
             clock=boot_clock,
             on_welcome=welcomed,
         )
-        plain = HostnameEndpoint(
+        # Not by name: thousands would wait for the few threads in which one process looks names up.
+        plain = TCP4ClientEndpoint(
             reactor, self._address.host, self._address.port, timeout=CONNECT_S, bindAddress=(source, 0)
         )
         connector = Connector(
