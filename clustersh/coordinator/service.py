@@ -29,9 +29,9 @@ from ..heap import keep_freed_memory
 from ..home import HomeError, ServiceLock, private_folder, user_name
 from ..trust.authority import Authority, server_credentials
 from ..trust.errors import TrustError
-from ..trust.identity import Identity, Role, certificate_sha256, curl_pin, fingerprint
-from ..trust.tls import peer_certificate, server_context_factory
-from ..wire.problems import Kind, ProblemError
+from ..trust.identity import Identity, Role, certificate_sha256, curl_pin
+from ..trust.tls import server_context_factory
+from ..wire.problems import ProblemError
 from . import door
 from .admin_key import let_admin_in
 from .api import Api
@@ -204,7 +204,7 @@ class _Parts:
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate)
-        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
+        links = self._links = LinkFactory(reactor, self._fleet, self._refusals.note)
         self._running.add_to(api, links, self._host)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets
@@ -261,17 +261,6 @@ class _Parts:
     def _issue(self, identity: Identity, public_key: EllipticCurvePublicKey) -> bytes:
         certificate = self._authority.issue(identity, public_key, datetime.now(UTC))
         return certificate.public_bytes(Encoding.DER)
-
-    def _machine_of(self, transport: Any) -> Key:
-        certificate = peer_certificate(transport)
-        if certificate is None:
-            raise ProblemError(Kind.NO_CERTIFICATE, "a link needs an agent's certificate")
-        identity, key = Identity.from_certificate(certificate), fingerprint(certificate)
-        self._registry.check(identity, key)
-        machine = self._registry.machine_by_id(identity.id)
-        if machine is None:
-            raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
-        return machine
 
     def _came(self, machine_id: str) -> None:
         self._seen.came(machine_id)
