@@ -85,7 +85,7 @@ def call(
 
 def ask_for_run(cluster: Cluster, folder: Path, **asked: Any) -> Answer:
     """POST a run, waiting for its end."""
-    headers = {"Content-Type": "application/json", "Idempotency-Key": os.urandom(8).hex(), "Prefer": "wait=10"}
+    headers = {"Content-Type": "application/json", "Idempotency-Key": os.urandom(8).hex(), "Prefer": "wait=25"}
     return call(cluster, folder, "POST", "/v1/runs", json.dumps(asked).encode(), headers)
 
 

@@ -101,7 +101,7 @@ def test_a_name_that_steers_is_refused_at_enrollment_and_login(cluster: Cluster,
 def test_targets_keys_and_environments_with_escapes_are_clean_in_audit_and_log(cluster: Cluster) -> None:
     folder = cluster.client.path / "client"
     refused = ask_for_run(cluster, folder, target=ESCAPES, command={"argv": ["echo", "\x1b[2J"]})
-    assert (refused.status, refused.problem) == (404, "unknown-machine")
+    assert (refused.status, refused.problem) == (400, "bad-request")
     done = ask_for_run(
         cluster, folder, target="ws1", command={"argv": ["true", "\x1b[2J"]}, env={"A\x1b[2J": "1"}, cwd="/"
     )
