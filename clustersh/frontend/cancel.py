@@ -19,8 +19,8 @@ from ..wire.fleet import is_plain
 from ..wire.rest import Cancelled, Job, Run
 from .client import connect
 from .identifiers import job_words
+from .jobs_on_target import jobs_on
 from .many.names import counted, node_set
-from .named import jobs_on
 from .retry import GaveUp, Retry
 from .together import together
 

@@ -14,7 +14,7 @@ from ..cli.tables import render_table
 from ..rest_client import RestClient
 from ..wire.fleet import ChangeGroup, DeleteGroup, GroupChanged, Groups, group_name
 from .client import connect
-from .words import add_dry_run, add_exclude, joined, machines, show
+from .target_words import add_dry_run, add_exclude, joined, machines, show
 
 EXAMPLES = (
     "clustersh groups",

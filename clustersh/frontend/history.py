@@ -24,7 +24,7 @@ from .client import connect
 from .many.names import node_set
 from .many.summary import counts
 from .outcome import status_words
-from .words import target_query
+from .target_words import target_query
 
 DEFAULT_LIMIT = 20
 PAGE = 500

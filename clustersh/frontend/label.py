@@ -12,7 +12,7 @@ from ..cli.parser import Parser
 from ..cli.tables import render_table
 from ..wire.fleet import ChangeLabels, Labels, LabelsChanged, label_key, label_value
 from .client import connect
-from .words import add_dry_run, add_exclude, joined, show, target_query
+from .target_words import add_dry_run, add_exclude, joined, show, target_query
 
 EXAMPLES = (
     "clustersh label ws1 gpu=yes rack=7",

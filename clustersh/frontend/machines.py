@@ -15,7 +15,7 @@ from ..wire.rest import Machine, Machines
 from . import health
 from .client import connect
 from .machine_status import status
-from .words import target_query
+from .target_words import target_query
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
@@ -47,7 +47,7 @@ async def machines(reactor: Any, invocation: Invocation, query: Query, *, long: 
 
 async def watch(reactor: Any, invocation: Invocation, query: Query) -> int:
     """Print the health table until a signal comes."""
-    from .live import Live
+    from .health_watch import Live
 
     client = await connect(reactor, invocation)
     live = Live(

@@ -17,7 +17,7 @@ from ..wire.fleet import ChangeGroup, GroupChanged, group_name
 from ..wire.rest import Machines
 from .client import connect
 from .groups import change_text, send_change
-from .words import joined, show
+from .target_words import joined, show
 
 MAX_FILE = 1 << 20
 _PLACES = ("config.yml", "config.yaml")

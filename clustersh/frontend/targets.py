@@ -11,7 +11,7 @@ from ..cli.tables import render_table
 from ..cli.text import printable
 from ..wire.fleet import TargetView
 from .client import connect
-from .words import add_exclude, machines, show, target_query
+from .target_words import add_exclude, machines, show, target_query
 
 EXAMPLES = (
     "clustersh targets web[01-10]",

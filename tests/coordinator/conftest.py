@@ -32,6 +32,8 @@ from clustersh.trust.identity import Identity, Role
 from clustersh.trust.tls import ClientPolicy, client_connection_creator, server_context_factory
 from clustersh.wire.problems import Kind, ProblemError
 
+from .world import World
+
 
 class TrustedList:
     """Trusts every key but those in *revoked*."""
@@ -149,6 +151,20 @@ class Wire(Protocol):
 
 
 Opener = Callable[..., Front]
+
+
+@pytest.fixture
+def make_waiting_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
+    """Makes coordinators in one folder, in which new machines wait until they are named."""
+    made: list[World] = []
+
+    def one() -> World:
+        made.append(World(tmp_path, new_machines="wait"))
+        return made[-1]
+
+    yield one
+    for world in made:
+        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,8 @@ from .world import ANN, JOSHUA, World
 
 
 @pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
-    made: list[World] = []
-
-    def one() -> World:
-        made.append(World(tmp_path, new_machines="wait"))
-        return made[-1]
-
-    yield one
-    for world in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
-
-
-@pytest.fixture
-def world(make_world: Callable[[], World]) -> World:
-    return make_world()
+def world(make_waiting_world: Callable[[], World]) -> World:
+    return make_waiting_world()
 
 
 def told(book: GroupBook) -> dict[str, Any]:
@@ -71,9 +58,9 @@ async def from_index(world: World) -> dict[str, Any]:
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_in_memory_is_what_the_index_tells_and_what_a_rebuilt_one_tells(
-    make_world: Callable[[], World], tmp_path: Path
+    make_waiting_world: Callable[[], World], tmp_path: Path
 ) -> None:
-    world = make_world()
+    world = make_waiting_world()
     await join(world, "a", "b", "c", "d")
     await group(world, "web", "a,b,c")
     await group(world, "web", "c,d")
@@ -97,7 +84,7 @@ async def test_what_is_in_memory_is_what_the_index_tells_and_what_a_rebuilt_one_
     assert await from_index(world) == before
     await world.stop()
     (tmp_path / "index.sqlite").unlink()
-    again = make_world()
+    again = make_waiting_world()
     await again.load()
     assert told(again.groups) == before
     assert meant(again, "@web") == "b d"
@@ -210,8 +197,8 @@ async def test_groups_and_labels_are_bounded(world: World, monkeypatch: pytest.M
 
 
 @pytest_twisted.ensureDeferred
-async def test_naming_a_new_machine_is_recorded_once_with_who_did_it(make_world: Callable[[], World]) -> None:
-    world = make_world()
+async def test_naming_a_new_machine_is_recorded_once_with_who_did_it(make_waiting_world: Callable[[], World]) -> None:
+    world = make_waiting_world()
     await join(world, "a", "b", approved_by="open")
     ids = [machine.id for machine in world.registry.machines()]
     await world.registry.take_into_use(ids[:1], JOSHUA)
@@ -219,7 +206,7 @@ async def test_naming_a_new_machine_is_recorded_once_with_who_did_it(make_world:
     await world.registry.accept("B")
     assert world.records(Accepted) == [Accepted("a", ids[0], JOSHUA.name, JOSHUA.id), Accepted("b", ids[1])]
     await world.stop()
-    again = make_world()
+    again = make_waiting_world()
     await again.load()
     assert meant(again, "all") == "a b"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import pytest_twisted
@@ -32,21 +31,8 @@ MAC = Facts(platform="darwin/arm64", os="darwin", arch="arm64", distribution="ma
 
 
 @pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
-    made: list[World] = []
-
-    def one() -> World:
-        made.append(World(tmp_path, new_machines="wait"))
-        return made[-1]
-
-    yield one
-    for world in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
-
-
-@pytest.fixture
-def world(make_world: Callable[[], World]) -> World:
-    return make_world()
+def world(make_waiting_world: Callable[[], World]) -> World:
+    return make_waiting_world()
 
 
 async def join(world: World, *names: str, approved_by: str = "admin") -> None:

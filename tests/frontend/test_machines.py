@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from clustersh.frontend import health, live
+from clustersh.frontend import health, health_watch
 from clustersh.wire.link import Vitals
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import Machine, Machines, Tailscale
@@ -134,8 +134,8 @@ class Watched:
 
 @pytest.fixture
 def watched(caller: Caller, double: Double, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    monkeypatch.setattr(live, "EVERY_S", 0.05)
-    monkeypatch.setattr(live, "LEAST_REST_S", 0.01)
+    monkeypatch.setattr(health_watch, "EVERY_S", 0.05)
+    monkeypatch.setattr(health_watch, "LEAST_REST_S", 0.01)
     double.answers["GET /v1/machines"] = lambda query: Machines((WEB01,))
     return Watched(caller, double)
 

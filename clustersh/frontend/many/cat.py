@@ -10,8 +10,8 @@ from ...rest_client import RestClient, Unreachable
 from ...wire.jobs import State
 from ...wire.problems import ProblemError
 from ...wire.rest import Run
+from ..jobs_on_target import jobs_on
 from ..layouts import Layout
-from ..named import jobs_on
 from ..output import OutputReader
 from ..reading import Reading
 from ..retry import GaveUp, Retry

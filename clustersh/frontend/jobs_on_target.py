@@ -8,7 +8,7 @@ from ..wire.fleet import TargetView
 from ..wire.problems import Kind
 from ..wire.rest import Job, Run
 from .many.names import node_set
-from .words import target_query
+from .target_words import target_query
 
 
 async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
