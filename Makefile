@@ -2,7 +2,7 @@
 #
 #   make run            try it: coordinator, agent and a logged-in client on this machine, in .home
 #   make stop           stop what `make run` started
-#   make test           the whole test suite, some ten minutes on two cores (ARGS=... is handed to pytest;
+#   make test           the whole test suite, some fifteen minutes on two cores (ARGS=... is handed to pytest;
 #                       WORKERS=3 processes share it, 0 is none but pytest itself)
 #   make test-fast      without the tests that start real programs
 #   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
