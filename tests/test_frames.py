@@ -7,7 +7,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustersh.coordinator.rest_runs import _frame
+from clustersh.coordinator.rest_jobs import _frame
 from clustersh.frontend.reading import Reading
 from clustersh.wire.link import Chunk
 from clustersh.wire.output import Stream, encode_runs

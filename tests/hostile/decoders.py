@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from clustersh import tailscale
 from clustersh.address import parse_address
 from clustersh.cli.errors import CliError
-from clustersh.coordinator import records
+from clustersh.coordinator import expressions, records
 from clustersh.coordinator.door import DoorFactory, _FirstByte
 from clustersh.coordinator.http import Request, path_text, wait_seconds
 from clustersh.coordinator.installers import address_of_host
+from clustersh.coordinator.turns import Turns
 from clustersh.coordinator.wheelhouse import Contents
 from clustersh.frontend.reading import FrameDecoder
 from clustersh.home import HomeError, read_json
@@ -28,7 +31,7 @@ from clustersh.probe import grammar
 from clustersh.trust.errors import PairingError
 from clustersh.trust.pairing import read_request
 from clustersh.trust.tokens import read_token
-from clustersh.wire import checks, ids, link, output, pairing, rest, units
+from clustersh.wire import checks, fleet, ids, joining, link, output, pairing, rest, units
 from clustersh.wire.codec import WireError, decode_json, encode_json
 from clustersh.wire.files import check_manifest, decode_manifest, encode_manifest
 from clustersh.wire.jobs import Command
@@ -207,6 +210,22 @@ def text_of(parse: Callable[[str], object]) -> Callable[[bytes], None]:
     return decode
 
 
+def target(data: bytes) -> None:
+    """What a target is written like; what it means is another matter."""
+    try:
+        operands = expressions.read(data.decode(errors="surrogateescape"))
+    except ProblemError:
+        return
+    assert operands
+
+
+def tailnet(data: bytes) -> None:
+    try:
+        tailscale.parse_status(data)
+    except ValueError:
+        return
+
+
 def address(data: bytes) -> None:
     try:
         found = parse_address(data.decode(errors="surrogateescape"))
@@ -231,6 +250,7 @@ class _Door:
     def __init__(self) -> None:
         self.chose: list[int] = []
         self.got = b""
+        self.turns = Turns(Clock())
 
     def enter(self, transport: object, host: str) -> bool:
         return True
@@ -307,15 +327,25 @@ BODIES: tuple[type[msgspec.Struct], ...] = (
     rest.BlobNames,
     rest.Approve,
     rest.NameOf,
-    rest.CreateToken,
-    rest.TokenId,
-    rest.TokenMade,
-    rest.Tokens,
+    joining.CreateToken,
+    joining.TokenId,
+    joining.TokenMade,
+    joining.Tokens,
     rest.Run,
     rest.JobPage,
     rest.Machines,
     rest.Whoami,
     rest.StdinProgress,
+    rest.Ends,
+    fleet.Plan,
+    fleet.TargetView,
+    fleet.Groups,
+    fleet.ChangeGroup,
+    fleet.DeleteGroup,
+    fleet.GroupChanged,
+    fleet.ChangeLabels,
+    fleet.Labels,
+    fleet.LabelsChanged,
     pairing.PairStart,
     pairing.PairOffer,
     pairing.PairReveal,
@@ -341,6 +371,8 @@ DECODERS: dict[str, Callable[[bytes], None]] = {
     "http path": path,
     "http Host": host,
     "coordinator wheelhouse": wheel_list,
+    "coordinator target": target,
+    "tailscale status": tailnet,
     "address": address,
     "door first byte": first_byte,
     "home state file": run_json,

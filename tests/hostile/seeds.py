@@ -10,7 +10,7 @@ from clustersh.trust import keys
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import commitment, make_request
 from clustersh.trust.tokens import make_token
-from clustersh.wire import checks, link, output, pairing, rest
+from clustersh.wire import checks, fleet, joining, link, output, pairing, rest
 from clustersh.wire.codec import encode_json
 from clustersh.wire.files import Entry, EntryKind, Manifest, encode_manifest
 from clustersh.wire.jobs import BlobRef, Command, Outcome, OutputSummary, State
@@ -64,8 +64,16 @@ SEEDS: dict[str, list[bytes]] = {
     "body BlobNames": [encode_json(rest.BlobNames((SHA256,)))],
     "body PairStart": [encode_json(pairing.PairStart("frontend", _REQUEST, commitment(b"n" * 32)))],
     "body PairReveal": [encode_json(pairing.PairReveal(b"n" * 32, pairing.TokenProof("ab" * 6, b"p" * 32)))],
-    "body CreateToken": [encode_json(rest.CreateToken(60.0, 5))],
-    "body TokenId": [encode_json(rest.TokenId("ab" * 6))],
+    "body CreateToken": [encode_json(joining.CreateToken(60.0, 5))],
+    "body TokenId": [encode_json(joining.TokenId("ab" * 6))],
+    "body ChangeGroup": [encode_json(fleet.ChangeGroup("web[01-10]", "web03", True))],
+    "body ChangeLabels": [encode_json(fleet.ChangeLabels("all", {"gpu": "yes", "old": None}))],
+    "coordinator target": [b"web[01-10,12]", b"@os:linux&all!@offline", b"db*,@new^a-[1-3]-[1,5]"],
+    "tailscale status": [
+        b'{"BackendState":"Running","Self":{"DNSName":"a.b.ts.net.","TailscaleIPs":["100.64.0.1"],"Online":true},'
+        b'"Peer":{"k":{"DNSName":"c.b.ts.net.","TailscaleIPs":["fd7a::1"],"LastSeen":"0001-01-01T00:00:00Z",'
+        b'"CurAddr":"","Relay":"fra","Active":true}}}'
+    ],
     "wire.jobs command": [encode_json(_ASKED.command), b'{"argv":["a","b c"]}'],
     "wire.files manifest": [
         encode_manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clustersh.coordinator.own_wheel import pack_installed
@@ -222,8 +224,13 @@ def test_a_fill_that_is_killed_leaves_the_wheelhouse_as_it_was(coordinator: Home
     for how, status, leaves in ((signal.SIGKILL, -9, 1), (signal.SIGTERM, 143, 0)):
         process = coordinator.open("clusterd", "wheelhouse", "fill", "--platform", "manylinux_2_35_x86_64")
         eventually(partial(_pip_at_work, folder, left), what="pip at work")
+        pips = psutil.Process(process.pid).children(recursive=True)
         assert end(process, how) == status
         assert {name: (folder / name).read_bytes() for name in before} == before
+        for pip in pips:  # one whose fill was killed goes on, and would make its folder again when that is removed
+            with contextlib.suppress(psutil.NoSuchProcess):
+                pip.kill()
+                pip.wait(30)
         left = set(folder.glob(".fill-*"))
         assert len(left) == leaves, "a new fill removes what a killed one left, and one that is asked to end its own"
     listed = coordinator.run("clusterd", "wheelhouse", "list", "--json")
