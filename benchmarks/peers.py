@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -196,16 +197,12 @@ def _configured(folder: Path, name: str, text: str, words: Mapping[str, object])
 
 @contextlib.contextmanager
 def _service(words: Sequence[str], folder: Path) -> Iterator[None]:
-    """Run a service in a session of its own, and end all of that."""
+    """Run a service in a session of its own, and end all of that: at once, for a minion takes its time when asked."""
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
     try:
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 15)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
