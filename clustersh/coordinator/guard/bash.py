@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from .bombs import is_bomb, runs_itself
 from .case import Case
-from .disks import check_redirect
+from .disks import check_written
 from .expansion import Expansion
 from .grammars import Grammar, broken, parse, text_of
-from .programs import Programs
+from .programs import call
 from .state import State
 from .suspicion import suspicious
 from .values import FETCHED, LONGEST, UNKNOWN, bounded
@@ -34,31 +34,30 @@ class Bash:
     """Judges bash texts for one *case*."""
 
     def __init__(self, case: Case) -> None:
-        self._case = case
+        self.case = case
         self._expand = Expansion(case, self._substituted, self._connected)
-        self._programs = Programs(case, self.run_text)
 
     def run_text(self, text: str, state: State, stdin: str = UNKNOWN) -> str:
         """Run *text* as a shell would that reads it; return what it prints."""
         if len(text) > LONGEST:
-            self._case.suspicious = self._case.suspicious or suspicious(text)
+            self.case.suspicious = self.case.suspicious or suspicious(text)
             return UNKNOWN
-        self._case.spend(1 + len(text) // 64)
-        with self._case.deeper():
+        self.case.spend(1 + len(text) // 64)
+        with self.case.deeper():
             tree = parse(text, Grammar.BASH)
             for node in broken(tree.root_node):
-                self._case.suspicious = self._case.suspicious or suspicious(_lines_of(node, text))
+                self.case.suspicious = self.case.suspicious or suspicious(_lines_of(node, text))
             if runs_itself(tree.root_node):
-                self._case.report("fork-bomb", [text])
+                self.case.report("fork-bomb", [text])
             return self._run(tree.root_node, state, stdin)
 
     def run_words(self, words: Sequence[str], state: State, stdin: str = UNKNOWN) -> str:
         """Run the argument vector *words*."""
-        return self._programs.run(list(words), state, stdin)
+        return call(self, words, state, stdin)
 
     def _run(self, node: Node, state: State, stdin: str) -> str:
-        self._case.spend()
-        with self._case.deeper():
+        self.case.spend()
+        with self.case.deeper():
             match node.type:
                 case "command":
                     return self._command(node, state, stdin)
@@ -98,26 +97,26 @@ class Bash:
         return bounded("".join([self._run(flat, state, stdin) for node in nodes for flat in _flat(node)]))
 
     def _command(self, node: Node, state: State, stdin: str) -> str:
+        redirects = _redirects(node)
+        stdin = self._inputs(redirects, state, stdin)
         names = [child for child in node.children if child.type == "command_name"]
-        assigned = [child for child in node.children if child.type == "variable_assignment"]
-        for redirect in (child for child in node.children if child.type.endswith("_redirect")):
-            stdin = self._input(redirect, state, stdin)
         arguments = [child for child in node.children if child.type in _WORDS]
         words = self._expand.words([*names, *arguments], state)
-        for child in assigned:
-            self._assign(child, state)
-        if not words:
-            return ""
-        if words[0] in state.functions:
-            return self._call(words, state, stdin)
-        return self._programs.run(words, state, stdin)
+        for child in node.children:
+            if child.type == "variable_assignment":
+                self._assign(child, state)
+        printed = self._called(words, state, stdin) if words else ""
+        return self._outputs(redirects, state, printed)
+
+    def _called(self, words: list[str], state: State, stdin: str) -> str:
+        return self._call(words, state, stdin) if words[0] in state.functions else call(self, words, state, stdin)
 
     def _call(self, words: list[str], state: State, stdin: str) -> str:
         name, body = words[0], state.functions[words[0]]
         if name in state.running:
             return UNKNOWN
         if is_bomb(name, body):
-            self._case.report("fork-bomb", [name, "()", text_of(body)])
+            self.case.report("fork-bomb", [name, "()", text_of(body)])
         inner = state.copy()
         inner.running, inner.arguments = (*state.running, name), words[1:]
         printed = self._run(body, inner, stdin)
@@ -131,16 +130,24 @@ class Bash:
         return stdin
 
     def _redirected(self, node: Node, state: State, stdin: str) -> str:
-        redirects = [child for child in node.children if child.type.endswith("_redirect")]
-        for redirect in redirects:
-            stdin = self._input(redirect, state, stdin)
+        redirects = _redirects(node)
+        stdin = self._inputs(redirects, state, stdin)
         body = node.child_by_field_name("body")
         printed = self._run(body, state, stdin) if body is not None else ""
-        for redirect in redirects:
-            printed = self._output(redirect, state, printed)
+        printed = self._outputs(redirects, state, printed)
         for redirect in redirects:
             if redirect.type == "heredoc_redirect":
                 printed = self._after_heredoc(redirect, state, printed)
+        return printed
+
+    def _inputs(self, redirects: Iterable[Node], state: State, stdin: str) -> str:
+        for redirect in redirects:
+            stdin = self._input(redirect, state, stdin)
+        return stdin
+
+    def _outputs(self, redirects: Iterable[Node], state: State, printed: str) -> str:
+        for redirect in redirects:
+            printed = self._output(redirect, state, printed)
         return printed
 
     def _input(self, node: Node, state: State, stdin: str) -> str:
@@ -178,7 +185,7 @@ class Bash:
         if node.type != "file_redirect" or not signs & {">", ">>", ">|", "&>", "&>>", "<>"}:
             return printed
         path = self._destination(node, state)
-        check_redirect(self._case, path, printed, text_of(node), state)
+        check_written(self.case, path, printed, text_of(node))
         if any(child.type == "file_descriptor" and text_of(child) != "1" for child in node.children):
             return printed
         state.write(path, printed, append=bool(signs & {">>", "&>>"}))
@@ -232,7 +239,7 @@ class Bash:
 
     def _substituted(self, node: Node, state: State) -> str:
         """Return what ``$(...)`` stands for."""
-        with self._case.deeper():
+        with self.case.deeper():
             if any(child.type in ("<", "file_redirect") for child in node.children):
                 return self._read_substitution(node, state)
             return self._run_all(node.named_children, state.copy(), UNKNOWN).rstrip("\n")
@@ -245,6 +252,10 @@ class Bash:
         """Return the name of the file that ``<(...)`` stands for."""
         printed = self._run_all(node.named_children, state.copy(), UNKNOWN)
         return state.made_file(printed if text_of(node).startswith("<") else UNKNOWN)
+
+
+def _redirects(node: Node) -> list[Node]:
+    return [child for child in node.children if child.type.endswith("_redirect")]
 
 
 def _flat(node: Node) -> list[Node]:

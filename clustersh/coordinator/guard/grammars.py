@@ -1,4 +1,4 @@
-"""The parsers: tree-sitter's grammars, imported when the first text is parsed, so that only a coordinator pays for them."""
+"""The parsers: tree-sitter's grammars, imported with the first text, so that only a coordinator pays for them."""
 
 from __future__ import annotations
 

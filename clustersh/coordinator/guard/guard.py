@@ -22,7 +22,7 @@ _LONGEST_REMEMBERED = 8 << 10
 class Guard:
     """Judges commands; *actions* has ``allow``, ``block`` or ``deny`` by a rule's name, in place of its own action."""
 
-    def __init__(self, actions: Mapping[str, str] = {}) -> None:  # noqa: B006
+    def __init__(self, actions: Mapping[str, str] = {}) -> None:
         if unknown := sorted(set(actions) - set(RULES)):
             raise ValueError(f"no rule is called {unknown[0]!r}")
         self._actions = {name: str(rule.action) for name, rule in RULES.items()} | dict(actions)
