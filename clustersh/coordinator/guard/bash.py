@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .bombs import is_bomb, runs_itself
+from .calls import RunText
 from .case import Case
 from .disks import check_written
 from .expansion import Expansion
-from .grammars import Grammar, broken, parse, text_of
+from .grammars import Grammar, broken_lines, parse, text_of
 from .programs import call
 from .state import State
-from .suspicion import suspicious
 from .values import FETCHED, LONGEST, UNKNOWN, bounded
 
 if TYPE_CHECKING:
@@ -33,20 +33,20 @@ _WORDS = (
 class Bash:
     """Judges bash texts for one *case*."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, powershell: RunText) -> None:
         self.case = case
+        self.run_powershell = powershell
         self._expand = Expansion(case, self._substituted, self._connected)
 
     def run_text(self, text: str, state: State, stdin: str = UNKNOWN) -> str:
         """Run *text* as a shell would that reads it; return what it prints."""
         if len(text) > LONGEST:
-            self.case.suspicious = self.case.suspicious or suspicious(text)
+            self.case.doubts.append(text)
             return UNKNOWN
-        self.case.spend(1 + len(text) // 64)
+        self.case.spend(1 + len(text) // 16)
         with self.case.deeper():
             tree = parse(text, Grammar.BASH)
-            for node in broken(tree.root_node):
-                self.case.suspicious = self.case.suspicious or suspicious(_lines_of(node, text))
+            self.case.doubts += broken_lines(tree.root_node, text)
             if runs_itself(tree.root_node):
                 self.case.report("fork-bomb", [text])
             return self._run(tree.root_node, state, stdin)
@@ -265,9 +265,3 @@ def _flat(node: Node) -> list[Node]:
         found += reversed(node.named_children[1:])
         node = node.named_children[0]
     return [node, *reversed(found)]
-
-
-def _lines_of(node: Node, text: str) -> str:
-    """Return the whole lines of *text* that *node* is on."""
-    lines = text.split("\n")
-    return "\n".join(lines[node.start_point[0] : node.end_point[0] + 1])

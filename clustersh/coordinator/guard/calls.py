@@ -15,10 +15,14 @@ MOST_ITEMS = 64
 """So many times a program is looked at that is run for each of many things."""
 
 
+RunText = Callable[[str, State], str]
+
+
 class Shell(Protocol):
     """What runs argument vectors and texts, without running anything."""
 
     case: Case
+    run_powershell: RunText
 
     def run_words(self, words: Sequence[str], state: State, stdin: str) -> str: ...
 

@@ -9,7 +9,7 @@ from .values import shown
 from .verdicts import printable
 
 MOST_STEPS = 100_000
-DEEPEST = 40
+DEEPEST = 100
 MOST_FINDINGS = 20
 
 
@@ -24,8 +24,8 @@ class Case:
         self.found: dict[tuple[str, str], None] = {}
         self.fetched = ""
         """The words that last fetched something over plain HTTP."""
-        self.suspicious = ""
-        """Words of what could not be parsed and names a dangerous program."""
+        self.doubts: list[str] = []
+        """Lines that could not be parsed."""
         self._steps = 0
         self._depth = 0
 

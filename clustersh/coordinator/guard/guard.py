@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from ...wire.jobs import Command
-from .bash import Bash
 from .case import Case, TooMuch
+from .engines import Engines
 from .grammars import Grammar
-from .state import State
 from .suspicion import suspicious
+from .values import UNKNOWN
 from .verdicts import RULES, Action, Finding
 
 Found = tuple[tuple[str, str], ...]
@@ -68,14 +68,10 @@ def _remembered(text: str, grammar: Grammar) -> Found:
 
 def _judge(what: str | tuple[str, ...], grammar: Grammar) -> Found:
     case = Case()
-    bash = Bash(case)
     try:
-        if isinstance(what, str):
-            bash.run_text(what, State())
-        else:
-            bash.run_words(what, State())
-    except TooMuch:
-        case.suspicious = case.suspicious or suspicious(what if isinstance(what, str) else " ".join(what))
-    if case.suspicious:
-        case.report("unparsable", [case.suspicious])
+        Engines(case).run(what, grammar, UNKNOWN)
+    except (TooMuch, RecursionError):
+        case.doubts.append(what if isinstance(what, str) else " ".join(what))
+    if words := next(filter(None, (suspicious(text, grammar) for text in case.doubts)), ""):
+        case.report("unparsable", [words])
     return tuple(case.found)

@@ -8,7 +8,7 @@ from .state import State
 from .values import FETCHED, UNKNOWN
 
 _SHELLS = "sh bash dash ash zsh ksh ksh93 mksh rbash posh yash fish"
-_LANGUAGES = "python python2 python3 perl ruby node php lua tclsh osascript pwsh powershell deno bun"
+_LANGUAGES = "python python2 python3 perl ruby node php lua tclsh osascript deno bun"
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _SSH_VALUES = "BbcDEeFIiJLlmOoPpQRSWw"
 _TMUX_RUNS = ("new", "new-session", "new-window", "neww", "split-window", "splitw", "run-shell", "run")
@@ -52,6 +52,11 @@ def _language(call: Call) -> str:
     if FETCHED in text:
         call.shell.case.report_fetched([call.name, *call.words])
     return UNKNOWN
+
+
+def _powershell(call: Call) -> str:
+    at = next((number for number, word in enumerate(call.words) if word.lower() in ("-command", "-c")), None)
+    return UNKNOWN if at is None else call.shell.run_powershell(" ".join(call.words[at + 1 :]), State())
 
 
 def _eval(call: Call) -> str:
@@ -121,7 +126,8 @@ def _tmux(call: Call) -> str:
 PROGRAMS: dict[str, Program] = {
     **for_all(_SHELLS, _shell),
     **for_all(_LANGUAGES, _language),
-    **for_all("eval", _eval),
+    **for_all("pwsh powershell powershell.exe", _powershell),
+    "eval": _eval,
     **for_all("source .", _source),
     **for_all("at batch", _at),
     "python3.*": _language,
