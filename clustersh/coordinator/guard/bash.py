@@ -112,16 +112,17 @@ class Bash:
         return self._call(words, state, stdin) if words[0] in state.functions else call(self, words, state, stdin)
 
     def _call(self, words: list[str], state: State, stdin: str) -> str:
-        name, body = words[0], state.functions[words[0]]
-        if name in state.running:
+        name, function = words[0], state.functions[words[0]]
+        body = function.child_by_field_name("body")
+        if name in state.running or body is None:
             return UNKNOWN
         if is_bomb(name, body):
-            self.case.report("fork-bomb", [name, "()", text_of(body)])
+            self.case.report("fork-bomb", [text_of(function)])
         inner = state.copy()
         inner.running, inner.arguments = (*state.running, name), words[1:]
         printed = self._run(body, inner, stdin)
         state.variables, state.functions, state.folder = inner.variables, inner.functions, inner.folder
-        return printed
+        return self._outputs(_redirects(function), state, printed)
 
     def _pipeline(self, nodes: Iterable[Node], state: State, stdin: str) -> str:
         for node in nodes:
@@ -212,7 +213,7 @@ class Bash:
     def _define(self, node: Node, state: State) -> str:
         name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
         if name is not None and body is not None:
-            state.functions[text_of(name)] = node if node.child_by_field_name("redirect") else body
+            state.functions[text_of(name)] = node
         return ""
 
     def _assign(self, node: Node, state: State) -> None:

@@ -91,7 +91,7 @@ class PowerShell:
                     return "\n".join(self._expand(node, state, 2).splitlines()[1:-1])
                 case "variable":
                     return expanded(text_of(node), state)
-                case "generic_token" | "command_name" | "path_command_name" | "decimal_integer_literal":
+                case "generic_token" | "command_name" | "path_command_name_token" | "decimal_integer_literal":
                     return expanded(text_of(node), state)
                 case "comment" | "command_argument_sep" | "type_literal" | "function_name":
                     return ""
@@ -124,25 +124,32 @@ class PowerShell:
         return ""
 
     def _invoke(self, node: Node, state: State, stdin: str) -> str:
-        """``value.Method(...)`` and ``[type]::Method(...)``: what was fetched stays fetched."""
+        """``value.Method(...)`` and ``[type]::Method(...)``."""
         printed = self._run_all(node.named_children, state, stdin)
-        method = next((text_of(child) for child in node.named_children if child.type == "member_name"), "")
-        if method.lower() in _FETCHING and any(is_plain(url) for url in re.findall(r"\w+://\S+", printed)):
+        return self._result(node, _method(node), printed)
+
+    def _result(self, node: Node, method: str, printed: str) -> str:
+        """Return what *method* makes of *printed*, its object and its arguments: what was fetched stays fetched."""
+        if method in _FETCHING and any(is_plain(url) for url in re.findall(r"\w+://\S+", printed)):
             self.case.fetched = text_of(node)
             return FETCHED
-        return FETCHED if FETCHED in printed else printed if method.lower() in ("create", "tostring") else UNKNOWN
+        return FETCHED if FETCHED in printed else printed if method in ("create", "tostring") else UNKNOWN
 
     def _command(self, node: Node, state: State, stdin: str) -> str:
         name = node.child_by_field_name("command_name")
         elements = node.child_by_field_name("command_elements")
         words, target = [self._run(name, state, stdin)] if name is not None else [], ""
+        method = ""
         for child in elements.named_children if elements is not None else ():
-            if child.type == "redirection":
+            if child.type == "argument_list":
+                words[-1:] = [self._result(node, method, self._run(child, state, UNKNOWN))]
+            elif child.type == "redirection":
                 target = self._run_all(child.named_children, state, UNKNOWN)
             elif child.type == "command_parameter":
                 words.append(text_of(child))
             elif child.type != "command_argument_sep":
                 words += self._argument(child, state, stdin)
+                method = _method(child)
         printed = self.run_words(words, state, stdin)
         if target:
             state.write(target, printed)
@@ -151,6 +158,8 @@ class PowerShell:
 
     def _argument(self, node: Node, state: State, stdin: str) -> list[str]:
         text = self._run(node, state, stdin)
+        if node.has_error:  # such as $env:TEMP\\a.txt, which the grammar doesn't know
+            return [expanded(text_of(node), state)]
         if node.type == "generic_token":
             return [part for part in text.split(",") if part]
         return text.split("\n") if node.named_child_count > 1 else [text]
@@ -168,6 +177,12 @@ def expanded(text: str, state: State) -> str:
 
 def _unescaped(text: str) -> str:
     return _ESCAPED.sub(lambda found: _SIGNS.get(found[1], found[1]) if found[1] else found[2], text)
+
+
+def _method(node: Node) -> str:
+    """Return the name of the member that *node* is about, in lower case, or ""."""
+    inner = _innermost(node)
+    return next((text_of(child).lower() for child in inner.named_children if child.type == "member_name"), "")
 
 
 def _here_text(node: Node) -> str:

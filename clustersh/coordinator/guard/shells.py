@@ -64,7 +64,8 @@ def _eval(call: Call) -> str:
 
 
 def _source(call: Call) -> str:
-    content = call.state.read(call.words[0]) if call.words else UNKNOWN
+    path = call.words[0] if call.words else ""
+    content = call.stdin if path in _STDIN else call.state.read(path)
     if content == UNKNOWN:
         call.state.forget()
         return UNKNOWN

@@ -7,6 +7,7 @@ vector. That is no parser; it says what is suspicious, not what would run.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 
 from . import cmdlets, disks, power, removal
@@ -15,7 +16,7 @@ from .disks import check_written
 from .engines import Engines
 from .grammars import Grammar
 from .values import UNKNOWN
-from .verdicts import printable
+from .verdicts import UNPARSABLE, printable
 
 _MOST_LINES = 20_000
 _LINE = re.compile(r"[^\n]{1,4096}")
@@ -29,27 +30,29 @@ _NAMES = sorted(
 _DANGEROUS = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _NAMES))})(?![\w-])|>\s*/dev/", re.IGNORECASE)
 
 
-def suspicious(text: str, grammar: Grammar) -> str:
-    """Return the line of *text* that is suspicious, or ""."""
+def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
+    """Yield the suspicious lines of *text*, each with the rule that it may break."""
     looked_at = 0
     for found in _LINE.finditer(text):
         line = found[0].strip()
         if line.startswith("#") or not _DANGEROUS.search(line):
             continue
         looked_at += 1
-        if looked_at > _MOST_LINES or _is_suspicious(line, grammar):
-            return printable([line])
-    return ""
+        if looked_at > _MOST_LINES:
+            yield UNPARSABLE, printable([line])
+            return
+        for rule in _rules_of(line, grammar):
+            yield rule, printable([line])
 
 
-def _is_suspicious(line: str, grammar: Grammar) -> bool:
+def _rules_of(line: str, grammar: Grammar) -> list[str]:
     case = Case()
     quotes = "\"'\\" if grammar is Grammar.BASH else "\"'"
     try:
         _run(line.translate(dict.fromkeys(map(ord, quotes))), grammar, case)
     except (TooMuch, RecursionError):
-        return True
-    return bool(case.found)
+        return [UNPARSABLE]
+    return list(dict.fromkeys(rule for rule, _ in case.found))
 
 
 def _run(line: str, grammar: Grammar, case: Case) -> None:
