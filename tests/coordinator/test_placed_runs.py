@@ -160,7 +160,7 @@ class Waiting:
 
 
 async def plan(world: World, asked: RunRequest) -> Plan:
-    calls = PlanCalls(world.requests, world.fleet)
+    calls = PlanCalls(world.requests, world.fleet, world.policy)
     return await calls.plan(cast(Request, Waiting()), cast(Caller, None), asked)
 
 

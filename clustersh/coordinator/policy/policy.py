@@ -8,60 +8,30 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from ...config import Force, PolicyConfig, TargetPolicy
 from ...trust.identity import Identity
-from ...wire.jobs import PROBE, Command
+from ...wire.jobs import Command
 from ...wire.policy import AllowedRun, PolicyTest, PolicyView, RuleView, TargetView
 from ...wire.problems import Kind, Problem, ProblemError
 from ...wire.rest import RunRequest
+from ..guard import RULES, Finding, Guard
 from ..pacing import widest
 from ..registry import Key
-from .client_limits import Busy, ClientLimits, Limits, Meaning, limits_of
+from .client_limits import Busy, ClientLimits, Meaning, limits_of
 from .overrides import Override, Overrides
 from .probes import lines_of_probe
-from .rulebook import Rulebook, named_groups
-from .verdicts import LOOK, Ruling, Stop, Verdict, advice, refusal, worst_first
+from .rulebook import Rulebook
+from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
 
 LARGE = 16 << 10
 """Bytes of a command that are judged in a thread."""
-_OS = frozenset({"linux", "darwin", "windows", "freebsd", "openbsd", "netbsd"})
+_OS = frozenset({"linux", "darwin", "freebsd", "windows"})
 ITSELF = "itself"
 """The approver of a run that its client forced."""
-
-
-class Finding(Protocol):
-    """What a rule found."""
-
-    @property
-    def rule(self) -> str:
-        """Its name."""
-
-    @property
-    def why(self) -> str:
-        """What is wrong."""
-
-    @property
-    def where(self) -> str:
-        """The words that are meant."""
-
-
-class Guard(Protocol):
-    """What parses commands."""
-
-    def judge(self, command: Command, script: bytes | None, platform: str) -> Sequence[Finding]:
-        """Return everything that any rule finds."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What is known of a rule: its action where nobody says another, and why it is one."""
-
-    action: Any
-    why: str
 
 
 @dataclass(frozen=True)
@@ -107,22 +77,19 @@ class Policy:
     def __init__(
         self,
         config: PolicyConfig,
-        rules: Mapping[str, Rule],
         guard: Guard,
         world: World,
         overrides: Overrides,
         secret: bytes,
         host: str = "",
     ) -> None:
-        self._rules = rules
-        self._book = Rulebook(config, {name: rule.action for name, rule in rules.items()})
+        self._book = Rulebook(config, {name: rule.action.value for name, rule in RULES.items()})
         self._guard = guard
         self._world = world
         self._overrides = overrides
         self._secret = secret
         self._host = host
         self._limits = ClientLimits(world.meaning, world.busy, world.clock)
-        self._groups, self._labels = named_groups(config)
 
     # -- before a run
 
@@ -146,7 +113,9 @@ class Policy:
             raise refusal(verdict, len(machines), advice(verdict))
 
     def let_pass(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> Passage:
-        """Count a run that was checked just now, and use up its approval. Raises ProblemError (rate-limited)."""
+        """Count a run that was checked just now, and use up its approval. Raises ProblemError: not now."""
+        if verdict.unjudged:
+            raise ProblemError(Kind.UNKNOWN_BLOB, "the coordinator does not have the script", hint="send it again")
         limits = limits_of(self._book.of_client(caller.name))
         width = widest(len(machines), asked.pace)
         self._limits.claim(caller, limits, len(machines), width)
@@ -200,9 +169,7 @@ class Policy:
             client=caller.name,
             ai=ai,
             force=self._book.force(clients, (), ai=ai),
-            rules=tuple(
-                RuleView(name, self._book.action(name, clients, ()), rule.why) for name, rule in self._rules.items()
-            ),
+            rules=tuple(RuleView(name, self._book.action(name, clients, ()), rule.why) for name, rule in RULES.items()),
             targets=limits.targets,
             machines_at_once=limits.machines_at_once,
             jobs_per_minute=limits.jobs_per_minute,
@@ -210,17 +177,6 @@ class Policy:
             on=tuple(on),
             unknown=tuple(unknown),
         )
-
-    def check_group(self, name: str) -> None:
-        """Raise ProblemError (policy) where the policy names that group: an admin changes it."""
-        if name in self._groups:
-            raise _admins(f"@{name}", "clusterd groups")
-
-    def check_labels(self, keys: Sequence[str]) -> None:
-        """Raise ProblemError (policy) where the policy names a label of those *keys*: an admin changes it."""
-        for key in keys:
-            if key in self._labels:
-                raise _admins(f"the label {key}", "clusterd label")
 
     # -- approvals
 
@@ -296,7 +252,9 @@ class Policy:
         found: Sequence[Finding],
     ) -> Ruling:
         clients = self._book.of_client(caller.name)
-        stops = (Stop(each.rule, self._book.action(each.rule, clients, targets), each.why, each.where) for each in found)
+        stops = (
+            Stop(each.rule, self._book.action(each.rule, clients, targets), each.why, each.where) for each in found
+        )
         force: Force = self._book.force(clients, targets, ai=self._world.is_ai(caller))
         return Ruling(names, system, worst_first(stop for stop in stops if stop.action != "allow"), force)
 
@@ -304,13 +262,3 @@ class Policy:
         """Return what a machine runs, as far as it matters here: what it says of itself is text of any kind."""
         system = self._world.platform(machine.id).partition("/")[0].lower()
         return system if system in _OS else ""
-
-
-def _admins(what: str, command: str) -> ProblemError:
-    return ProblemError(
-        Kind.POLICY,
-        f"refused by policy: {what} is named by the policy, so only an admin changes it",
-        hint=f"on the coordinator: {command} ... as here\n{LOOK}",
-    )
-
-

@@ -48,7 +48,8 @@ class Rulebook:
 
     def action(self, rule: str, clients: Iterable[ClientPolicy], targets: Iterable[TargetPolicy]) -> RuleAction:
         """Return what is done where *rule* finds something."""
-        said = [each.rules[rule] for each in (*clients, *targets) if rule in each.rules]
+        spoken = [each.rules for each in clients] + [each.rules for each in targets]
+        said = [rules[rule] for rules in spoken if rule in rules]
         return max(said or [self.rules[rule]], key=_ACTIONS.index)
 
 
@@ -112,5 +113,3 @@ def _check_target(path: Path, keys: list[str], expression: str) -> None:
 
 def _wrong(path: Path, keys: list[str], found: str, expected: str) -> ConfigError:
     return ConfigError(f"{path}: {dotted(cast('list[str | int]', keys))}: found {found!r}; expected {expected}")
-
-
