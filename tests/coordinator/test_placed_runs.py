@@ -161,7 +161,7 @@ class Waiting:
 
 async def plan(world: World, asked: RunRequest) -> Plan:
     calls = PlanCalls(world.requests, world.fleet, world.policy)
-    return await calls.plan(cast(Request, Waiting()), cast(Caller, None), asked)
+    return await calls.plan(cast(Request, Waiting()), Caller(JOSHUA, "", ""), asked)
 
 
 @pytest_twisted.ensureDeferred
