@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .bombs import is_bomb, runs_itself
+from .calls import RunText
 from .case import Case
-from .disks import check_redirect
+from .disks import check_written
 from .expansion import Expansion
-from .grammars import Grammar, broken, parse, text_of
-from .programs import Programs
+from .grammars import Grammar, broken_lines, parse, text_of
+from .programs import call
 from .state import State
-from .suspicion import suspicious
 from .values import FETCHED, LONGEST, UNKNOWN, bounded
 
 if TYPE_CHECKING:
@@ -33,32 +33,31 @@ _WORDS = (
 class Bash:
     """Judges bash texts for one *case*."""
 
-    def __init__(self, case: Case) -> None:
-        self._case = case
+    def __init__(self, case: Case, powershell: RunText) -> None:
+        self.case = case
+        self.run_powershell = powershell
         self._expand = Expansion(case, self._substituted, self._connected)
-        self._programs = Programs(case, self.run_text)
 
     def run_text(self, text: str, state: State, stdin: str = UNKNOWN) -> str:
         """Run *text* as a shell would that reads it; return what it prints."""
         if len(text) > LONGEST:
-            self._case.suspicious = self._case.suspicious or suspicious(text)
+            self.case.doubts.append(text)
             return UNKNOWN
-        self._case.spend(1 + len(text) // 64)
-        with self._case.deeper():
+        self.case.spend(1 + len(text) // 16)
+        with self.case.deeper():
             tree = parse(text, Grammar.BASH)
-            for node in broken(tree.root_node):
-                self._case.suspicious = self._case.suspicious or suspicious(_lines_of(node, text))
+            self.case.doubts += broken_lines(tree.root_node, text)
             if runs_itself(tree.root_node):
-                self._case.report("fork-bomb", [text])
+                self.case.report("fork-bomb", [text])
             return self._run(tree.root_node, state, stdin)
 
     def run_words(self, words: Sequence[str], state: State, stdin: str = UNKNOWN) -> str:
         """Run the argument vector *words*."""
-        return self._programs.run(list(words), state, stdin)
+        return call(self, words, state, stdin)
 
     def _run(self, node: Node, state: State, stdin: str) -> str:
-        self._case.spend()
-        with self._case.deeper():
+        self.case.spend()
+        with self.case.deeper():
             match node.type:
                 case "command":
                     return self._command(node, state, stdin)
@@ -98,31 +97,32 @@ class Bash:
         return bounded("".join([self._run(flat, state, stdin) for node in nodes for flat in _flat(node)]))
 
     def _command(self, node: Node, state: State, stdin: str) -> str:
+        redirects = _redirects(node)
+        stdin = self._inputs(redirects, state, stdin)
         names = [child for child in node.children if child.type == "command_name"]
-        assigned = [child for child in node.children if child.type == "variable_assignment"]
-        for redirect in (child for child in node.children if child.type.endswith("_redirect")):
-            stdin = self._input(redirect, state, stdin)
         arguments = [child for child in node.children if child.type in _WORDS]
         words = self._expand.words([*names, *arguments], state)
-        for child in assigned:
-            self._assign(child, state)
-        if not words:
-            return ""
-        if words[0] in state.functions:
-            return self._call(words, state, stdin)
-        return self._programs.run(words, state, stdin)
+        for child in node.children:
+            if child.type == "variable_assignment":
+                self._assign(child, state)
+        printed = self._called(words, state, stdin) if words else ""
+        return self._outputs(redirects, state, printed)
+
+    def _called(self, words: list[str], state: State, stdin: str) -> str:
+        return self._call(words, state, stdin) if words[0] in state.functions else call(self, words, state, stdin)
 
     def _call(self, words: list[str], state: State, stdin: str) -> str:
-        name, body = words[0], state.functions[words[0]]
-        if name in state.running:
+        name, function = words[0], state.functions[words[0]]
+        body = function.child_by_field_name("body")
+        if name in state.running or body is None:
             return UNKNOWN
         if is_bomb(name, body):
-            self._case.report("fork-bomb", [name, "()", text_of(body)])
+            self.case.report("fork-bomb", [text_of(function)])
         inner = state.copy()
         inner.running, inner.arguments = (*state.running, name), words[1:]
         printed = self._run(body, inner, stdin)
         state.variables, state.functions, state.folder = inner.variables, inner.functions, inner.folder
-        return printed
+        return self._outputs(_redirects(function), state, printed)
 
     def _pipeline(self, nodes: Iterable[Node], state: State, stdin: str) -> str:
         for node in nodes:
@@ -131,16 +131,24 @@ class Bash:
         return stdin
 
     def _redirected(self, node: Node, state: State, stdin: str) -> str:
-        redirects = [child for child in node.children if child.type.endswith("_redirect")]
-        for redirect in redirects:
-            stdin = self._input(redirect, state, stdin)
+        redirects = _redirects(node)
+        stdin = self._inputs(redirects, state, stdin)
         body = node.child_by_field_name("body")
         printed = self._run(body, state, stdin) if body is not None else ""
-        for redirect in redirects:
-            printed = self._output(redirect, state, printed)
+        printed = self._outputs(redirects, state, printed)
         for redirect in redirects:
             if redirect.type == "heredoc_redirect":
                 printed = self._after_heredoc(redirect, state, printed)
+        return printed
+
+    def _inputs(self, redirects: Iterable[Node], state: State, stdin: str) -> str:
+        for redirect in redirects:
+            stdin = self._input(redirect, state, stdin)
+        return stdin
+
+    def _outputs(self, redirects: Iterable[Node], state: State, printed: str) -> str:
+        for redirect in redirects:
+            printed = self._output(redirect, state, printed)
         return printed
 
     def _input(self, node: Node, state: State, stdin: str) -> str:
@@ -178,7 +186,7 @@ class Bash:
         if node.type != "file_redirect" or not signs & {">", ">>", ">|", "&>", "&>>", "<>"}:
             return printed
         path = self._destination(node, state)
-        check_redirect(self._case, path, printed, text_of(node), state)
+        check_written(self.case, path, printed, text_of(node))
         if any(child.type == "file_descriptor" and text_of(child) != "1" for child in node.children):
             return printed
         state.write(path, printed, append=bool(signs & {">>", "&>>"}))
@@ -205,7 +213,7 @@ class Bash:
     def _define(self, node: Node, state: State) -> str:
         name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
         if name is not None and body is not None:
-            state.functions[text_of(name)] = node if node.child_by_field_name("redirect") else body
+            state.functions[text_of(name)] = node
         return ""
 
     def _assign(self, node: Node, state: State) -> None:
@@ -232,7 +240,7 @@ class Bash:
 
     def _substituted(self, node: Node, state: State) -> str:
         """Return what ``$(...)`` stands for."""
-        with self._case.deeper():
+        with self.case.deeper():
             if any(child.type in ("<", "file_redirect") for child in node.children):
                 return self._read_substitution(node, state)
             return self._run_all(node.named_children, state.copy(), UNKNOWN).rstrip("\n")
@@ -247,6 +255,10 @@ class Bash:
         return state.made_file(printed if text_of(node).startswith("<") else UNKNOWN)
 
 
+def _redirects(node: Node) -> list[Node]:
+    return [child for child in node.children if child.type.endswith("_redirect")]
+
+
 def _flat(node: Node) -> list[Node]:
     """Return the commands of a chain of ``&&`` and ``||``, which the grammar nests to the left, in their order."""
     found: list[Node] = []
@@ -254,9 +266,3 @@ def _flat(node: Node) -> list[Node]:
         found += reversed(node.named_children[1:])
         node = node.named_children[0]
     return [node, *reversed(found)]
-
-
-def _lines_of(node: Node, text: str) -> str:
-    """Return the whole lines of *text* that *node* is on."""
-    lines = text.split("\n")
-    return "\n".join(lines[node.start_point[0] : node.end_point[0] + 1])

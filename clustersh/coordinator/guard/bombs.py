@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .grammars import text_of
@@ -9,7 +10,16 @@ from .grammars import text_of
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-_ALWAYS_RUN = ("compound_statement", "subshell", "redirected_statement", "pipeline", "negated_command", "program", "list")
+_ALWAYS_RUN = (
+    "compound_statement",
+    "subshell",
+    "redirected_statement",
+    "pipeline",
+    "negated_command",
+    "program",
+    "list",
+)
+_ENDS = re.compile(rb"\b(return|exit)\b")
 _ITSELF = ("$0", '"$0"', "./$0", '"./$0"', '"${0}"', "${0}")
 
 
@@ -24,17 +34,14 @@ def runs_itself(script: Node) -> bool:
 
 
 def _spawns(names: tuple[str, ...], body: Node) -> bool:
+    if _ENDS.search(body.text or b""):
+        return False
     calls, at_once, todo = 0, False, [body]
     while todo:
         node = todo.pop()
         if node.type == "command":
-            called = next((text_of(child) for child in node.children if child.type == "command_name"), "")
-            if called in ("return", "exit"):
-                return False
-            calls += called in names
+            calls += any(text_of(child) in names for child in node.children if child.type == "command_name")
         elif node.type in _ALWAYS_RUN:
             at_once = at_once or node.type == "pipeline" or any(child.type == "&" for child in node.children)
             todo += node.named_children[:1] if node.type == "list" else node.named_children
-        elif b"return" in (node.text or b"") or b"exit" in (node.text or b""):
-            return False
     return calls >= 2 and at_once

@@ -9,7 +9,7 @@ from .values import shown
 from .verdicts import printable
 
 MOST_STEPS = 100_000
-DEEPEST = 40
+DEEPEST = 100
 MOST_FINDINGS = 20
 
 
@@ -22,8 +22,10 @@ class Case:
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str], None] = {}
-        self.suspicious = ""
-        """Words of what could not be parsed and names a dangerous program."""
+        self.fetched = ""
+        """The words that last fetched something over plain HTTP."""
+        self.doubts: list[str] = []
+        """Lines that could not be parsed."""
         self._steps = 0
         self._depth = 0
 
@@ -31,6 +33,10 @@ class Case:
         """Note that *words* break *rule*."""
         if len(self.found) < MOST_FINDINGS:
             self.found[rule, printable(shown(words))] = None
+
+    def report_fetched(self, words: Iterable[str]) -> None:
+        """Note that *words* run what was fetched over plain HTTP."""
+        self.report("plain-http", [self.fetched] if self.fetched else words)
 
     def spend(self, steps: int = 1) -> None:
         """Count *steps* of work. Raises TooMuch."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Substitute = Callable[["Node", State], str]
 """Runs the commands in ``$(...)`` or in ``<(...)``; returns what they print."""
+_EACH = re.compile(r'"\$(@|\{@\}|\{\w+\[@\]\})"')
+"""What is many words although it is quoted."""
 _TILDE = re.compile(r"~[\w.-]*(?=/|\Z)")
 
 
@@ -45,7 +47,7 @@ class Expansion:
         self._case.spend()
         match node.type:
             case "string" | "translated_string":
-                yield self.quoted(node, state), False
+                yield self.quoted(node, state), bool(_EACH.fullmatch(text_of(node)))
             case "raw_string":
                 yield text_of(node)[1:-1], False
             case "ansi_c_string":
@@ -89,9 +91,9 @@ class Expansion:
         """Return the value of ``$x`` or ``${x...}``."""
         self.inside(node, state)
         children = node.children[1:]
-        if not children or children[0].type not in ("variable_name", "special_variable_name"):
+        if not children or children[0].type not in ("variable_name", "special_variable_name", "subscript"):
             return UNKNOWN
-        value = _value(text_of(children[0]), state)
+        value = _value(text_of(children[0]).removesuffix("[@]").removesuffix("[*]"), state)
         operator = text_of(children[1]) if len(children) > 1 else "}"
         if operator in ("}", ":?", "?"):
             return value
@@ -120,12 +122,14 @@ def _value(name: str, state: State) -> str:
     """Return the value of the parameter *name*."""
     if name in state.variables:
         return state.variables[name]
+    if name.lower() == "sudo":
+        return ""
     if name == "PWD":
         return state.folder
     if state.arguments is not None:
         if name in ("@", "*"):
             return " ".join(state.arguments)
-        if name.isdigit() and 0 < int(name[:6]):
+        if name.isdigit() and int(name[:6]) > 0:
             return state.arguments[int(name) - 1] if int(name[:6]) <= len(state.arguments) else ""
     return UNKNOWN
 

@@ -1,9 +1,8 @@
-"""The parsers: tree-sitter's grammars, imported when the first text is parsed, so that only a coordinator pays for them."""
+"""The parsers: tree-sitter's grammars, imported with the first text, so that only a coordinator pays for them."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -40,12 +39,15 @@ def text_of(node: Node) -> str:
     return (node.text or b"").decode("utf-8", "replace")
 
 
-def broken(root: Node) -> Iterator[Node]:
-    """Yield the parts below *root* that could not be parsed."""
-    todo = [root] if root.has_error else []
+def broken_lines(root: Node, text: str) -> list[str]:
+    """Return the lines of *text* that could not be parsed, as one text; none where all could."""
+    if not root.has_error:
+        return []
+    numbers, todo = set[int](), [root]
     while todo:
         node = todo.pop()
         if node.is_error or node.is_missing:
-            yield node
+            numbers.update(range(node.start_point[0], node.end_point[0] + 1))
         else:
             todo += [child for child in node.children if child.has_error or child.is_missing]
+    return ["\n".join(line for number, line in enumerate(text.split("\n")) if number in numbers)]

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from ...wire.jobs import Command
-from .bash import Bash
 from .case import Case, TooMuch
+from .engines import Engines
 from .grammars import Grammar
-from .state import State
-from .suspicion import suspicious
-from .verdicts import RULES, Action, Finding
+from .shells import is_shell_script
+from .suspicion import suspicions
+from .values import UNKNOWN
+from .verdicts import RULES, UNPARSABLE, Action, Finding
 
-Found = tuple[tuple[str, str], ...]
 _ALLOW = "allow"
+_BASH_SYSTEMS = ("linux", "darwin", "freebsd", "openbsd", "netbsd")
 _REMEMBERED = 128
 _LONGEST_REMEMBERED = 8 << 10
+
+
+class _Found(NamedTuple):
+    """That something breaks *rule*; what can't be parsed is suspected of breaking *suspected*."""
+
+    rule: str
+    where: str
+    suspected: str
+
+
+class _Judged(NamedTuple):
+    """What was found, and whether all could be parsed."""
+
+    found: tuple[_Found, ...]
+    parsed: bool
 
 
 class Guard:
     """Judges commands; *actions* has ``allow``, ``block`` or ``deny`` by a rule's name, in place of its own action."""
 
-    def __init__(self, actions: Mapping[str, str] = {}) -> None:  # noqa: B006
+    def __init__(self, actions: Mapping[str, str] = MappingProxyType({})) -> None:
         if unknown := sorted(set(actions) - set(RULES)):
             raise ValueError(f"no rule is called {unknown[0]!r}")
         self._actions = {name: str(rule.action) for name, rule in RULES.items()} | dict(actions)
@@ -30,52 +48,59 @@ class Guard:
     def judge(self, command: Command, script: bytes | None, platform: str) -> tuple[Finding, ...]:
         """Return what speaks against *command* on a machine of *platform*, the worst first; nothing: it passes.
 
-        *script* is the content of the command's script, where it has one. Pure; bounded in time and memory: a text that
-        is longer than 256 KiB, or that takes too many steps, is looked at as one that can't be parsed.
+        *script* is the content of the command's script, where it has one. Pure, and bounded in time and memory: a text
+        that is longer than 256 KiB, or that takes too many steps, is looked at as one that can't be parsed. That is a
+        second at worst, so what is longer than 4 KiB belongs into a thread; any number of threads may call this.
         """
-        found = dict.fromkeys(each for grammar in _grammars(platform) for each in _judged(command, script, grammar))
+        judged = [_judged(command, script, grammar) for grammar in _grammars(platform)]
+        parsed = [each for each in judged if each.parsed]  # of the shells that it may be for, those that it can be for
+        found = dict.fromkeys(found for each in parsed or judged for found in each.found)
         return tuple(sorted(self._findings(found), key=lambda finding: finding.action != Action.DENY))
 
-    def _findings(self, found: Iterable[tuple[str, str]]) -> Iterable[Finding]:
-        for name, where in found:
-            if (action := self._actions[name]) != _ALLOW:
-                yield Finding(name, Action(action), RULES[name].why, where)
+    def _findings(self, found: Iterable[_Found]) -> Iterable[Finding]:
+        for each in found:
+            action = self._actions[each.rule]
+            if _ALLOW not in (action, self._actions[each.suspected]):
+                yield Finding(each.rule, Action(action), RULES[each.rule].why, each.where)
 
 
 def _grammars(platform: str) -> tuple[Grammar, ...]:
     system = platform.partition("/")[0]
     if system == "windows":
         return (Grammar.POWERSHELL,)
-    return (Grammar.BASH,) if system in ("linux", "darwin", "freebsd") else (Grammar.BASH, Grammar.POWERSHELL)
+    return (Grammar.BASH,) if system in _BASH_SYSTEMS else (Grammar.BASH, Grammar.POWERSHELL)
 
 
-def _judged(command: Command, script: bytes | None, grammar: Grammar) -> Found:
+def _judged(command: Command, script: bytes | None, grammar: Grammar) -> _Judged:
     if command.script is not None:
-        return _text(script.decode("utf-8", "replace"), grammar) if script is not None else ()
+        text = (script or b"").decode("utf-8", "replace")
+        shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
+        return _text(text, grammar) if shell else _Judged((), parsed=True)
     if command.argv is not None:
         return _judge(command.argv, grammar)
     return _text(command.shell or "", grammar)
 
 
-def _text(text: str, grammar: Grammar) -> Found:
+def _text(text: str, grammar: Grammar) -> _Judged:
     return _remembered(text, grammar) if len(text) <= _LONGEST_REMEMBERED else _judge(text, grammar)
 
 
 @lru_cache(_REMEMBERED)
-def _remembered(text: str, grammar: Grammar) -> Found:
+def _remembered(text: str, grammar: Grammar) -> _Judged:
     return _judge(text, grammar)
 
 
-def _judge(what: str | tuple[str, ...], grammar: Grammar) -> Found:
+def _judge(what: str | tuple[str, ...], grammar: Grammar) -> _Judged:
     case = Case()
-    bash = Bash(case)
     try:
-        if isinstance(what, str):
-            bash.run_text(what, State())
-        else:
-            bash.run_words(what, State())
-    except TooMuch:
-        case.suspicious = case.suspicious or suspicious(what if isinstance(what, str) else " ".join(what))
-    if case.suspicious:
-        case.report("unparsable", [case.suspicious])
-    return tuple(case.found)
+        Engines(case).run(what, grammar, UNKNOWN)
+    except (TooMuch, RecursionError):
+        case.doubts.append(what if isinstance(what, str) else " ".join(what))
+    found = [_Found(rule, where, rule) for rule, where in case.found]
+    known = {each.rule for each in found}
+    for text in case.doubts:
+        for rule, where in suspicions(text, grammar):
+            if rule not in known:
+                known.add(rule)
+                found.append(_Found(UNPARSABLE, where, rule))
+    return _Judged(tuple(found), parsed=not case.doubts)

@@ -15,15 +15,19 @@ class Options(NamedTuple):
     def has(self, *names: str) -> bool:
         return any(name in self.given for name in names)
 
+    def value(self, *names: str) -> str:
+        """Return the value of the first of *names* that was given, or ""."""
+        return next((self.given[name] for name in names if name in self.given), "")
 
-def parse(words: Sequence[str], values: str = "", long_values: frozenset[str] = frozenset(), until: bool = False) -> Options:
+
+def parse(words: Sequence[str], values: str = "", names: str = "", until: bool = False) -> Options:
     """Return what *words* (without the program's name) say.
 
-    The letters in *values* and the *long_values* take the next word where theirs has none. With *until* the first
+    The letters in *values*, and the long *names*, take the next word where theirs has no value. With *until* the first
     operand ends the options, as for programs that run another one.
     """
     given, operands = dict[str, str](), list[str]()
-    rest = list(reversed(words))
+    rest, long_names = list(reversed(words)), names.split()
     while rest:
         word = rest.pop()
         if word == "--":
@@ -31,7 +35,7 @@ def parse(words: Sequence[str], values: str = "", long_values: frozenset[str] = 
             break
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            given[name] = value if equals else rest.pop() if name in long_values and rest else ""
+            given[name] = value if equals else rest.pop() if name in long_names and rest else ""
         elif word.startswith("-") and len(word) > 1:
             _letters(word[1:], values, rest, given)
         else:

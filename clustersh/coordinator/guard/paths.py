@@ -8,9 +8,36 @@ from .values import HOME, UNKNOWN, normal
 
 _GLOBS = ("*", ".*", "**", "?*", "*.*", "{*,.*}", ".[!.]*", ".??*")
 SYSTEM = frozenset(
-    [f"/{name}" for name in "bin boot dev etc lib lib32 lib64 libx32 proc sbin sys usr var System Library private".split()]
-    + [f"/usr/{name}" for name in "bin lib lib64 sbin share".split()]
-    + ["/var/lib", "/boot/efi", "/private/etc", "/private/var", "/System/Library"]
+    [
+        *(
+            "/bin",
+            "/boot",
+            "/dev",
+            "/etc",
+            "/lib",
+            "/lib32",
+            "/lib64",
+            "/libx32",
+            "/proc",
+            "/sbin",
+            "/sys",
+            "/usr",
+            "/var",
+        ),
+        *(
+            "/sys",
+            "/usr",
+            "/var",
+            "/usr/bin",
+            "/usr/lib",
+            "/usr/lib64",
+            "/usr/sbin",
+            "/usr/share",
+            "/var/lib",
+            "/boot/efi",
+        ),
+        *("/System", "/System/Library", "/Library", "/private", "/private/etc", "/private/var"),
+    ]
 )
 HOMES = frozenset(["/home", "/root", "/Users", "/Applications", HOME])
 _NO_DISK = re.compile(
@@ -36,7 +63,7 @@ def root_of(path: str, folder: str = UNKNOWN) -> str:
     return "system" if whole in SYSTEM else "home" if whole in HOMES else ""
 
 
-def is_everything_in_root(path: str, folder: str = UNKNOWN) -> bool:
+def is_all_of_root(path: str, folder: str = UNKNOWN) -> bool:
     """Whether *path* is a pattern for all that is in ``/``."""
     whole = normal(path, folder)
     return whole.count("/") == 1 and whole.startswith("/") and whole[1:] in _GLOBS

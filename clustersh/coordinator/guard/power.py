@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
-from .case import Case
+from .calls import Call, Program, for_all, silent
 from .options import parse
-from .state import State
 
-_SHOWS = ("help", "version", "show")
-_TARGETS = frozenset(f"{name}.target" for name in "reboot poweroff halt kexec shutdown".split()) | {
-    "runlevel0.target",
-    "runlevel6.target",
-    "ctrl-alt-del.target",
-    *(f"systemd-{name}.service" for name in "reboot poweroff halt kexec".split()),
-}
-_STATES = frozenset("reboot poweroff halt kexec soft-reboot".split())
+_STATES = frozenset(["reboot", "poweroff", "halt", "kexec", "soft-reboot"])
+_UNITS = frozenset(
+    [f"{name}.target" for name in ("reboot", "poweroff", "halt", "kexec", "shutdown", "runlevel0", "runlevel6")]
+    + [f"systemd-{name}.service" for name in ("reboot", "poweroff", "halt", "kexec")]
+)
+_SYSTEMCTL_VALUES = "host machine property root type state signal job-mode output lines"
 
 
-def _check_shutdown(case: Case, name: str, words: list[str], state: State, stdin: str) -> None:
-    options = parse(words, "t")
-    if not options.has(*_SHOWS, "c", "k"):
-        case.report("power", [name, *words])
+def _shutdown(call: Call) -> None:
+    if not parse(call.words, "t").has("help", "version", "show", "c", "k"):
+        call.report("power")
 
 
-def _check_reboot(case: Case, name: str, words: list[str], state: State, stdin: str) -> None:
-    if not parse(words).has(*_SHOWS, "w", "wtmp-only"):
-        case.report("power", [name, *words])
+def _reboot(call: Call) -> None:
+    if not parse(call.words).has("help", "version", "w", "wtmp-only"):
+        call.report("power")
 
 
-def _check_init(case: Case, name: str, words: list[str], state: State, stdin: str) -> None:
-    if parse(words, "te").operands[:1] in (["0"], ["6"]):
-        case.report("power", [name, *words])
+def _init(call: Call) -> None:
+    if parse(call.words, "te").operands[:1] in (["0"], ["6"]):
+        call.report("power")
 
 
-def _check_systemctl(case: Case, name: str, words: list[str], state: State, stdin: str) -> None:
-    long_values = frozenset("host machine property root type state signal job-mode output lines".split())
-    options = parse(words, "HMptsno", long_values)
-    verb, *units = [*options.operands, ""]
-    starts = verb in ("start", "restart", "isolate", "reload-or-restart") and _TARGETS & {
-        unit if "." in unit else f"{unit}.{'target' if verb == 'isolate' else 'service'}" for unit in units
-    }
+def _systemctl(call: Call) -> None:
+    options = parse(call.words, "HMptsno", _SYSTEMCTL_VALUES)
+    verb, *units = options.operands or [""]
+    kind = "target" if verb == "isolate" else "service"
+    started = {unit if "." in unit else f"{unit}.{kind}" for unit in units}
+    starts = verb in ("start", "restart", "isolate") and bool(started & _UNITS)
     if (verb in _STATES or starts) and not options.has("help", "dry-run"):
-        case.report("power", [name, *words])
+        call.report("power")
 
 
-def _check_kexec(case: Case, name: str, words: list[str], state: State, stdin: str) -> None:
-    if parse(words).has("e", "exec"):
-        case.report("power", [name, *words])
+def _kexec(call: Call) -> None:
+    if parse(call.words).has("e", "exec"):
+        call.report("power")
 
 
-CHECKS = {
-    "shutdown": _check_shutdown,
-    **dict.fromkeys(("reboot", "halt", "poweroff"), _check_reboot),
-    **dict.fromkeys(("init", "telinit"), _check_init),
-    **dict.fromkeys(("systemctl", "loginctl"), _check_systemctl),
-    "kexec": _check_kexec,
+PROGRAMS: dict[str, Program] = {
+    "shutdown": silent(_shutdown),
+    **for_all("reboot halt poweroff", silent(_reboot)),
+    **for_all("init telinit", silent(_init)),
+    **for_all("systemctl loginctl", silent(_systemctl)),
+    "kexec": silent(_kexec),
 }

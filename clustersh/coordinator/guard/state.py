@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,3 @@ class State:
         for name, value in self.variables.items():
             if before.get(name) != value:
                 self.variables[name] = FETCHED if FETCHED in value else UNKNOWN
-
-
-Run = Callable[[list[str], State, str], str]
-"""Runs an argument vector with a stdin; returns what it prints."""

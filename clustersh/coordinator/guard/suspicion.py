@@ -1,18 +1,77 @@
-"""A look at text that can't be parsed: does it name a dangerous program, with what makes it dangerous?"""
+"""A look at lines that can't be parsed: do they name a dangerous program, with the words that make it dangerous?
+
+They are cut at what separates commands in any shell, quotes are left out, and each piece is judged as an argument
+vector. That is no parser; it says what is suspicious, not what would run.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 
-_WORD = r"(?<![\w.=-])"
-_SUSPICIOUS = re.compile(
-    rf"{_WORD}(?:"
-    r"(?:mkfs(?:\.\w+)?|mkswap|wipefs|blkdiscard|shutdown|reboot|poweroff|halt)(?![\w.=-])"
-    r")[^\n]*",
+from . import cmdlets, disks, power, removal
+from .case import Case, TooMuch
+from .disks import check_written
+from .engines import Engines
+from .grammars import Grammar
+from .values import UNKNOWN
+from .verdicts import UNPARSABLE, printable
+
+_MOST_LINES = 20_000
+_LINE = re.compile(r"[^\n]{1,4096}")
+_TOKENS = re.compile(r"[;&|(){}`]+|[^\s;&|(){}`]+")
+_SEPARATORS = frozenset(";&|(){}`")
+_KEYWORDS = frozenset(["then", "do", "else", "if", "while", "until", "!", "time"])
+_NAMES = sorted(
+    {name.partition(".")[0] for name in [*removal.PROGRAMS, *disks.PROGRAMS, *power.PROGRAMS]}
+    | {*cmdlets.COMMANDS, *cmdlets.ALIASES, "find"}
 )
+_DANGEROUS = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _NAMES))})(?![\w-])|>\s*/dev/", re.IGNORECASE)
 
 
-def suspicious(text: str) -> str:
-    """Return the words of *text* that make it suspicious, or ""."""
-    found = _SUSPICIOUS.search(text)
-    return found[0] if found else ""
+def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
+    """Yield the suspicious lines of *text*, each with the rule that it may break."""
+    looked_at = 0
+    for found in _LINE.finditer(text):
+        line = found[0].strip()
+        if line.startswith("#") or not _DANGEROUS.search(line):
+            continue
+        looked_at += 1
+        if looked_at > _MOST_LINES:
+            yield UNPARSABLE, printable([line])
+            return
+        for rule in _rules_of(line, grammar):
+            yield rule, printable([line])
+
+
+def _rules_of(line: str, grammar: Grammar) -> list[str]:
+    case = Case()
+    quotes = "\"'\\" if grammar is Grammar.BASH else "\"'"
+    try:
+        _run(line.translate(dict.fromkeys(map(ord, quotes))), grammar, case)
+    except (TooMuch, RecursionError):
+        return [UNPARSABLE]
+    return list(dict.fromkeys(rule for rule, _ in case.found))
+
+
+def _run(line: str, grammar: Grammar, case: Case) -> None:
+    engines, stdin = Engines(case), UNKNOWN
+    words: list[str] = []
+    for part in [*_TOKENS.findall(line), ";"]:
+        if part[0] not in _SEPARATORS:
+            words.append(part)
+            continue
+        printed = _run_command(engines, words, grammar, case, stdin)
+        stdin, words = printed if part == "|" else UNKNOWN, []
+
+
+def _run_command(engines: Engines, words: list[str], grammar: Grammar, case: Case, stdin: str) -> str:
+    while words and words[0] in _KEYWORDS:
+        words = words[1:]
+    for word, after in pairwise([*words, ""]):
+        if ">" in word:
+            check_written(case, word.rpartition(">")[2] or after, UNKNOWN, f"> {after}")
+    if "-c" in words:
+        _run_command(engines, words[words.index("-c") + 1 :], grammar, case, UNKNOWN)
+    return engines.run(words, grammar, stdin) if words else UNKNOWN

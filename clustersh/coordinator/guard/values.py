@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 UNKNOWN = "\ue000"
@@ -22,7 +23,7 @@ LONGEST = 256 << 10
 """Characters that are remembered of one value, and of a text that is parsed."""
 _MOST_ALTERNATIVES = 64
 _PLAIN = str.maketrans({OPEN: "{", COMMA: ",", CLOSE: "}"})
-_SHOWN = str.maketrans({UNKNOWN: "…", FETCHED: "…", HOME: "~", OPEN: "{", COMMA: ",", CLOSE: "}"})  # noqa: RUF001
+_SHOWN = str.maketrans({UNKNOWN: "…", FETCHED: "…", HOME: "~", OPEN: "{", COMMA: ",", CLOSE: "}"})
 _ACTIVE = str.maketrans({"{": OPEN, ",": COMMA, "}": CLOSE})
 _BRACES = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*{COMMA}[^{OPEN}{CLOSE}]*){CLOSE}")
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -83,11 +84,6 @@ def alternatives(word: str) -> list[str]:
     return done
 
 
-def fields(text: str) -> list[str]:
-    """Return the fields that an unquoted expansion to *text* is split into."""
-    return text.split()
-
-
 def joined(pieces: Sequence[tuple[str, bool]]) -> list[str]:
     """Return the words that *pieces* make: texts, each with whether it is split at blanks."""
     words, current, quoted = list[str](), "", False
@@ -110,6 +106,14 @@ def joined(pieces: Sequence[tuple[str, bool]]) -> list[str]:
     if current or quoted:
         words.append(current)
     return [bounded(one) for word in words for one in alternatives(word)]
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of *text*, as ``xargs`` splits it."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
 
 
 def base_name(word: str) -> str:

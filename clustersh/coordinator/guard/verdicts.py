@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+UNPARSABLE = "unparsable"
 MAX_WHERE = 120
 """Characters of the offending words that a finding shows."""
 
@@ -51,7 +52,7 @@ RULES = _rules(
     Rule("permissions", Action.BLOCK, "it changes the owner or the mode of everything in a directory of the system"),
     Rule("power", Action.BLOCK, "it restarts the machine or switches it off"),
     Rule("plain-http", Action.BLOCK, "it runs what comes over plain HTTP, which anyone on the way can change"),
-    Rule("unparsable", Action.BLOCK, "it can't be parsed, and names a dangerous program"),
+    Rule(UNPARSABLE, Action.BLOCK, "it can't be parsed, and names a dangerous program"),
 )
 
 
