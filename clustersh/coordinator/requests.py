@@ -196,7 +196,8 @@ class Requests:
         references = tuple(MachineRef(machine.name, machine.id) for machine in chosen.machines)
         try:
             if not is_plain(asked.target, asked.exclude):
-                await self._registry.take_into_use(chosen.named, caller)
+                used = [machine.id for machine in chosen.machines if machine.id in chosen.named]
+                await self._registry.take_into_use(used, caller)
             if passage.approver:
                 by = (caller.name, caller.id, passage.approver, passage.rules)
                 await self._ledger.append(PolicyOverridden(uuid, *by))
