@@ -40,7 +40,7 @@ class RuleView(msgspec.Struct, frozen=True):
     why: str
 
 
-class TargetView(msgspec.Struct, frozen=True):
+class OnTarget(msgspec.Struct, frozen=True):
     """What holds on some machines besides; *force* is None and *rules* lacks a rule where nothing is said of it."""
 
     target: str
@@ -64,7 +64,7 @@ class PolicyView(msgspec.Struct, frozen=True):
     machines_at_once: int | None = None
     jobs_per_minute: int | None = None
     under_way: int = 0
-    on: tuple[TargetView, ...] = ()
+    on: tuple[OnTarget, ...] = ()
     unknown: tuple[str, ...] = ()
 
 

@@ -260,7 +260,7 @@ async def test_codes_and_approvals_end_after_ten_minutes(make_world: MakeWorld) 
     code = code_in(await refused(world, FORCED))
     world.clock.advance(GOOD_FOR_S - 1)
     assert world.overrides.with_code(code) != []
-    assert "(1 minutes)" in (await refused(world, FORCED)).hint
+    assert "(1 minute)" in (await refused(world, FORCED)).hint
     world.clock.advance(1)
     assert world.overrides.with_code(code) == []
     (override,) = world.overrides.with_code(code_in(await refused(world, FORCED)))

@@ -15,7 +15,7 @@ import msgspec
 from ...config import Force, PolicyConfig, TargetPolicy
 from ...trust.identity import Identity
 from ...wire.jobs import Command
-from ...wire.policy import AllowedRun, PolicyTest, PolicyView, RuleView, TargetView
+from ...wire.policy import AllowedRun, OnTarget, PolicyTest, PolicyView, RuleView
 from ...wire.problems import Kind, Problem, ProblemError
 from ...wire.rest import RunRequest
 from ..guard import RULES, Finding, Guard
@@ -64,8 +64,9 @@ class ApprovalNeeded(ProblemError):
     """The run passes once an admin has typed the code in the hint; *new* says that the code was made now."""
 
     def __init__(self, refused: ProblemError, code: str, minutes: int, *, new: bool, host: str) -> None:
-        on = f" on {host}" if host else ""
-        hint = f"{refused.problem.hint}to have it allowed, once:{on} clusterd approve {code} ({minutes} minutes)\n"
+        on = f", on {host}" if host else ""
+        left = "1 minute" if minutes == 1 else f"{minutes} minutes"
+        hint = f"{refused.problem.hint}to have it allowed, once{on}: clusterd approve {code} ({left})\n"
         super().__init__(Kind.POLICY, str(refused), hint=f"{hint}then the same again with --force")
         self.new = new
         self.without_code: Problem = msgspec.structs.replace(self.problem, hint="an approval was asked for")
@@ -158,11 +159,11 @@ class Policy:
         clients, ai = self._book.of_client(caller.name), self._world.is_ai(caller)
         limits = limits_of(clients)
         unknown: dict[str, None] = {}
-        on: list[TargetView] = []
+        on: list[OnTarget] = []
         for expression, entry in self._book.config.target.items():
             names, missing = self._world.meaning.members(expression)
             unknown.update(dict.fromkeys(missing))
-            on.append(TargetView(expression, tuple(sorted(names)), entry.force, dict(entry.rules)))
+            on.append(OnTarget(expression, tuple(sorted(names)), entry.force, dict(entry.rules)))
         for expression in limits.targets:
             unknown.update(dict.fromkeys(self._world.meaning.members(expression)[1]))
         return PolicyView(
