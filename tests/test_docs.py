@@ -15,12 +15,14 @@ from clustersh import config
 from clustersh.agent.enroll import Enrolled
 from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
+from clustersh.coordinator.guard import RULES
+from clustersh.coordinator.policy.rulebook import check
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
 from clustersh.frontend.sshsync import Imported
 from clustersh.services.program import Report
-from clustersh.wire import fleet, joining, rest, units
+from clustersh.wire import fleet, joining, policy, rest, units
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -28,6 +30,8 @@ from .conftest import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "packaging").glob("*.md")])
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| .+ \| .+ \|$", re.MULTILINE)
+
+NESTED = {'policy.client."NAME"': config.ClientPolicy, 'policy.target."TARGET"': config.TargetPolicy}
 
 
 def documented() -> dict[str, dict[str, str]]:
@@ -40,20 +44,24 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 def test_every_section_and_key_is_documented_and_no_other() -> None:
-    real = {name: set(kind.__struct_fields__) for name, kind in get_type_hints(config.Config).items()}
+    kinds = {**get_type_hints(config.Config), **NESTED}
+    real = {name: set(kind.__struct_fields__) for name, kind in kinds.items()}
     assert {name: set(rows) for name, rows in documented().items()} == real
 
 
 @pytest.mark.parametrize(("section", "key"), [(name, key) for name, rows in documented().items() for key in rows])
 def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
     shown = documented()[section][key]
-    default = getattr(getattr(config.Config(), section), key)
+    default = getattr(NESTED[section]() if section in NESTED else getattr(config.Config(), section), key)
     if default is None:
         assert shown == "none"
         return
     text = shown.strip("`")
     if text == "[]":
         assert default == ()
+        return
+    if text == "{}":
+        assert default == {}
         return
     read = {config.Duration: units.parse_duration, config.Size: units.parse_size}.get(type(default), str)
     assert read(text.strip('"')) == default
@@ -64,6 +72,16 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "config.toml").write_text(example)
     assert config.load(tmp_path).agent.environment == "service"
+
+
+@pytest.mark.parametrize(
+    "example", re.findall(r"```toml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
+)
+def test_the_documented_policies_can_be_meant(example: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(example)
+    read = config.load(tmp_path).policy
+    assert read != config.PolicyConfig()
+    check(read, RULES, tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -121,6 +139,13 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
+        (rest.Pending, "`clusterd pending`"),
+        (policy.AllowedRun, "`clusterd approve`"),
+        (policy.PolicyTest, "`policy test`"),
+        (policy.MachinesVerdict, "`policy test`"),
+        (policy.PolicyView, "`policy`"),
+        (policy.RuleView, "`policy`"),
+        (policy.OnTarget, "`policy`"),
         (joining.Invitation, "`clusterd invite`"),
         (Fill, "`clusterd wheelhouse`"),
         (rest.Verified, "`clusterd audit verify`"),

@@ -34,7 +34,7 @@ ALL_RATE, ALL_BURST = 10.0, 100.0
 MAX_PENDING_EACH = 20
 MAX_PENDING = 1000
 WRONG_RATE, WRONG_BURST = 10 / 60, 10.0
-"""Wrong codes a second, and at once, before all codes are refused for a while; the same for each address's tokens."""
+"""Wrong codes a second, and at once, before codes are refused for a while; the same for each address's tokens."""
 _EVERYONE = "everyone"
 
 
@@ -56,6 +56,8 @@ class Registrar(Protocol):
         address: str,
         approved_by: str,
         token: str = "",
+        *,
+        ai: bool = False,
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError."""
 
@@ -87,9 +89,7 @@ class Pairings:
         self._pairings: dict[str, PairingState] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
-        self._wrong = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
         self._wrong_tokens = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
-        self._closed_until = float("-inf")
 
     # -- the stranger's calls
 
@@ -119,7 +119,7 @@ class Pairings:
         pairing = self._pairing(id_)
         if pairing.stage is Stage.STARTED:
             if not opens(pairing.committed, revealed.nonce):
-                self._drop(pairing)
+                self.drop(pairing)
                 self._refusals.note(str(pairing.address), "a pairing's nonce is not what was committed to")
                 raise ProblemError(Kind.BAD_REQUEST, "the nonce is not the one that was committed to")
             pairing.reveal(self._ca_der, revealed.nonce)
@@ -148,26 +148,32 @@ class Pairings:
             for pairing in waiting
         ]
 
-    async def approve(self, typed: str) -> Approved:
-        """Let in whoever has the code *typed*. Raises ProblemError: WRONG_CODE, RATE_LIMITED, or why it can't be."""
+    def with_code(self, code: str) -> list[PairingState]:
+        """Return those that have *code*."""
         self._expire()
-        self._check_not_closed()
-        code = typed.strip().lower()
-        matching = [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
-        if len(matching) > 1:
-            for pairing in matching:
-                self._drop(pairing)
+        return [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
+
+    async def approve(self, pairing: PairingState, *, ai: bool = False) -> Approved:
+        """Let *pairing* in, as an AI agent's client with *ai*. Raises ProblemError."""
+        if ai and pairing.role is not Role.FRONTEND:
+            raise ProblemError(Kind.BAD_REQUEST, "--ai is for clients, and this is a machine", hint="leave it out")
+        if pairing.stage is Stage.REVEALED:
+            await self._join(pairing, "admin", ai=ai)
+        elif pairing.stage is Stage.JOINING:
+            raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
+        elif ai and not pairing.ai:
             raise ProblemError(
-                Kind.WRONG_CODE,
-                f"{len(matching)} requests have this code, so all of them were refused",
-                hint="have the right one ask again",
+                Kind.BAD_REQUEST,
+                f"{pairing.name} was let in already, and not as an AI agent's",
+                hint=f"clusterd revoke {pairing.name}, and have it log in again",
             )
-        if not matching:
-            self._count_wrong()
-            raise _wrong_code()
-        (pairing,) = matching
-        await self._approve(pairing)
-        return Approved(pairing.name, pairing.role.value, str(pairing.address), pairing.fingerprint, pairing.code.check)
+        name, role, address = pairing.name, pairing.role.value, str(pairing.address)
+        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai)
+
+    def drop(self, pairing: PairingState) -> None:
+        """End *pairing*: it is refused, or too old."""
+        self._pairings.pop(pairing.id, None)
+        pairing.changed.fire()
 
     # -- decisions
 
@@ -194,7 +200,7 @@ class Pairings:
         answer = self._tokens.answer(shown, pairing.transcript)
         if answer is not None and self._wrong_tokens.left(source):
             return answer
-        self._drop(pairing)
+        self.drop(pairing)
         if not self._wrong_tokens.take(source):
             self._refusals.note(str(pairing.address), "too many wrong join tokens")
             raise ProblemError(Kind.RATE_LIMITED, "too many wrong join tokens", hint="try again in a minute")
@@ -218,16 +224,10 @@ class Pairings:
             except ProblemError as error:
                 if error.problem.kind is Kind.WRONG_TOKEN:
                     self._refusals.note(str(pairing.address), "a join token that is no longer good")
-                    self._drop(pairing)
+                    self.drop(pairing)
                 raise
 
-    async def _approve(self, pairing: PairingState) -> None:
-        if pairing.stage is Stage.REVEALED:
-            await self._join(pairing, "admin")
-        elif pairing.stage is Stage.JOINING:
-            raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
-
-    async def _join(self, pairing: PairingState, approved_by: str, token: str = "") -> None:
+    async def _join(self, pairing: PairingState, approved_by: str, token: str = "", *, ai: bool = False) -> None:
         pairing.stage = Stage.JOINING
         try:
             pairing.certificate = await self._registrar.register(
@@ -238,11 +238,12 @@ class Pairings:
                 str(pairing.address),
                 approved_by,
                 token,
+                ai=ai,
             )
         except BaseException:
             pairing.stage = Stage.REVEALED
             raise
-        pairing.stage = Stage.APPROVED
+        pairing.stage, pairing.ai = Stage.APPROVED, ai
         pairing.expires = self._clock.seconds() + PENDING_S
         pairing.changed.fire()
         self._log.info(
@@ -253,18 +254,6 @@ class Pairings:
             fingerprint=pairing.fingerprint,
             approved_by=approved_by,
         )
-
-    def _check_not_closed(self) -> None:
-        left = self._closed_until - self._clock.seconds()
-        if left > 0:
-            raise ProblemError(
-                Kind.RATE_LIMITED, f"too many wrong codes: no code is taken for {left:.0f} s", hint="then try again"
-            )
-
-    def _count_wrong(self) -> None:
-        self._refusals.note("the admin", "wrong code")
-        if not self._wrong.take(_EVERYONE):
-            self._closed_until = self._clock.seconds() + 60
 
     # -- the table
 
@@ -293,16 +282,4 @@ class Pairings:
     def _expire(self) -> None:
         now = self._clock.seconds()
         for pairing in [pairing for pairing in self._pairings.values() if pairing.expires <= now]:
-            self._drop(pairing)
-
-    def _drop(self, pairing: PairingState) -> None:
-        self._pairings.pop(pairing.id, None)
-        pairing.changed.fire()
-
-
-def _wrong_code() -> ProblemError:
-    return ProblemError(
-        Kind.WRONG_CODE,
-        "no pending request has this code: mistyped, expired, or somebody sits in between",
-        hint="if that login reports success, it is talking to an impostor: run `clustersh logout` there",
-    )
+            self.drop(pairing)

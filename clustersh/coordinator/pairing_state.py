@@ -48,6 +48,7 @@ class PairingState:
     transcript: bytes = b""
     code: PairingCode = _NO_CODE
     certificate: bytes = b""
+    ai: bool = False
     changed: Signal = field(default_factory=Signal)
 
     @property

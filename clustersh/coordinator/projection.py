@@ -34,7 +34,7 @@ from .records import (
     TokenRevoked,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -63,7 +63,7 @@ CREATE INDEX open_jobs ON jobs (state) WHERE state = 'requested';
 CREATE TABLE keys (
     fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
-    new INTEGER NOT NULL DEFAULT 0
+    new INTEGER NOT NULL DEFAULT 0, ai INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
@@ -133,7 +133,9 @@ def _run_stopped(connection: sqlite3.Connection, entry: Entry, record: RunStoppe
 
 
 def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
-    _insert_run(connection, entry, record, ("", 0.0, "", "", msgspec.json.encode(record.problem), "", True, "[]", "[]"))
+    if record.key:
+        problem = msgspec.json.encode(record.problem)
+        _insert_run(connection, entry, record, ("", 0.0, "", "", problem, "", True, "[]", "[]"))
 
 
 def _insert_run(
@@ -194,8 +196,9 @@ def _cancel_requested(connection: sqlite3.Connection, entry: Entry, record: Canc
 
 def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | Renamed) -> None:
     connection.execute(
-        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new, ai) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address,"
+        " ai = ai OR excluded.ai,"
         " new = CASE WHEN excluded.name = name THEN new ELSE excluded.new END",
         (
             record.fingerprint,
@@ -205,6 +208,7 @@ def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | R
             record.address,
             entry.time,
             record.approved_by == "open",
+            record.ai,
         ),
     )
     connection.execute("UPDATE tokens SET used = used + 1 WHERE id = ?", (record.token,))

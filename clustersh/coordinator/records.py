@@ -71,7 +71,10 @@ class RunStopped(_Record, frozen=True, tag="stopped"):
 
 
 class RunRefused(_Record, frozen=True, tag="refused"):
-    """A client asked for a run and was refused; asked again with that key, it gets the same answer."""
+    """A client asked for a run and was refused; asked again with that key, it gets the same answer.
+
+    Without a *key* it is not final: an admin was asked to allow the run.
+    """
 
     uuid: str
     client: str
@@ -81,6 +84,19 @@ class RunRefused(_Record, frozen=True, tag="refused"):
     target: str
     command: Command
     problem: Problem
+
+
+class PolicyOverridden(_Record, frozen=True, tag="overridden"):
+    """A client's run passed the *rules* that stop such ones: *approver* let it, ``itself`` where the client forced it.
+
+    The run's own record follows.
+    """
+
+    uuid: str
+    client: str
+    client_id: str
+    approver: str
+    rules: tuple[str, ...]
 
 
 class JobEnded(_Record, frozen=True, tag="ended"):
@@ -116,7 +132,7 @@ class Orphan(_Record, frozen=True, tag="orphan"):
 class Enrolled(_Record, frozen=True, tag="enrolled"):
     """A key was let in, as *role* under *name*; *approved_by* says by whom: ``admin``, ``open``, ``first start``.
 
-    Or by ``token``, whose id is *token*: this record is that use of it.
+    Or by ``token``, whose id is *token*: this record is that use of it. *ai*: it is an AI agent's.
     """
 
     role: str
@@ -126,6 +142,7 @@ class Enrolled(_Record, frozen=True, tag="enrolled"):
     address: str
     approved_by: str
     token: str = ""
+    ai: bool = False
 
 
 class Renamed(_Record, frozen=True, tag="renamed"):
@@ -139,6 +156,7 @@ class Renamed(_Record, frozen=True, tag="renamed"):
     approved_by: str
     before: str
     token: str = ""
+    ai: bool = False
 
 
 class Revoked(_Record, frozen=True, tag="revoked"):
@@ -248,6 +266,7 @@ Record: TypeAlias = (
     | BatchBegun
     | RunStopped
     | RunRefused
+    | PolicyOverridden
     | JobEnded
     | CancelRequested
     | Orphan

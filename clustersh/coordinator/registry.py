@@ -161,10 +161,13 @@ class Registry:
         address: str,
         approved_by: str,
         token: str = "",
+        *,
+        ai: bool = False,
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError.
 
         A key that is trusted already under another name is renamed. *token* is the join token that this is a use of.
+        *ai*: it is an AI agent's.
         """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
@@ -175,7 +178,7 @@ class Registry:
         renamed = known is not None and known.name != name
         try:
             entry = await self._ledger.append(
-                Renamed(*words, known.name, token) if known is not None and renamed else Enrolled(*words, token)
+                Renamed(*words, known.name, token, ai) if known is not None and renamed else Enrolled(*words, token, ai)
             )
         finally:
             del self._joining[fingerprint]
@@ -279,6 +282,11 @@ class Registry:
         accepted = [self._ledger.append(Accepted(key.name, key.id, *by)) for key in keys if key.new]
         for entry in accepted:
             self._take_in(await entry)
+
+    def is_ai(self, client: Identity) -> bool:
+        """Whether *client* is an AI agent's."""
+        key = self._book.by_name.get((client.role, client.name))
+        return key is not None and key.id == client.id and key.ai
 
     def clients(self) -> list[Key]:
         """Every client there ever was, by name."""

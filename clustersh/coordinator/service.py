@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from datetime import UTC, datetime
@@ -41,8 +40,10 @@ from .callers import Gate
 from .crowd import Crowd, allow_many_files
 from .door import DoorError, DoorFactory
 from .fleet import Fleet
+from .guard import RULES
 from .http import Site
 from .index import Index
+from .joining import Joining
 from .ledger import Ledger
 from .ledger_files import LedgerBroken
 from .link_server import LinkFactory
@@ -54,9 +55,10 @@ from .outputs import Outputs
 from .own_secret import own_secret
 from .paced_runs import PacedRuns
 from .packages import Packages
-from .pairing import Pairings
 from .placement.scores import score
 from .placement.sight import make_placer
+from .policy.made import Sight, make_policy
+from .policy.rulebook import check
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
@@ -68,10 +70,9 @@ from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
 from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
-from .rest_pairing import PairingCalls
 from .rest_plans import PlanCalls
+from .rest_policy import PolicyCalls
 from .rest_runs import RunCalls
-from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
 from .run_names import RunNames
 from .run_views import RunViews
@@ -80,7 +81,6 @@ from .seen import SeenBook
 from .tailnet import Tailnet
 from .targeting import Targeting
 from .texts import Texts
-from .tokens import JoinTokens
 from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .witnesses import WitnessCollector
@@ -156,7 +156,6 @@ class _Parts:
 
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
-        self._policy = config.enrollment.policy
         self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
@@ -166,7 +165,9 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
-        self._targeting = Targeting(self._ledger, self._registry, self._fleet, config.enrollment.new_machines)
+        self._targeting = Targeting(
+            self._ledger, self._registry, self._fleet, config.enrollment.new_machines, config.policy
+        )
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
@@ -182,8 +183,12 @@ class _Parts:
         self._fleet.events = self._runs
         self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
         self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
+        self._host = socket.gethostname().partition(".")[0]
+        digest_key = own_secret(folder, "digest.key")
+        sight = Sight(self._registry, self._fleet, self._targeting.targets, table, self._blobs)
+        self._policy, overrides = make_policy(config.policy, reactor, sight, digest_key, self._host)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
-        self._requests = Requests(
+        made = (
             self._ledger,
             self._index,
             self._registry,
@@ -192,25 +197,11 @@ class _Parts:
             held,
             table,
             self._runs,
-            self._new_uuid,
-            own_secret(folder, "digest.key"),
-            self._placer,
-            pacer=self._paced,
         )
-        self._host = socket.gethostname().partition(".")[0]
-        token_key = own_secret(folder, "token.key")
-        self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
-        self._ledger.subscribe(self._tokens.follow)
-        self._pairings = Pairings(
-            self._registry,
-            self._authority.certificate_der,
-            reactor,
-            secrets.token_bytes,
-            self._refusals,
-            policy=self._policy,
-            tokens=self._tokens,
-            host=self._host,
-        )
+        decided = (self._new_uuid, digest_key, self._placer, self._policy)
+        self._requests = Requests(*(*made, *decided), pacer=self._paced)
+        kept = (self._ledger, self._registry, self._authority, self._refusals)
+        self._joining = Joining(reactor, folder, config.enrollment, *kept, overrides, self._host)
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
             certificate_sha256(self._authority.certificate),
@@ -238,18 +229,18 @@ class _Parts:
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
         JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
-        PlanCalls(self._requests, self._fleet).add_to(api)
+        PlanCalls(self._requests, self._fleet, self._policy).add_to(api)
+        PolicyCalls(self._policy, self._requests).add_to(api)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets
         notes = Notes(groups.groups_of, groups.labels_of, score)
         MachineCalls(self._registry, targets, self._fleet, self._vitals, tailnet, notes).add_to(api)
-        PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
+        self._joining.add_to(api)
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
-        AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
-        TokenCalls(self._tokens, self._policy).add_to(api)
+        AdminCalls(self._joining.approvals, self._registry, Audit(self._ledger), witnesses).add_to(api)
         LeavingCalls(self._registry).add_to(api)
         self._targeting.calls.add_to(api)
         OpenApiCalls(api).add_to(api)
@@ -262,7 +253,7 @@ class _Parts:
         self._index.start()
         self._started = True
         await self._registry.load()
-        await self._tokens.load(self._index)
+        await self._joining.load(self._index)
         await self._seen.load()
         await self._targeting.load(self._index)
         self._registry.watch_ended(self._cut)
@@ -338,6 +329,7 @@ def _number(port: IListeningPort) -> int:
 
 
 def make_service(reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> CoordinatorService:
-    """Return the coordinator's service; *listen* overrides the configuration."""
+    """Return the coordinator's service; *listen* overrides the configuration. Raises ConfigError."""
     os.umask(0o077)
+    check(config.policy, RULES, home / "config.toml")
     return CoordinatorService(reactor, home, config, listen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..cli.changes import add_exclude, machines, show
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
@@ -11,7 +12,6 @@ from ..cli.tables import render_table
 from ..cli.text import printable
 from ..wire.fleet import TargetView
 from .client import connect
-from .words import add_exclude, machines, show
 
 EXAMPLES = (
     "clustersh targets web[01-10]",
