@@ -30,7 +30,6 @@ _PATH_PARTS = {
     "sha256": ("The SHA-256 of the content: 64 hex digits.", "^[0-9a-f]{64}$"),
     "project": ("A project's normalised name.", "^[a-z0-9-]{1,100}$"),
     "file": ("A file's name, as the project's page has it.", "^[A-Za-z0-9._+-]{1,300}$"),
-    "name": ("A group's name.", "^[a-z0-9][a-z0-9._-]{0,63}$"),
     "pairing": ("The pairing's id, from its offer.", "^[!-~]+$"),
 }
 """What the variables in paths are, and what they look like."""
