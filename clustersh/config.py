@@ -57,6 +57,10 @@ class MachineName(str):
     """A machine's name."""
 
 
+class PluginName(str):
+    """What a plugin is called."""
+
+
 class CoordinatorAddress(str):
     """Where a coordinator is, ``host:port``."""
 
@@ -103,6 +107,7 @@ class AgentConfig(_Section, frozen=True):
 
     name: MachineName | None = None
     environment: Literal["login", "service"] = "login"
+    executor: PluginName | None = None
     grace: Duration = Duration(5)
     reconnect_max: Duration = Duration(60)
     blob_quota: Size = Size(1 << 30)
@@ -206,6 +211,8 @@ def _read_value(kind: type, value: Any) -> Any:
         return NetworkText(ipaddress.ip_network(_text(value)))
     if kind is MachineName:
         return MachineName(ids.machine_name(_text(value)))
+    if kind is PluginName:
+        return PluginName(ids.plugin_name(_text(value)))
     if kind is CoordinatorAddress:
         return CoordinatorAddress(parse_address(_text(value)).netloc)
     if kind is Fingerprint:
@@ -313,6 +320,7 @@ _WORDS: dict[Any, str] = {
     Listen: "an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'",
     NetworkText: "a network such as '203.0.113.0/24', its host bits zero",
     CoordinatorAddress: "a coordinator such as 'joshua-ws1' or '10.0.0.5:5672'",
+    PluginName: "the name of an executor such as 'bash': 1 to 64 of a-z, 0-9 and '-', not a '-' first or last",
     Fingerprint: "a SHA-256: 64 hex digits, with or without colons",
     MachineName: "a machine's name, not 'all': 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last",
 }
