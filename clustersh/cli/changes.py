@@ -7,7 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ..rest_client import RestClient
+from ..rest_client import Query, RestClient
+from ..wire.queries import MAX_ASKED_TARGET
+from .errors import UsageError
 from .invocation import Invocation
 from .parser import Parser
 from .text import printable
@@ -26,6 +28,19 @@ class Ask(Protocol):
 def add_exclude(parser: Parser) -> None:
     """Give *parser* the option that takes machines away without a shell's special characters."""
     parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="without these machines")
+
+
+def target_query(target: str, exclude: str = "") -> Query:
+    """Return what asks for the machines of a target in an address. Raises UsageError where it can't stand in one."""
+    for text in (target, exclude):
+        if not (text.isascii() and text.isprintable()):
+            raise UsageError(f"{text[:80]!r} is no target: names are of a-z, 0-9, '.', '_' and '-'")
+        if len(text) > MAX_ASKED_TARGET:
+            raise UsageError(
+                f"that target has {len(text)} characters, and at most {MAX_ASKED_TARGET} can be asked about",
+                ("make a group of them: clustersh groups add NAME TARGET",),
+            )
+    return [("target", target), *([("exclude", exclude)] if exclude else [])]
 
 
 def add_dry_run(parser: Parser) -> None:

@@ -5,11 +5,11 @@ It is KEY=VALUE; @KEY:VALUE in a target asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..wire.fleet import ChangeLabels, Labels, LabelsChanged, label_key, label_value
-from .changes import Ask, add_dry_run, add_exclude, joined, show
+from .changes import Ask, add_dry_run, add_exclude, joined, show, target_query
 from .commands import Start
 from .errors import UsageError
 from .invocation import Invocation
@@ -57,11 +57,15 @@ def _changes(words: Sequence[str]) -> dict[str, str | None]:
 
 async def show_labels(reactor: Any, ask: Ask, invocation: Invocation, target: str, exclude: str) -> int:
     """Print the labels of the target's machines."""
-    query = [("target", target), ("exclude", exclude)]
+    query = target_query(target, exclude)
     found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/labels", answer=Labels, query=query))
-    rows = [(each.machine, " ".join(f"{key}={value}" for key, value in each.labels.items())) for each in found.machines]
+    rows = [(each.machine, _listed(each.labels) or "-") for each in found.machines]
     await show(invocation, found, render_table(("name", "labels"), rows, invocation.console.width))
     return 0
+
+
+def _listed(labels: Mapping[str, str | None]) -> str:
+    return " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in labels.items())
 
 
 async def change(reactor: Any, ask: Ask, invocation: Invocation, body: ChangeLabels) -> int:
@@ -69,7 +73,7 @@ async def change(reactor: Any, ask: Ask, invocation: Invocation, body: ChangeLab
     changed = await ask(
         reactor, invocation, lambda client: client.call("POST", "/v1/labels", body, answer=LabelsChanged)
     )
-    words = " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in changed.labels.items())
+    words = _listed(changed.labels)
     if changed.changed:
         said = "Would be labelled" if changed.dry_run else "Labelled"
         text = f"{said} {words}: {joined(changed.changed)}."

@@ -71,8 +71,8 @@ class OpenRun:
 
     *width* is on how many of its machines it is at once, at most. *request* is kept until all was dispatched
     (*undispatched* counts): it holds the environment. *order* has the ids of the machines in the order in which their
-    jobs ended, *unconfirmed* those that did not acknowledge the start. *changed* tells of each end and each missing
-    acknowledgement, *settling* that nothing more can be awaited.
+    jobs ended, *unconfirmed* those that did not acknowledge the start, and *doubts* counts its changes. *changed* tells
+    of them and of each end, *settling* that nothing more can be awaited.
     """
 
     uuid: str
@@ -95,6 +95,7 @@ class OpenRun:
     width: int = 0
     order: list[str] = field(default_factory=list)
     unconfirmed: dict[str, OpenJob] = field(default_factory=dict)
+    doubts: int = 0
     heads: RunHeads = field(default_factory=RunHeads)
     changed: Signal = field(default_factory=Signal)
     settling: Signal = field(default_factory=Signal)
@@ -134,12 +135,15 @@ class OpenRun:
         """The machine has acknowledged the start."""
         job.stop_clock()
         job.started = job.started or when
-        self._doubt_no_more(job)
+        if job.unconfirmed:
+            self._doubt_no_more(job)
+            self.changed.fire()
 
     def doubt(self, job: OpenJob) -> None:
         """The machine did not acknowledge the start in time."""
         job.unconfirmed = True
         self.unconfirmed[job.machine.id] = job
+        self.doubts += 1
         self.tell(job)
 
     def finish(self, job: OpenJob, end: JobEnd, when: str) -> None:
@@ -149,8 +153,10 @@ class OpenRun:
         self.order.append(job.machine.id)
 
     def _doubt_no_more(self, job: OpenJob) -> None:
-        job.unconfirmed = False
-        self.unconfirmed.pop(job.machine.id, None)
+        if job.unconfirmed:
+            job.unconfirmed = False
+            del self.unconfirmed[job.machine.id]
+            self.doubts += 1
 
     def tell(self, job: OpenJob) -> None:
         """Wake those who wait for news of the job, or of the run."""

@@ -19,6 +19,7 @@ from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import RunRequest
 from . import history
 from .chosen import Chosen, run_record, weight_of
+from .expressions import shown
 from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
@@ -244,8 +245,9 @@ class Requests:
             skipped = tuple(each.name for each in machines if each.id in offline)
             machines = tuple(each for each in machines if each.id not in offline)
         if not machines:
-            nobody = "nobody that is there" if skipped else "no machine"
-            raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")
+            said = shown(asked.target)
+            nobody = f"all machines of {said} are offline" if skipped else f"{said} is no machine"
+            raise ProblemError(Kind.EMPTY_TARGET, nobody, hint="see: clustersh machines")
         if asked.placement is not None:
             # What the target says by name is used by that from now on: it is new no more.
             waiting = {each.id for each in machines if each.new and self._targets.new_wait} - resolved.named

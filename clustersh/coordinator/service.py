@@ -228,7 +228,7 @@ class _Parts:
         names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
-        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
+        JobCalls(self._runs, views, names, self._index, self._registry, self._targeting.targets, outputs).add_to(api)
         PlanCalls(self._requests, self._fleet, self._policy).add_to(api)
         PolicyCalls(self._policy, self._requests).add_to(api)
         tailnet = Tailnet(reactor)
