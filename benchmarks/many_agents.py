@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import ipaddress
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -56,6 +57,8 @@ FIRST_ADDRESS = ipaddress.IPv4Address("127.64.0.1")
 COMING_AT_FIRST = 32
 """Agents that connect at a time in the beginning."""
 CONNECT_S = 30.0
+NICE = 19
+"""Machines would not use the coordinator's processor, nor the client's."""
 
 Tell = Callable[[FromAgent], None]
 
@@ -219,6 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     last = None if options.count is None else options.first + options.count
     folders = sorted(options.folder.iterdir())[options.first : last]
+    os.nice(NICE)
     raise_open_files()
     use_boot_clock(reactor)
     StandardIO(UntilEnd())

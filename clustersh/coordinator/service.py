@@ -28,10 +28,10 @@ from ..heap import keep_freed_memory
 from ..home import HomeError, ServiceLock, private_folder, user_name
 from ..trust.authority import Authority, server_credentials
 from ..trust.errors import TrustError
-from ..trust.identity import Identity, Role, certificate_sha256, curl_pin, fingerprint
-from ..trust.tls import peer_certificate, server_context_factory
+from ..trust.identity import Identity, Role, certificate_sha256, curl_pin
+from ..trust.tls import server_context_factory
 from ..wire.ids import UuidMaker
-from ..wire.problems import Kind, ProblemError
+from ..wire.problems import ProblemError
 from . import door, history
 from .admin_key import let_admin_in
 from .api import Api
@@ -226,7 +226,7 @@ class _Parts:
         outputs = Outputs(self._fleet, boot_clock)
         views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
         names = RunNames(self._runs, self._index)
-        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
+        links = self._links = LinkFactory(reactor, self._fleet, self._refusals.note)
         RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
         JobCalls(self._runs, views, names, self._index, self._registry, self._targeting.targets, outputs).add_to(api)
         PlanCalls(self._requests, self._fleet, self._policy).add_to(api)
@@ -289,17 +289,6 @@ class _Parts:
     def _issue(self, identity: Identity, public_key: EllipticCurvePublicKey) -> bytes:
         certificate = self._authority.issue(identity, public_key, datetime.now(UTC))
         return certificate.public_bytes(Encoding.DER)
-
-    def _machine_of(self, transport: Any) -> Key:
-        certificate = peer_certificate(transport)
-        if certificate is None:
-            raise ProblemError(Kind.NO_CERTIFICATE, "a link needs an agent's certificate")
-        identity, key = Identity.from_certificate(certificate), fingerprint(certificate)
-        self._registry.check(identity, key)
-        machine = self._registry.machine_by_id(identity.id)
-        if machine is None:
-            raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
-        return machine
 
     def _came(self, machine_id: str) -> None:
         self._seen.came(machine_id)
