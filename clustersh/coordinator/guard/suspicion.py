@@ -18,7 +18,8 @@ from .grammars import Grammar
 from .values import UNKNOWN
 from .verdicts import UNPARSABLE, printable
 
-_MOST_LINES = 20_000
+_MOST_TOKENS = 200_000
+"""Of suspicious lines; more are suspicious without a look."""
 _LINE = re.compile(r"[^\n]{1,4096}(?!\S)|[^\n]{1,4096}")
 _TOKENS = re.compile(r"[;&|(){}`]+|[^\s;&|(){}`]+")
 _SEPARATORS = frozenset(";&|(){}`")
@@ -42,8 +43,8 @@ def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
         line = found[0].strip()
         if line.startswith("#") or names.isdisjoint(_WORD.findall(line.lower())):
             continue
-        looked_at += 1
-        if looked_at > _MOST_LINES:
+        looked_at += len(_TOKENS.findall(line))
+        if looked_at > _MOST_TOKENS:
             yield UNPARSABLE, printable([line])
             return
         for rule in _rules_of(line, grammar):

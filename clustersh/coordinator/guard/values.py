@@ -19,7 +19,7 @@ HOME = "\ue002"
 """A home directory, where ``~`` or ``$HOME`` was expanded."""
 OPEN, COMMA, CLOSE = "\ue003", "\ue004", "\ue005"
 """Braces and commas that no quote protects."""
-LONGEST = 256 << 10
+LONGEST = 128 << 10
 """Characters that are remembered of one value, and of a text that is parsed."""
 _MOST_ALTERNATIVES = 64
 _PLAIN = str.maketrans({OPEN: "{", COMMA: ",", CLOSE: "}"})
