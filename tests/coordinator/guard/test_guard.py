@@ -208,8 +208,7 @@ def test_the_parsers_are_imported_with_the_first_text() -> None:
     code = (
         "import sys\n"
         "from clustersh.coordinator.guard import Guard\n"
-        "from clustersh.coordinator.guard.values import LONGEST
-from clustersh.wire.jobs import Command\n"
+        "from clustersh.wire.jobs import Command\n"
         "before = 'tree_sitter' in sys.modules\n"
         "Guard().judge(Command(shell='ls'), None, 'linux/amd64')\n"
         "print(before, 'tree_sitter_bash' in sys.modules, 'tree_sitter_powershell' in sys.modules)\n"

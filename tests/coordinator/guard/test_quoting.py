@@ -202,7 +202,30 @@ def test_no_script_makes_the_guard_fail(content: bytes, platform: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.sampled_from(["sudo", "rm", "-rf", "/", "bash", "-c", "xargs", "find", "-exec", ";", "{}", "env", "-S", "cmd", "/c", "iex", "curl", "http://x", "-o", "dd"])
+        st.sampled_from(
+            [
+                "sudo",
+                "rm",
+                "-rf",
+                "/",
+                "bash",
+                "-c",
+                "xargs",
+                "find",
+                "-exec",
+                ";",
+                "{}",
+                "env",
+                "-S",
+                "cmd",
+                "/c",
+                "iex",
+                "curl",
+                "http://x",
+                "-o",
+                "dd",
+            ]
+        )
         | st.text(),
         min_size=1,
     ),
