@@ -6,7 +6,9 @@ from .calls import MOST_ITEMS, Call, Program, for_all
 from .options import parse
 from .values import FETCHED, HOME, UNKNOWN, ansi_quoted, bounded, normal
 
-_PASSING = "cat tac sort uniq pv head tail dos2unix buffer mbuffer"
+NOTHING = "true false : exit return break continue wait sleep test [ popd unset export"
+"""What prints nothing and runs nothing."""
+_PASSING = "cat tac head tail pv"
 
 
 def _echo(call: Call) -> str:
@@ -72,7 +74,7 @@ def _which(call: Call) -> str:
 
 
 PROGRAMS: dict[str, Program] = {
-    **for_all("which realpath readlink", _which),
+    "which": _which,
     "echo": _echo,
     "printf": _printf,
     **for_all("cd pushd", _cd),
@@ -80,5 +82,5 @@ PROGRAMS: dict[str, Program] = {
     "set": _set,
     "shift": _shift,
     **for_all(_PASSING, _pass_on),
-    **for_all("true false : exit return break continue wait sleep test [ popd unset export", _nothing),
+    **for_all(NOTHING, _nothing),
 }

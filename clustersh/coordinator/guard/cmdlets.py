@@ -103,9 +103,12 @@ def call(shell: Shell, words: Sequence[str], state: State, stdin: str) -> str:
     if not words or not words[0].strip():
         return stdin
     first = words[0]
-    if FETCHED in first or FETCHED in state.files.get(_file_key(first), ""):
+    content = state.files.get(_file_key(first), UNKNOWN)
+    if FETCHED in first or FETCHED in content:
         shell.case.report_fetched(words)
         return UNKNOWN
+    if content != UNKNOWN:
+        return shell.run_text(content, state.copy())
     name = re.split(r"[\\/]", first.strip("\"'"))[-1].lower()
     name = re.sub(r"\.(exe|com|cmd|bat)$", "", name)
     name = ALIASES.get(name, name)
@@ -272,9 +275,8 @@ def _write_file(call: Call) -> str:
     return ""
 
 
-COMMANDS: dict[str, Callable[[Call], str]] = {
+DANGEROUS: dict[str, Callable[[Call], str]] = {
     "remove-item": _remove,
-    "get-childitem": _children,
     **dict.fromkeys(("format-volume", "clear-disk", "initialize-disk", "remove-partition"), _format_always),
     "format": _format,
     "diskpart": _diskpart,
@@ -282,6 +284,10 @@ COMMANDS: dict[str, Callable[[Call], str]] = {
     "shutdown": _shutdown,
     **dict.fromkeys(("icacls", "takeown"), _permissions),
     "invoke-webrequest": _fetch,
+}
+COMMANDS: dict[str, Callable[[Call], str]] = {
+    **DANGEROUS,
+    "get-childitem": _children,
     "invoke-expression": _evaluate,
     "powershell": _powershell,
     "cmd": _cmd,

@@ -11,7 +11,7 @@ _SYSRQ = "/proc/sysrq-trigger"
 _SYSRQ_POWER = frozenset("bco")
 _EXT = ("mke2fs", "mkfs.ext2", "mkfs.ext3", "mkfs.ext4")
 _EXT_VALUES = "bCdeEgGiIJlLmMNoOrtTUz"
-_ALWAYS = "mkswap blkdiscard pvcreate pvremove sg_format newfs"
+_ALWAYS = "mkswap blkdiscard pvcreate pvremove"
 _WITH_OPTION = {
     "wipefs": "a all o offset",
     "sgdisk": "Z zap-all z zap o clear d delete",
@@ -107,7 +107,7 @@ PROGRAMS: dict[str, Program] = {
     **for_all("dd dcfldd dc3dd", silent(_dd)),
     **for_all("cp ddrescue dd_rescue", silent(_cp)),
     "shred": silent(_shred),
-    **for_all("mkfs mkfs.* mke2fs", silent(_mkfs)),
+    **for_all("mkfs.* mke2fs", silent(_mkfs)),
     **for_all(_ALWAYS, silent(_always)),
     **dict.fromkeys(_WITH_OPTION, silent(_with_option)),
     **dict.fromkeys(_WITH_VERB, silent(_with_verb)),

@@ -36,6 +36,7 @@ class Expansion:
             if node.type == "$" and number + 1 < len(nodes) and nodes[number + 1].start_byte == node.end_byte:
                 continue
             found += joined(list(self._pieces(node, state, first=True)))
+            self._case.spend(len(found) // 8)
         return found
 
     def text(self, node: Node, state: State) -> str:
@@ -94,6 +95,7 @@ class Expansion:
         if not children or children[0].type not in ("variable_name", "special_variable_name", "subscript"):
             return UNKNOWN
         value = _value(text_of(children[0]).removesuffix("[@]").removesuffix("[*]"), state)
+        self._case.spend(len(value) // 16)
         operator = text_of(children[1]) if len(children) > 1 else "}"
         if operator in ("}", ":?", "?"):
             return value

@@ -16,7 +16,10 @@ class Grammar(enum.Enum):
 
 
 def parse(text: str, grammar: Grammar) -> Tree:
-    """Return the tree of *text*, also where parts of it are no such language."""
+    """Return the tree of *text*, also where parts of it are no such language.
+
+    Its size has to be bounded: some nonsense takes time by its square.
+    """
     from tree_sitter import Parser
 
     return Parser(_language(grammar)).parse(text.encode("utf-8", "replace"))

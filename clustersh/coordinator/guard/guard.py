@@ -30,31 +30,24 @@ class _Found(NamedTuple):
     suspected: str
 
 
-class _Judged(NamedTuple):
-    """What was found, and whether all could be parsed."""
-
-    found: tuple[_Found, ...]
-    parsed: bool
-
-
 class Guard:
     """Judges commands; *actions* has ``allow``, ``block`` or ``deny`` by a rule's name, in place of its own action."""
 
     def __init__(self, actions: Mapping[str, str] = MappingProxyType({})) -> None:
         if unknown := sorted(set(actions) - set(RULES)):
             raise ValueError(f"no rule is called {unknown[0]!r}")
+        if wrong := sorted(set(actions.values()) - {_ALLOW, *Action}):
+            raise ValueError(f"{wrong[0]!r} is none of allow, block and deny")
         self._actions = {name: str(rule.action) for name, rule in RULES.items()} | dict(actions)
 
     def judge(self, command: Command, script: bytes | None, platform: str) -> tuple[Finding, ...]:
         """Return what speaks against *command* on a machine of *platform*, the worst first; nothing: it passes.
 
         *script* is the content of the command's script, where it has one. Pure, and bounded in time and memory: a text
-        that is longer than 256 KiB, or that takes too many steps, is looked at as one that can't be parsed. That is a
+        that is longer than 128 KiB, or that takes too many steps, is looked at as one that can't be parsed. That is a
         second at worst, so what is longer than 4 KiB belongs into a thread; any number of threads may call this.
         """
-        judged = [_judged(command, script, grammar) for grammar in _grammars(platform)]
-        parsed = [each for each in judged if each.parsed]  # of the shells that it may be for, those that it can be for
-        found = dict.fromkeys(found for each in parsed or judged for found in each.found)
+        found = dict.fromkeys(each for grammar in _grammars(platform) for each in _judged(command, script, grammar))
         return tuple(sorted(self._findings(found), key=lambda finding: finding.action != Action.DENY))
 
     def _findings(self, found: Iterable[_Found]) -> Iterable[Finding]:
@@ -71,26 +64,31 @@ def _grammars(platform: str) -> tuple[Grammar, ...]:
     return (Grammar.BASH,) if system in _BASH_SYSTEMS else (Grammar.BASH, Grammar.POWERSHELL)
 
 
-def _judged(command: Command, script: bytes | None, grammar: Grammar) -> _Judged:
+def _judged(command: Command, script: bytes | None, grammar: Grammar) -> tuple[_Found, ...]:
     if command.script is not None:
         text = (script or b"").decode("utf-8", "replace")
         shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
-        return _text(text, grammar) if shell else _Judged((), parsed=True)
+        return _text(text, grammar) if shell else ()
     if command.argv is not None:
         return _judge(command.argv, grammar)
     return _text(command.shell or "", grammar)
 
 
-def _text(text: str, grammar: Grammar) -> _Judged:
+def _text(text: str, grammar: Grammar) -> tuple[_Found, ...]:
     return _remembered(text, grammar) if len(text) <= _LONGEST_REMEMBERED else _judge(text, grammar)
 
 
+def forget() -> None:
+    """Judge everything anew from now on."""
+    _remembered.cache_clear()
+
+
 @lru_cache(_REMEMBERED)
-def _remembered(text: str, grammar: Grammar) -> _Judged:
+def _remembered(text: str, grammar: Grammar) -> tuple[_Found, ...]:
     return _judge(text, grammar)
 
 
-def _judge(what: str | tuple[str, ...], grammar: Grammar) -> _Judged:
+def _judge(what: str | tuple[str, ...], grammar: Grammar) -> tuple[_Found, ...]:
     case = Case()
     try:
         Engines(case).run(what, grammar, UNKNOWN)
@@ -103,4 +101,4 @@ def _judge(what: str | tuple[str, ...], grammar: Grammar) -> _Judged:
             if rule not in known:
                 known.add(rule)
                 found.append(_Found(UNPARSABLE, where, rule))
-    return _Judged(tuple(found), parsed=not case.doubts)
+    return tuple(found)

@@ -7,8 +7,8 @@ from .options import parse
 from .state import State
 from .values import FETCHED, UNKNOWN
 
-_SHELLS = "sh bash dash ash zsh ksh ksh93 mksh rbash posh yash fish"
-_LANGUAGES = "python python2 python3 perl ruby node php lua tclsh osascript deno bun"
+_SHELLS = "sh bash dash ash zsh ksh mksh fish"
+_LANGUAGES = "python perl ruby node php"
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _SSH_VALUES = "BbcDEeFIiJLlmOoPpQRSWw"
 _TMUX_RUNS = ("new", "new-session", "new-window", "neww", "split-window", "splitw", "run-shell", "run")

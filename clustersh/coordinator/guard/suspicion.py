@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from . import cmdlets, disks, power, removal
+from . import cmdlets, disks, downloads, power, removal
 from .case import Case, TooMuch
 from .disks import check_written
 from .engines import Engines
@@ -18,27 +18,33 @@ from .grammars import Grammar
 from .values import UNKNOWN
 from .verdicts import UNPARSABLE, printable
 
-_MOST_LINES = 20_000
-_LINE = re.compile(r"[^\n]{1,4096}")
+_MOST_TOKENS = 200_000
+"""Of suspicious lines; more are suspicious without a look."""
+_LINE = re.compile(r"[^\n]{1,4096}(?!\S)|[^\n]{1,4096}")
 _TOKENS = re.compile(r"[;&|(){}`]+|[^\s;&|(){}`]+")
 _SEPARATORS = frozenset(";&|(){}`")
 _KEYWORDS = frozenset(["then", "do", "else", "if", "while", "until", "!", "time"])
-_NAMES = sorted(
-    {name.partition(".")[0] for name in [*removal.PROGRAMS, *disks.PROGRAMS, *power.PROGRAMS]}
-    | {*cmdlets.COMMANDS, *cmdlets.ALIASES, "find"}
-)
-_DANGEROUS = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _NAMES))})(?![\w-])|>\s*/dev/", re.IGNORECASE)
+_WORD = re.compile(r"[\w-]+|/dev/")
+_NAMES = {
+    Grammar.BASH: [*removal.PROGRAMS, *disks.PROGRAMS, *power.PROGRAMS, *downloads.PROGRAMS, "find", "/dev/"],
+    Grammar.POWERSHELL: [
+        *cmdlets.DANGEROUS,
+        *(name for name, meant in cmdlets.ALIASES.items() if meant in cmdlets.DANGEROUS),
+    ],
+}
 
 
 def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
     """Yield the suspicious lines of *text*, each with the rule that it may break."""
+    lowered = text.lower()
+    names = {stem for name in _NAMES[grammar] if (stem := name.partition(".")[0]) in lowered}
     looked_at = 0
-    for found in _LINE.finditer(text):
+    for found in _LINE.finditer(text) if names else ():
         line = found[0].strip()
-        if line.startswith("#") or not _DANGEROUS.search(line):
+        if line.startswith("#") or names.isdisjoint(_WORD.findall(line.lower())):
             continue
-        looked_at += 1
-        if looked_at > _MOST_LINES:
+        looked_at += len(_TOKENS.findall(line))
+        if looked_at > _MOST_TOKENS:
             yield UNPARSABLE, printable([line])
             return
         for rule in _rules_of(line, grammar):

@@ -19,13 +19,13 @@ HOME = "\ue002"
 """A home directory, where ``~`` or ``$HOME`` was expanded."""
 OPEN, COMMA, CLOSE = "\ue003", "\ue004", "\ue005"
 """Braces and commas that no quote protects."""
-LONGEST = 256 << 10
+LONGEST = 128 << 10
 """Characters that are remembered of one value, and of a text that is parsed."""
 _MOST_ALTERNATIVES = 64
 _PLAIN = str.maketrans({OPEN: "{", COMMA: ",", CLOSE: "}"})
 _SHOWN = str.maketrans({UNKNOWN: "…", FETCHED: "…", HOME: "~", OPEN: "{", COMMA: ",", CLOSE: "}"})
 _ACTIVE = str.maketrans({"{": OPEN, ",": COMMA, "}": CLOSE})
-_BRACES = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*{COMMA}[^{OPEN}{CLOSE}]*){CLOSE}")
+_BRACES = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{1,4})|U([0-9a-fA-F]{1,8})|([0-7]{1,3})|(.))", re.DOTALL)
 
@@ -73,14 +73,15 @@ def alternatives(word: str) -> list[str]:
     """Return the words that a shell makes of *word* by its active braces."""
     todo, done = [word], list[str]()
     while todo:
-        each = todo.pop(0)
-        found = _BRACES.search(each)
+        each = todo.pop()
+        found = next((braces for braces in _BRACES.finditer(each) if COMMA in braces[1]), None)
         if found is None:
             done.append(each.translate(_PLAIN))
-        elif len(todo) + len(done) > _MOST_ALTERNATIVES:
+        elif len(todo) + len(done) > _MOST_ALTERNATIVES or found[1].count(COMMA) > _MOST_ALTERNATIVES:
             return [UNKNOWN]
         else:
-            todo[:0] = [each[: found.start()] + one + each[found.end() :] for one in found[1].split(COMMA)]
+            choices = reversed(found[1].split(COMMA))
+            todo += [each[: found.start()] + one + each[found.end() :] for one in choices]
     return done
 
 

@@ -36,7 +36,7 @@ def place_of(path: str) -> str:
     head, tail = ntpath.split(whole)
     if tail in _GLOBS:
         whole = head
-    whole = whole.rstrip("\\")
-    if re.fullmatch(r"[a-z]:", whole) or (not whole and path.strip("\"'")):
+    if re.fullmatch(r"([a-z]:)?\\?", whole) and whole:
         return "root"
+    whole = whole.rstrip("\\")
     return "home" if whole == HOME else "system" if whole in _SYSTEM else ""
