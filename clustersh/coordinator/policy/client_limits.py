@@ -72,12 +72,12 @@ class ClientLimits:
         most = limits.machines_at_once
         if most is not None and width > most:
             raise _refused(
-                f"{client.name} may use {_machines(most)} at once, not {width}",
+                f"{client.name} may use {_counted(most, 'machine')} at once, not {width}",
                 f"in batches: --rolling {most}\n{LOOK}",
             )
         most = limits.jobs_per_minute
         if most is not None and len(machines) > most:
-            raise _refused(f"{client.name} may start {most} jobs a minute, not {len(machines)}", LOOK)
+            raise _refused(f"{client.name} may start {_counted(most, 'job')} a minute, not {len(machines)}", LOOK)
 
     def claim(self, client: Identity, limits: Limits, jobs: int, width: int) -> None:
         """Take what the run needs, until it is under way. Raises ProblemError (rate-limited): not now."""
@@ -85,7 +85,7 @@ class ClientLimits:
         if most is not None and busy + width > most:
             raise ProblemError(
                 Kind.RATE_LIMITED,
-                f"{client.name} may use {_machines(most)} at once: {busy} are busy, and this needs {width}",
+                f"{client.name} may use {_counted(most, 'machine')} at once: {busy} are busy, and this needs {width}",
                 hint="again when a run has ended: clustersh history --status running",
             )
         if limits.jobs_per_minute is not None:
@@ -104,7 +104,7 @@ class ClientLimits:
             wait = int(rate.wait_s(client.id, jobs)) + 1
             raise ProblemError(
                 Kind.RATE_LIMITED,
-                f"{client.name} may start {most} jobs a minute, and has",
+                f"{client.name} may start {_counted(most, 'job')} a minute, and has",
                 hint=f"again in {wait} s",
             )
 
@@ -113,5 +113,5 @@ def _refused(detail: str, hint: str) -> ProblemError:
     return ProblemError(Kind.POLICY, f"refused by policy: {detail}", hint=hint)
 
 
-def _machines(number: int) -> str:
-    return "1 machine" if number == 1 else f"{number} machines"
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
