@@ -73,10 +73,17 @@ async def clients(reactor: Any, invocation: Invocation) -> int:
     """Print every client there ever was."""
     found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/admin/clients", answer=Clients))
     rows = [
-        (client.name, _client_status(client), _day(client.enrolled), client.address, client.fingerprint)
+        (
+            client.name,
+            _client_status(client),
+            _day(client.enrolled),
+            client.address,
+            f"{client.tailnet.login} on {client.tailnet.node}" if client.tailnet else "",
+            client.fingerprint,
+        )
         for client in found.clients
     ]
-    headers = ("name", "status", "enrolled", "address", "key")
+    headers = ("name", "status", "enrolled", "address", "tailnet", "key")
     await _print(invocation, found, _table(invocation, headers, rows))
     return 0
 

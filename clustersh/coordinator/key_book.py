@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 
 from ..trust.identity import Role
+from ..wire.tailnet import TailnetIdentity
 from .records import Enrolled, Renamed
 
 
@@ -22,6 +23,7 @@ class Key:
     ended: str = ""
     store: str = ""
     new: bool = False
+    tailnet: TailnetIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ class KeyBook:
         if before is not None:
             if not before.ended:  # else the name may be another's by now
                 self.by_name.pop((before.role, before.name), None)
-            key = replace(key, store=key.store or before.store, enrolled=before.enrolled)
+            key = replace(
+                key,
+                store=key.store or before.store,
+                tailnet=key.tailnet or before.tailnet,
+                enrolled=before.enrolled,
+            )
         self.by_fingerprint[key.fingerprint] = key
         self._roster = None
         if key.ended:
@@ -87,6 +94,7 @@ def read_keys(connection: sqlite3.Connection) -> list[Key]:
             row["ended"],
             row["store"],
             bool(row["new"]),
+            TailnetIdentity(row["tailnet_login"], row["tailnet_node"]) if row["tailnet_login"] else None,
         )
         for row in rows
     ]

@@ -6,9 +6,10 @@ The rules are design section "The pairing code"; the code itself is `trust.pairi
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -17,12 +18,14 @@ from ..trust.pairing import NONCE_BYTES, opens
 from ..wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus, TokenProof
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Approved, Pending
+from ..wire.tailnet import TailnetIdentity
 from .addresses import IpAddress
 from .limits import RateLimit, source_of
 from .pairing_state import PairingState, Stage, read_start
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
+from .whois import Identify, nobody
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -36,6 +39,21 @@ MAX_PENDING = 1000
 WRONG_RATE, WRONG_BURST = 10 / 60, 10.0
 """Wrong codes a second, and at once, before all codes are refused for a while; the same for each address's tokens."""
 _EVERYONE = "everyone"
+
+
+class TailnetRule(NamedTuple):
+    """What tells who asks, what records it of a key's fingerprint, and whether it is *required*."""
+
+    identify: Identify
+    note: Callable[[str, TailnetIdentity], Coroutine[Any, Any, None]]
+    required: bool = False
+
+
+async def _note_nothing(fingerprint: str, identity: TailnetIdentity) -> None:
+    pass
+
+
+NO_RULE = TailnetRule(nobody, _note_nothing)
 
 
 class Registrar(Protocol):
@@ -74,6 +92,7 @@ class Pairings:
         policy: Literal["open", "token", "approve"],
         tokens: JoinTokens,
         host: str = "",
+        tailnet: TailnetRule = NO_RULE,
     ) -> None:
         self._log = Logger()
         self._registrar = registrar
@@ -84,6 +103,7 @@ class Pairings:
         self._policy = policy
         self._tokens = tokens
         self._host = host
+        self._tailnet = tailnet
         self._pairings: dict[str, PairingState] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
@@ -93,7 +113,7 @@ class Pairings:
 
     # -- the stranger's calls
 
-    def start(self, asked: PairStart, address: IpAddress) -> PairOffer:
+    def start(self, asked: PairStart, address: IpAddress, port: int = 0) -> PairOffer:
         """Take a request in and offer what it is answered with. Raises ProblemError."""
         self._limit(address)
         request, role, name = read_start(asked)
@@ -110,6 +130,7 @@ class Pairings:
             address=address,
             begun=now,
             expires=now + PENDING_S,
+            port=port,
         )
         self._pairings[pairing.id] = pairing
         return PairOffer(pairing.id, self._ca_der, pairing.server_nonce, self._host)
@@ -122,6 +143,7 @@ class Pairings:
                 self._drop(pairing)
                 self._refusals.note(str(pairing.address), "a pairing's nonce is not what was committed to")
                 raise ProblemError(Kind.BAD_REQUEST, "the nonce is not the one that was committed to")
+            await self._identify(pairing)
             pairing.reveal(self._ca_der, revealed.nonce)
         elif not hmac.compare_digest(pairing.client_nonce, revealed.nonce):
             raise ProblemError(Kind.BAD_REQUEST, "another nonce was revealed before")
@@ -188,6 +210,19 @@ class Pairings:
         self._refusals.note(str(address), reason)
         raise ProblemError(Kind.RATE_LIMITED, reason, hint=hint)
 
+    async def _identify(self, pairing: PairingState) -> None:
+        """Learn who asks, as far as Tailscale knows. Raises ProblemError where that has to be known, and isn't."""
+        pairing.identity = await self._tailnet.identify(pairing.address, pairing.port)
+        self._pairing(pairing.id)  # it may have expired meanwhile
+        if self._tailnet.required and pairing.identity is None:
+            self._drop(pairing)
+            self._refusals.note(str(pairing.address), "not of the tailnet")
+            raise ProblemError(
+                Kind.ADDRESS_NOT_ALLOWED,
+                f"this coordinator lets in its tailnet alone, and Tailscale there doesn't know who is at {pairing.address}",
+                hint="have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet",
+            )
+
     def _check_token(self, pairing: PairingState, shown: TokenProof) -> bytes:
         """Return the coordinator's own proof of the token that *shown* proves. Raises ProblemError; one try each."""
         source = source_of(pairing.address)
@@ -245,6 +280,9 @@ class Pairings:
         pairing.stage = Stage.APPROVED
         pairing.expires = self._clock.seconds() + PENDING_S
         pairing.changed.fire()
+        if pairing.identity is not None:
+            noting = Deferred.fromCoroutine(self._tailnet.note(pairing.fingerprint, pairing.identity))
+            noting.addErrback(lambda failure: self._log.failure("a key's tailnet identity can't be noted", failure))
         self._log.info(
             "let in the {role} {name} from {address}, key {fingerprint} ({approved_by})",
             role=pairing.role.value,

@@ -34,6 +34,7 @@ from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
 from . import door, history
+from .addresses import plain_address
 from .admin_key import let_admin_in
 from .api import Api
 from .audit import Audit
@@ -54,7 +55,7 @@ from .outputs import Outputs
 from .own_secret import own_secret
 from .paced_runs import PacedRuns
 from .packages import Packages
-from .pairing import Pairings
+from .pairing import Pairings, TailnetRule
 from .placement.scores import score
 from .placement.sight import make_placer
 from .records import Summary
@@ -71,6 +72,7 @@ from .rest_packages import PackageCalls
 from .rest_pairing import PairingCalls
 from .rest_plans import PlanCalls
 from .rest_runs import RunCalls
+from .rest_tailnet import TailnetCalls
 from .rest_tokens import TokenCalls
 from .run_blobs import HeldBlobs
 from .run_names import RunNames
@@ -83,6 +85,7 @@ from .texts import Texts
 from .tokens import JoinTokens
 from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
+from .whois import Acquaintances, Whois
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -201,6 +204,8 @@ class _Parts:
         token_key = own_secret(folder, "token.key")
         self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
         self._ledger.subscribe(self._tokens.follow)
+        self._acquaintances = Acquaintances(boot_clock, Whois(reactor), self._registry.note_tailnet)
+        rule = TailnetRule(Whois(reactor), self._registry.note_tailnet, config.enrollment.tailnet_only)
         self._pairings = Pairings(
             self._registry,
             self._authority.certificate_der,
@@ -210,6 +215,7 @@ class _Parts:
             policy=self._policy,
             tokens=self._tokens,
             host=self._host,
+            tailnet=rule,
         )
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
@@ -231,7 +237,7 @@ class _Parts:
         self.door = DoorFactory(reactor, self._site, server_context_factory(self._server), crowd)
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
-        api = Api(gate)
+        api = Api(gate, self._acquaintances.came)
         outputs = Outputs(self._fleet, boot_clock)
         views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
         names = RunNames(self._runs, self._index)
@@ -247,6 +253,7 @@ class _Parts:
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)
+        TailnetCalls(tailnet, self._installers, socket.gethostname(), self._policy).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
@@ -308,6 +315,8 @@ class _Parts:
         machine = self._registry.machine_by_id(identity.id)
         if machine is None:
             raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
+        peer = transport.getPeer()
+        self._acquaintances.came(key, plain_address(peer.host), peer.port)
         return machine
 
     def _came(self, machine_id: str) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from .fleet import Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
+from .tailnet import TailnetIdentity
 from .units import MAX_DURATION_S
 
 JSON = "application/json"
@@ -190,6 +191,7 @@ class Machine(msgspec.Struct, frozen=True):
     score: float | None = None
     latency_ms: float | None = None
     tailscale: Tailscale | None = None
+    tailnet: TailnetIdentity | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):
@@ -207,6 +209,7 @@ class Client(msgspec.Struct, frozen=True):
     address: str
     enrolled: str
     revoked: str | None = None
+    tailnet: TailnetIdentity | None = None
 
 
 class Clients(msgspec.Struct, frozen=True):
