@@ -19,9 +19,11 @@ from clustersh.coordinator.addresses import plain_address
 from clustersh.coordinator.pairing import (
     ALL_BURST,
     MAX_PENDING_EACH,
+    NO_RULE,
     START_BURST,
     WRONG_BURST,
     Pairings,
+    TailnetRule,
 )
 from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
@@ -94,6 +96,7 @@ class Desk:
 
     ca_der: bytes
     policy: Any = "approve"
+    tailnet: TailnetRule = NO_RULE
     clock: Clock = field(default_factory=Clock)
     register: Register = field(default_factory=Register)
     refused: list[Refusal] = field(default_factory=list)
@@ -119,6 +122,7 @@ class Desk:
             policy=self.policy,
             tokens=self.tokens,
             host="box",
+            tailnet=self.tailnet,
         )
 
 
