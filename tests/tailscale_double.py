@@ -11,7 +11,7 @@ from .test_tailscale import SELF, peer, status
 NO_SERVICE = "failed to connect to local tailscaled; it doesn't appear to be running (systemctl start tailscaled ?)"
 PEERS = (
     peer("web01", "100.64.0.2"),
-    peer("laptop", "100.64.0.3", OS="windows", Online=False, LastSeen="2026-11-20T08:31:07.5Z"),
+    peer("laptop", "100.64.0.3", OS="windows", Online=False, LastSeen="2026-11-20T08:30:07.5Z"),
     peer("new01", "100.64.0.4"),
     peer("phone", "100.64.0.5", OS="iOS", Online=False),
     peer("guest", "100.64.0.6", ShareeNode=True),

@@ -18,6 +18,7 @@ from clustersh.agent.status import Status
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
+from clustersh.frontend.discover import Discovery, Found
 from clustersh.frontend.sshsync import Imported
 from clustersh.services.program import Report
 from clustersh.wire import fleet, joining, rest, units
@@ -111,6 +112,8 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (CheckReport, "`check`"),
         (rest.Whoami, "`whoami`"),
         (fleet.TargetView, "`targets`"),
+        (Discovery, "`discover`"),
+        (Found, "`discover`"),
         (fleet.Groups, "`groups`, `groups list`"),
         (fleet.Group, "`groups`, `groups list`"),
         (fleet.GroupChanged, "`groups add`"),

@@ -219,7 +219,8 @@ class Pairings:
             self._refusals.note(str(pairing.address), "not of the tailnet")
             raise ProblemError(
                 Kind.ADDRESS_NOT_ALLOWED,
-                f"this coordinator lets in its tailnet alone, and its Tailscale doesn't know who is at {pairing.address}",
+                "this coordinator lets in its tailnet alone, "
+                f"and its Tailscale doesn't know who is at {pairing.address}",
                 hint="have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet",
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ async def test_a_program_that_hangs_is_ended_and_only_a_few_run_at_once(
     assert [each.called for each in asked].count(True) == 3, "beyond those nobody is waited for"
     assert await gatherResults(asked) == [None] * len(asked)
     assert 1.0 <= reactor.seconds() - began < 20.0  # type: ignore[attr-defined]
-    os.unlink(tailscale.bin.parent / "slow")
+    (tailscale.bin.parent / "slow").unlink()
     tailscale.know("100.64.0.2", "user")
     monkeypatch.setattr(whois, "RUN_S", 30.0)
     assert await ask(THERE, 1) == JOSHUA

@@ -92,7 +92,7 @@ async def test_as_json(caller: Caller, coordinator: Coordinator) -> None:
         "web01": "web",
     }
     (laptop,) = [node for node in found["nodes"] if node["name"] == "laptop"]
-    assert (laptop["online"], laptop["last_seen"]) == (False, "2026-11-20T08:31:07.500Z")
+    assert (laptop["online"], laptop["last_seen"]) == (False, "2026-11-20T08:30:07.500Z")
     assert (found["host"], found["line"], found["policy"]) == ("hub", LINE, "open")
 
 
