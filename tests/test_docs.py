@@ -53,6 +53,9 @@ def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
         assert shown == "none"
         return
     text = shown.strip("`")
+    if isinstance(default, bool):
+        assert text == str(default).lower()
+        return
     if text == "[]":
         assert default == ()
         return

@@ -6,8 +6,8 @@ The rules are design section "The pairing code"; the code itself is `trust.pairi
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,14 +18,13 @@ from ..trust.pairing import NONCE_BYTES, opens
 from ..wire.pairing import PENDING_S, PairOffer, PairProgress, PairReveal, PairStart, PairStatus, TokenProof
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Approved, Pending
-from ..wire.tailnet import TailnetIdentity
 from .addresses import IpAddress
 from .limits import RateLimit, source_of
 from .pairing_state import PairingState, Stage, read_start
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
-from .whois import Identify, nobody
+from .whois import NO_RULE, TailnetRule
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -39,21 +38,6 @@ MAX_PENDING = 1000
 WRONG_RATE, WRONG_BURST = 10 / 60, 10.0
 """Wrong codes a second, and at once, before all codes are refused for a while; the same for each address's tokens."""
 _EVERYONE = "everyone"
-
-
-class TailnetRule(NamedTuple):
-    """What tells who asks, what records it of a key's fingerprint, and whether it is *required*."""
-
-    identify: Identify
-    note: Callable[[str, TailnetIdentity], Coroutine[Any, Any, None]]
-    required: bool = False
-
-
-async def _note_nothing(fingerprint: str, identity: TailnetIdentity) -> None:
-    pass
-
-
-NO_RULE = TailnetRule(nobody, _note_nothing)
 
 
 class Registrar(Protocol):

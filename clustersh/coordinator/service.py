@@ -34,7 +34,6 @@ from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
 from . import door, history
-from .addresses import plain_address
 from .admin_key import let_admin_in
 from .api import Api
 from .audit import Audit
@@ -55,7 +54,7 @@ from .outputs import Outputs
 from .own_secret import own_secret
 from .paced_runs import PacedRuns
 from .packages import Packages
-from .pairing import Pairings, TailnetRule
+from .pairing import Pairings
 from .placement.scores import score
 from .placement.sight import make_placer
 from .records import Summary
@@ -205,7 +204,6 @@ class _Parts:
         self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
         self._ledger.subscribe(self._tokens.follow)
         self._acquaintances = Acquaintances(boot_clock, Whois(reactor), self._registry.note_tailnet)
-        rule = TailnetRule(Whois(reactor), self._registry.note_tailnet, config.enrollment.tailnet_only)
         self._pairings = Pairings(
             self._registry,
             self._authority.certificate_der,
@@ -215,7 +213,7 @@ class _Parts:
             policy=self._policy,
             tokens=self._tokens,
             host=self._host,
-            tailnet=rule,
+            tailnet=self._acquaintances.rule(required=config.enrollment.tailnet_only),
         )
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
@@ -315,8 +313,7 @@ class _Parts:
         machine = self._registry.machine_by_id(identity.id)
         if machine is None:
             raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
-        peer = transport.getPeer()
-        self._acquaintances.came(key, plain_address(peer.host), peer.port)
+        self._acquaintances.linked(key, transport)
         return machine
 
     def _came(self, machine_id: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -15,10 +15,12 @@ from ..tailscale import parse_whois
 from ..tailscale_program import TailscaleError, run
 from ..wire.codec import WireError
 from ..wire.tailnet import TailnetIdentity
-from .addresses import IpAddress, is_within
+from .addresses import IpAddress, is_within, plain_address
 
 Identify: TypeAlias = Callable[[IpAddress, int], Awaitable[TailnetIdentity | None]]
 """Tells who is at an address and port; None where that isn't known."""
+Note: TypeAlias = Callable[[str, TailnetIdentity], Coroutine[Any, Any, None]]
+"""Records who the key with that fingerprint comes from."""
 RUN_S = 3.0
 """Seconds that an enrollment may wait for it."""
 MAX_AT_ONCE = 8
@@ -31,6 +33,21 @@ TAILNET: tuple[Network, ...] = (ipaddress.ip_network("100.64.0.0/10"), ipaddress
 async def nobody(address: IpAddress, port: int) -> TailnetIdentity | None:
     """Know nobody."""
     return None
+
+
+class TailnetRule(NamedTuple):
+    """What tells who asks, what records it of a key's fingerprint, and whether it is *required*."""
+
+    identify: Identify
+    note: Note
+    required: bool = False
+
+
+async def _note_nothing(fingerprint: str, identity: TailnetIdentity) -> None:
+    pass
+
+
+NO_RULE = TailnetRule(nobody, _note_nothing)
 
 
 class Whois:
@@ -79,7 +96,7 @@ class Acquaintances:
         self,
         clock: Callable[[], float],
         identify: Identify,
-        note: Callable[[str, TailnetIdentity], Awaitable[None]],
+        note: Note,
     ) -> None:
         self._clock = clock
         self._identify = identify
@@ -87,9 +104,18 @@ class Acquaintances:
         self._looked: dict[str, tuple[IpAddress, float]] = {}
         """Where each key was last, and when: at most as many as there are keys."""
 
+    def rule(self, *, required: bool) -> TailnetRule:
+        """Return the rule that pairings go by."""
+        return TailnetRule(self._identify, self._note, required)
+
+    def linked(self, fingerprint: str, transport: Any) -> None:
+        """A trusted key links over *transport*."""
+        peer = transport.getPeer()
+        self.came(fingerprint, plain_address(peer.host), peer.port)
+
     def came(self, fingerprint: str, address: IpAddress, port: int) -> None:
         """A trusted key calls, or links, from there."""
-        if address not in TAILNET[0] and address not in TAILNET[1]:
+        if not is_within(address, TAILNET):
             return
         before, at = self._looked.get(fingerprint, (None, float("-inf")))
         if self._clock() - at < (AGAIN_S if address == before else PAUSE_S):

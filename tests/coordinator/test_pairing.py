@@ -19,16 +19,15 @@ from clustersh.coordinator.addresses import plain_address
 from clustersh.coordinator.pairing import (
     ALL_BURST,
     MAX_PENDING_EACH,
-    NO_RULE,
     START_BURST,
     WRONG_BURST,
     Pairings,
-    TailnetRule,
 )
 from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
 from clustersh.coordinator.tokens import JoinTokens
+from clustersh.coordinator.whois import NO_RULE, TailnetRule
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role, fingerprint

@@ -14,9 +14,8 @@ from twisted.internet.task import Clock
 
 from clustersh.coordinator import whois
 from clustersh.coordinator.addresses import plain_address
-from clustersh.coordinator.pairing import TailnetRule
 from clustersh.coordinator.records import TailnetSeen
-from clustersh.coordinator.whois import AGAIN_S, PAUSE_S, Acquaintances, Whois
+from clustersh.coordinator.whois import AGAIN_S, PAUSE_S, Acquaintances, TailnetRule, Whois
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role
 from clustersh.trust.keys import generate
