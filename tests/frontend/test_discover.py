@@ -70,7 +70,7 @@ async def test_the_coordinators_tailnet_with_its_machines_and_the_lines(
         "hub    | linux   | online                     | box\n"
         "laptop | windows | offline (last seen 2h ago) | -\n"
         "new01  | linux   | online                     | -\n"
-        "phone  | iOS     | offline                     | -\n"
+        "phone  | iOS     | offline                    | -\n"
         "web01  | linux   | online                     | web\n"
         f"\nTo add a node (Linux, macOS), run there:\n{LINE}\n"
         f"\nTo add a node (Windows), run there:\n{POWERSHELL}\n"
