@@ -100,6 +100,7 @@ class EnrollmentConfig(_Section, frozen=True):
     policy: Literal["open", "token", "approve"] = "open"
     new_machines: Literal["wait", "use"] = "wait"
     allow: tuple[NetworkText, ...] = ()
+    tailnet_only: bool = False
 
 
 class AgentConfig(_Section, frozen=True):
@@ -315,6 +316,7 @@ def _expected(kind: Any) -> str:
 _WORDS: dict[Any, str] = {
     str: "text",
     int: "a whole number",
+    bool: "true or false",
     Duration: "a duration with its unit such as '90s', '10m' or '1h30m' ('0' for none), at most 366 days",
     Size: "a size such as '128KiB', '10GiB' or a number of bytes",
     Listen: "an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'",

@@ -20,6 +20,7 @@ from clustersh.coordinator.policy.rulebook import check
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
+from clustersh.frontend.discover import Discovery, Found
 from clustersh.frontend.sshsync import Imported
 from clustersh.services.program import Report
 from clustersh.wire import fleet, joining, policy, rest, units
@@ -57,6 +58,9 @@ def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
         assert shown == "none"
         return
     text = shown.strip("`")
+    if isinstance(default, bool):
+        assert text == str(default).lower()
+        return
     if text == "[]":
         assert default == ()
         return
@@ -129,6 +133,8 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (CheckReport, "`check`"),
         (rest.Whoami, "`whoami`"),
         (fleet.TargetView, "`targets`"),
+        (Discovery, "`discover`"),
+        (Found, "`discover`"),
         (fleet.Groups, "`groups`, `groups list`"),
         (fleet.Group, "`groups`, `groups list`"),
         (fleet.GroupChanged, "`groups add`"),

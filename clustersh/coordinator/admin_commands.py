@@ -96,11 +96,12 @@ async def clients(reactor: Any, invocation: Invocation) -> int:
             _day(client.enrolled),
             client.address,
             "AI agent" if client.ai else "",
+            f"{client.tailnet.login} on {client.tailnet.node}" if client.tailnet else "",
             client.fingerprint,
         )
         for client in found.clients
     ]
-    headers = ("name", "status", "enrolled", "address", "kind", "key")
+    headers = ("name", "status", "enrolled", "address", "kind", "tailnet", "key")
     await _print(invocation, found, _table(invocation, headers, rows))
     return 0
 

@@ -30,6 +30,7 @@ from .records import (
     RunStopped,
     StoreSeen,
     Summary,
+    TailnetSeen,
     TokenCreated,
     TokenRevoked,
 )
@@ -91,6 +92,8 @@ def describe(record: Record) -> Words:
             return Words("labelled", record.client, _names(record.machines), " ".join(changes))
         case StoreSeen():
             return Words("store", "", record.machine, record.store)
+        case TailnetSeen():
+            return Words("tailnet", record.name, "", f"{record.login} on {record.node}")
         case Repaired():
             return Words("repaired", "", "", f"{record.cut} bytes cut from {record.file}, kept in {record.kept}")
         case Summary():

@@ -21,6 +21,7 @@ from .registry import Registry
 from .rest_pairing import PairingCalls
 from .rest_tokens import TokenCalls
 from .tokens import JoinTokens
+from .whois import TailnetRule
 
 
 class Joining:
@@ -36,6 +37,7 @@ class Joining:
         authority: Authority,
         refusals: Refusals,
         overrides: Overrides,
+        tailnet: TailnetRule,
         host: str,
     ) -> None:
         self._policy = config.policy
@@ -51,6 +53,7 @@ class Joining:
             policy=config.policy,
             tokens=self._tokens,
             host=host,
+            tailnet=tailnet,
         )
         self.approvals = Approvals(self._pairings, overrides, reactor, refusals)
 

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 
 from ..trust.identity import Role
+from ..wire.tailnet import TailnetIdentity
 from .records import Enrolled, Renamed
 
 
@@ -26,6 +27,7 @@ class Key:
     store: str = ""
     new: bool = False
     ai: bool = False
+    tailnet: TailnetIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,13 @@ class KeyBook:
         if before is not None:
             if not before.ended:  # else the name may be another's by now
                 self.by_name.pop((before.role, before.name), None)
-            key = replace(key, store=key.store or before.store, enrolled=before.enrolled, ai=key.ai or before.ai)
+            key = replace(
+                key,
+                store=key.store or before.store,
+                tailnet=key.tailnet or before.tailnet,
+                enrolled=before.enrolled,
+                ai=key.ai or before.ai,
+            )
         self.by_fingerprint[key.fingerprint] = key
         self._roster = None
         if key.ended:
@@ -94,6 +102,7 @@ def read_keys(connection: sqlite3.Connection) -> list[Key]:
             row["store"],
             bool(row["new"]),
             bool(row["ai"]),
+            TailnetIdentity(row["tailnet_login"], row["tailnet_node"]) if row["tailnet_login"] else None,
         )
         for row in rows
     ]

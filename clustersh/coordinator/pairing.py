@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -23,6 +24,7 @@ from .pairing_state import PairingState, Stage, read_start
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
+from .whois import NO_RULE, TailnetRule
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -76,6 +78,7 @@ class Pairings:
         policy: Literal["open", "token", "approve"],
         tokens: JoinTokens,
         host: str = "",
+        tailnet: TailnetRule = NO_RULE,
     ) -> None:
         self._log = Logger()
         self._registrar = registrar
@@ -86,6 +89,7 @@ class Pairings:
         self._policy = policy
         self._tokens = tokens
         self._host = host
+        self._tailnet = tailnet
         self._pairings: dict[str, PairingState] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
@@ -93,7 +97,7 @@ class Pairings:
 
     # -- the stranger's calls
 
-    def start(self, asked: PairStart, address: IpAddress) -> PairOffer:
+    def start(self, asked: PairStart, address: IpAddress, port: int = 0) -> PairOffer:
         """Take a request in and offer what it is answered with. Raises ProblemError."""
         self._limit(address)
         request, role, name = read_start(asked)
@@ -110,6 +114,7 @@ class Pairings:
             address=address,
             begun=now,
             expires=now + PENDING_S,
+            port=port,
         )
         self._pairings[pairing.id] = pairing
         return PairOffer(pairing.id, self._ca_der, pairing.server_nonce, self._host)
@@ -122,6 +127,7 @@ class Pairings:
                 self.drop(pairing)
                 self._refusals.note(str(pairing.address), "a pairing's nonce is not what was committed to")
                 raise ProblemError(Kind.BAD_REQUEST, "the nonce is not the one that was committed to")
+            await self._identify(pairing)
             pairing.reveal(self._ca_der, revealed.nonce)
         elif not hmac.compare_digest(pairing.client_nonce, revealed.nonce):
             raise ProblemError(Kind.BAD_REQUEST, "another nonce was revealed before")
@@ -194,6 +200,20 @@ class Pairings:
         self._refusals.note(str(address), reason)
         raise ProblemError(Kind.RATE_LIMITED, reason, hint=hint)
 
+    async def _identify(self, pairing: PairingState) -> None:
+        """Learn who asks, as far as Tailscale knows. Raises ProblemError where that has to be known, and isn't."""
+        pairing.identity = await self._tailnet.identify(pairing.address, pairing.port)
+        self._pairing(pairing.id)  # it may have expired meanwhile
+        if self._tailnet.required and pairing.identity is None:
+            self.drop(pairing)
+            self._refusals.note(str(pairing.address), "not of the tailnet")
+            raise ProblemError(
+                Kind.ADDRESS_NOT_ALLOWED,
+                "this coordinator lets in its tailnet alone, "
+                f"and its Tailscale doesn't know who is at {pairing.address}",
+                hint="have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet",
+            )
+
     def _check_token(self, pairing: PairingState, shown: TokenProof) -> bytes:
         """Return the coordinator's own proof of the token that *shown* proves. Raises ProblemError; one try each."""
         source = source_of(pairing.address)
@@ -246,6 +266,9 @@ class Pairings:
         pairing.stage, pairing.ai = Stage.APPROVED, ai
         pairing.expires = self._clock.seconds() + PENDING_S
         pairing.changed.fire()
+        if pairing.identity is not None:
+            noting = Deferred.fromCoroutine(self._tailnet.note(pairing.fingerprint, pairing.identity))
+            noting.addErrback(lambda failure: self._log.failure("a key's tailnet identity can't be noted", failure))
         self._log.info(
             "let in the {role} {name} from {address}, key {fingerprint} ({approved_by})",
             role=pairing.role.value,

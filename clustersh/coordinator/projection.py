@@ -30,6 +30,7 @@ from .records import (
     RunRequested,
     RunStopped,
     StoreSeen,
+    TailnetSeen,
     TokenCreated,
     TokenRevoked,
 )
@@ -63,7 +64,8 @@ CREATE INDEX open_jobs ON jobs (state) WHERE state = 'requested';
 CREATE TABLE keys (
     fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
-    new INTEGER NOT NULL DEFAULT 0, ai INTEGER NOT NULL DEFAULT 0
+    new INTEGER NOT NULL DEFAULT 0, ai INTEGER NOT NULL DEFAULT 0,
+    tailnet_login TEXT NOT NULL DEFAULT '', tailnet_node TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
@@ -268,6 +270,13 @@ def _store_seen(connection: sqlite3.Connection, entry: Entry, record: StoreSeen)
     connection.execute("UPDATE keys SET store = ? WHERE id = ?", (record.store, record.machine_id))
 
 
+def _tailnet_seen(connection: sqlite3.Connection, entry: Entry, record: TailnetSeen) -> None:
+    connection.execute(
+        "UPDATE keys SET tailnet_login = ?, tailnet_node = ? WHERE fingerprint = ?",
+        (record.login, record.node, record.fingerprint),
+    )
+
+
 def _token_created(connection: sqlite3.Connection, entry: Entry, record: TokenCreated) -> None:
     connection.execute(
         "INSERT INTO tokens (id, uses, created, expires) VALUES (?, ?, ?, ?)",
@@ -295,6 +304,7 @@ _PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None
     GroupDeleted: _group_deleted,
     Labelled: _labelled,
     StoreSeen: _store_seen,
+    TailnetSeen: _tailnet_seen,
     TokenCreated: _token_created,
     TokenRevoked: _token_revoked,
 }

@@ -246,6 +246,17 @@ class StoreSeen(_Record, frozen=True, tag="store"):
     store: str
 
 
+class TailnetSeen(_Record, frozen=True, tag="tailnet"):
+    """Tailscale says who a client's or a machine's key comes from: *login* on *node*."""
+
+    role: str
+    name: str
+    id: str
+    fingerprint: str
+    login: str
+    node: str
+
+
 class Repaired(_Record, frozen=True, tag="repaired"):
     """*cut* bytes at the end of *file* were no whole record; they are kept in *kept*."""
 
@@ -282,6 +293,7 @@ Record: TypeAlias = (
     | GroupDeleted
     | Labelled
     | StoreSeen
+    | TailnetSeen
     | Repaired
     | Summary
 )

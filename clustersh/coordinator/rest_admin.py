@@ -89,7 +89,8 @@ class AdminCalls:
 
 
 def _client(key: Key) -> Client:
-    return Client(key.name, key.id, key.fingerprint, key.address, key.enrolled, key.ended or None, key.ai)
+    ended = key.ended or None
+    return Client(key.name, key.id, key.fingerprint, key.address, key.enrolled, ended, key.ai, key.tailnet)
 
 
 def _since(moment: datetime | None) -> str:

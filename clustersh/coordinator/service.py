@@ -73,6 +73,7 @@ from .rest_packages import PackageCalls
 from .rest_plans import PlanCalls
 from .rest_policy import PolicyCalls
 from .rest_runs import RunCalls
+from .rest_tailnet import TailnetCalls
 from .run_blobs import HeldBlobs
 from .run_names import RunNames
 from .run_views import RunViews
@@ -83,6 +84,7 @@ from .targeting import Targeting
 from .texts import Texts
 from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
+from .whois import Acquaintances, Whois
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -156,6 +158,7 @@ class _Parts:
 
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
+        self._config = config
         self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
@@ -200,8 +203,10 @@ class _Parts:
         )
         decided = (self._new_uuid, digest_key, self._placer, self._policy)
         self._requests = Requests(*(*made, *decided), pacer=self._paced)
+        self._acquaintances = Acquaintances(boot_clock, Whois(reactor), self._registry.note_tailnet)
+        rule = self._acquaintances.rule(required=config.enrollment.tailnet_only)
         kept = (self._ledger, self._registry, self._authority, self._refusals)
-        self._joining = Joining(reactor, folder, config.enrollment, *kept, overrides, self._host)
+        self._joining = Joining(reactor, folder, config.enrollment, *kept, overrides, rule, self._host)
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
             certificate_sha256(self._authority.certificate),
@@ -222,7 +227,7 @@ class _Parts:
         self.door = DoorFactory(reactor, self._site, server_context_factory(self._server), crowd)
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
-        api = Api(gate)
+        api = Api(gate, self._acquaintances.came)
         outputs = Outputs(self._fleet, boot_clock)
         views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
         names = RunNames(self._runs, self._index)
@@ -239,6 +244,7 @@ class _Parts:
         BlobCalls(self._blobs, self._runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)
+        TailnetCalls(tailnet, self._installers, socket.gethostname(), self._config.enrollment.policy).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._joining.approvals, self._registry, Audit(self._ledger), witnesses).add_to(api)
         LeavingCalls(self._registry).add_to(api)

@@ -10,6 +10,7 @@ BARE = Command("clustersh.frontend.bare:prepare", "who I am, which machines are 
 COMMANDS = {
     "run": Command("clustersh.frontend.run:prepare", "run a command on a machine, and get its output and exit status"),
     "machines": Command("clustersh.frontend.machines:prepare", "list the machines and whether they are online"),
+    "discover": Command("clustersh.frontend.discover:prepare", "list the tailnet's machines, and what would add them"),
     "check": Command("clustersh.frontend.check:prepare", "check machines: do they answer, is what they run all right"),
     "cat": Command("clustersh.frontend.cat:prepare", "print a job's output, all of it"),
     "history": Command("clustersh.frontend.history:prepare", "list what was run, newest first"),

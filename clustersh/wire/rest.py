@@ -10,6 +10,7 @@ from .fleet import Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
 from .policy import AllowedRun
+from .tailnet import TailnetIdentity
 from .units import MAX_DURATION_S
 
 JSON = "application/json"
@@ -193,6 +194,7 @@ class Machine(msgspec.Struct, frozen=True):
     score: float | None = None
     latency_ms: float | None = None
     tailscale: Tailscale | None = None
+    tailnet: TailnetIdentity | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):
@@ -211,6 +213,7 @@ class Client(msgspec.Struct, frozen=True):
     enrolled: str
     revoked: str | None = None
     ai: bool = False
+    tailnet: TailnetIdentity | None = None
 
 
 class Clients(msgspec.Struct, frozen=True):

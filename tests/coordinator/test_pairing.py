@@ -29,6 +29,7 @@ from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
 from clustersh.coordinator.tokens import JoinTokens
+from clustersh.coordinator.whois import NO_RULE, TailnetRule
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role, fingerprint
@@ -99,6 +100,7 @@ class Desk:
 
     ca_der: bytes
     policy: Any = "approve"
+    tailnet: TailnetRule = NO_RULE
     clock: Clock = field(default_factory=Clock)
     register: Register = field(default_factory=Register)
     refused: list[Refusal] = field(default_factory=list)
@@ -124,6 +126,7 @@ class Desk:
             policy=self.policy,
             tokens=self.tokens,
             host="box",
+            tailnet=self.tailnet,
         )
         self.overrides = Overrides(self.clock, lambda count: next(counter).to_bytes(count, "big"))
         self.approvals = Approvals(self.pairings, self.overrides, self.clock, refusals)

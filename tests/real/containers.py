@@ -1,4 +1,4 @@
-"""A stand-in for Docker: a ``docker`` program, and what runs the words, outside of the program's own processes."""
+"""A stand-in for Docker: a ``docker`` program, and what runs its words, outside of that program's processes."""
 
 from __future__ import annotations
 
