@@ -8,7 +8,7 @@ from ..wire.rest import RunRequest
 from ..wire.units import timestamp
 from .api import Api
 from .callers import Caller
-from .chosen import Chosen
+from .chosen import Chosen, weight_of
 from .fleet import Fleet
 from .http import Request
 from .pacing import batches
@@ -37,6 +37,7 @@ class PlanCalls:
         """
         try:
             chosen = self._requests.choose(body)
+            weight_of(body, len(chosen.machines))
             verdict = await self._policy.judge(caller.identity, body, chosen.machines)
         except ProblemError as error:
             return _plan(body, Chosen((), frozenset()), (), error.problem)

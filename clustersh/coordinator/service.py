@@ -30,9 +30,8 @@ from ..trust.authority import Authority, server_credentials
 from ..trust.errors import TrustError
 from ..trust.identity import Identity, Role, certificate_sha256, curl_pin
 from ..trust.tls import server_context_factory
-from ..wire.ids import UuidMaker
 from ..wire.problems import ProblemError
-from . import door, history
+from . import door
 from .admin_key import let_admin_in
 from .api import Api
 from .audit import Audit
@@ -48,41 +47,25 @@ from .ledger import Ledger
 from .ledger_files import LedgerBroken
 from .link_server import LinkFactory
 from .neighbours import Neighbour, Neighbours
-from .open_runs import RunTable
 from .openapi import OpenApiCalls
-from .outcomes import Outcomes
-from .outputs import Outputs
 from .own_secret import own_secret
-from .paced_runs import PacedRuns
 from .packages import Packages
 from .placement.scores import score
-from .placement.sight import make_placer
-from .policy.made import Sight, make_policy
 from .policy.rulebook import check
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
-from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
-from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
 from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
-from .rest_plans import PlanCalls
-from .rest_policy import PolicyCalls
-from .rest_runs import RunCalls
 from .rest_tailnet import TailnetCalls
-from .run_blobs import HeldBlobs
-from .run_names import RunNames
-from .run_views import RunViews
-from .runs import Runs
+from .running import Running
 from .seen import SeenBook
 from .tailnet import Tailnet
 from .targeting import Targeting
-from .texts import Texts
-from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
 from .whois import Acquaintances, Whois
 from .witnesses import WitnessCollector
@@ -177,36 +160,24 @@ class _Parts:
             private_folder(folder / "blobs"), config.coordinator.blob_quota, config.coordinator.reserve
         )
         self._refusals = Refusals(reactor, self._refused)
-        held, table = HeldBlobs(self._blobs), RunTable()
-        self._vitals = VitalsBook(reactor, self._fleet, table.running)
-        self._fleet.on_vitals = self._vitals.said
-        parts = (self._ledger, self._index, self._registry, self._fleet)
-        outcomes = Outcomes(reactor, *parts, table, held.let_go, self._refusals.note)
-        self._runs = Runs(reactor, *parts, held, table, outcomes, time.time)
-        self._fleet.events = self._runs
-        self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
-        self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
         self._host = socket.gethostname().partition(".")[0]
-        digest_key = own_secret(folder, "digest.key")
-        sight = Sight(self._registry, self._fleet, self._targeting.targets, table, self._blobs)
-        self._policy, overrides = make_policy(config.policy, reactor, sight, digest_key, self._host)
-        self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
-        made = (
+        self._running = Running(
+            reactor,
             self._ledger,
             self._index,
             self._registry,
-            self._targeting.targets,
             self._fleet,
-            held,
-            table,
-            self._runs,
+            self._targeting.targets,
+            self._blobs,
+            self._refusals.note,
+            own_secret(folder, "digest.key"),
+            config.policy,
+            self._host,
         )
-        decided = (self._new_uuid, digest_key, self._placer, self._policy)
-        self._requests = Requests(*(*made, *decided), pacer=self._paced)
         self._acquaintances = Acquaintances(boot_clock, Whois(reactor), self._registry.note_tailnet)
         rule = self._acquaintances.rule(required=config.enrollment.tailnet_only)
         kept = (self._ledger, self._registry, self._authority, self._refusals)
-        self._joining = Joining(reactor, folder, config.enrollment, *kept, overrides, rule, self._host)
+        self._joining = Joining(reactor, folder, config.enrollment, *kept, self._running.overrides, rule, self._host)
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
             certificate_sha256(self._authority.certificate),
@@ -228,20 +199,14 @@ class _Parts:
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
         api = Api(gate, self._acquaintances.came)
-        outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
-        names = RunNames(self._runs, self._index)
         links = self._links = LinkFactory(reactor, self._fleet, self._refusals.note)
-        RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
-        JobCalls(self._runs, views, names, self._index, self._registry, self._targeting.targets, outputs).add_to(api)
-        PlanCalls(self._requests, self._fleet, self._policy).add_to(api)
-        PolicyCalls(self._policy, self._requests).add_to(api)
+        self._running.add_to(api, links, self._host)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets
         notes = Notes(groups.groups_of, groups.labels_of, score)
-        MachineCalls(self._registry, targets, self._fleet, self._vitals, tailnet, notes).add_to(api)
+        MachineCalls(self._registry, targets, self._fleet, self._running.vitals, tailnet, notes).add_to(api)
         self._joining.add_to(api)
-        BlobCalls(self._blobs, self._runs).add_to(api)
+        BlobCalls(self._blobs, self._running.runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)
         TailnetCalls(tailnet, self._installers, socket.gethostname(), self._config.enrollment.policy).add_to(api)
@@ -265,11 +230,7 @@ class _Parts:
         self._registry.watch_ended(self._cut)
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
-        await self._runs.load()
-        await self._paced.load()
-        if last := await self._index.ask(history.last_uuid):
-            # The clock may have been set back since: a history is in the order of its uuids.
-            self._new_uuid.follow(last)
+        await self._running.load()
         self._seen_loop.start(SEEN_EVERY_S, now=False)
         Deferred.fromCoroutine(self._packages.prepare())
 
@@ -277,7 +238,7 @@ class _Parts:
         """End the links and write what waits."""
         if self._seen_loop.running:
             self._seen_loop.stop()
-        await self._paced.stop()
+        await self._running.stop()
         self._fleet.close()
         await self._links.until_closed(LAST_WORDS_S)
         self._refusals.stop()
@@ -305,9 +266,8 @@ class _Parts:
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
-            self._placer.forget(key.id)
             self._fleet.cut(key.id, f"{key.name} was forgotten")
-            self._vitals.forget(key.id)
+            self._running.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 

@@ -251,6 +251,7 @@ async def test_statuses(caller: Caller, fleet: FleetDouble) -> None:
         ([{"status": State.LOST, "reason": "gone"}, FAILED], 123),
         ([OFFLINE], 125),
         ([OFFLINE, {"status": State.NOT_STARTED, "reason": "no such directory"}], 125),
+        ([{"status": State.NOT_STARTED, "reason": "no such directory", "started": "2026-11-20T10:31:07Z"}], 125),
         ([{"status": State.NOT_STARTED, "reason": "x"}, {}], 1),
         ([{"status": State.REFUSED, "reason": "not here"}, OFFLINE], 126),
         ([{"status": State.REFUSED, "reason": "not here"}, {}], 1),

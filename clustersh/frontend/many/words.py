@@ -60,7 +60,9 @@ def last_seen(job: Job) -> str:
 
 
 def started(job: Job) -> bool:
-    """Whether the command is known to have begun."""
+    """Whether the command is known to have begun; a start that was acknowledged may still have failed."""
+    if job.status in (State.NOT_STARTED, State.REFUSED):
+        return False
     return job.started is not None or job.status in (State.COMPLETED, State.FAILED, State.TIMED_OUT, State.RUNNING)
 
 
