@@ -17,7 +17,7 @@ MOST_NAMES = 1000
 class State:
     """A shell's own; a subshell has a copy."""
 
-    variables: dict[str, str] = field(default_factory=lambda: {"HOME": HOME, "IFS": " \t\n"})
+    variables: dict[str, str] = field(default_factory=lambda: {"HOME": HOME, "IFS": " \t\n", "_": ""})
     functions: dict[str, Node] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """What files and ``<(...)`` are known to hold."""
