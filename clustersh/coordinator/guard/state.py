@@ -24,8 +24,8 @@ class State:
     folder: str = UNKNOWN
     arguments: list[str] | None = None
     """The positional parameters, where they are known."""
-    running: tuple[str, ...] = ()
-    """The functions that are being called."""
+    running: tuple[int, ...] = ()
+    """The functions that are being called, by their nodes."""
 
     def copy(self) -> State:
         """Return what a subshell starts with. Files are shared."""
