@@ -50,7 +50,7 @@ WRAPPERS = (
     *("{}", "( {} )", "{{ {}; }}", "true && {}", "false || {}", "ls; {}", "echo x | {}", "if true; then {}; fi"),
     *("for i in 1; do {}; done", "while :; do {}; done", "case a in *) {};; esac", "f() {{ {}; }}; f", "x=$({})"),
     *("echo $({})", 'echo "a $({}) b"', "cat <({})", "{} > /dev/null 2>&1", "! {}", "{} &", "time {}"),
-    "cat <<EOF | bash\n{}\nEOF\n",
+    "cat <<'EOF' | bash\n{}\nEOF\n",
 )
 """What may stand around a simple command or a shell that is given a text."""
 SHELLS = (
@@ -72,6 +72,11 @@ HARMFUL = {
 }
 
 
+def wrapped(wrapper: str, text: str) -> str:
+    """Return *text* within *wrapper*: a here-document ends with a word that is not in it."""
+    return wrapper.replace("EOF", f"END{len(text)}").format(text)
+
+
 @st.composite
 def commands(draw: st.DrawFn) -> tuple[str, str]:
     """A rule, and a command that breaks it."""
@@ -79,10 +84,10 @@ def commands(draw: st.DrawFn) -> tuple[str, str]:
     text = " ".join(draw(st.sampled_from(sorted(QUOTES.items())))[1](word) for word in words)
     for _ in range(draw(st.integers(0, 2))):
         text = draw(st.sampled_from(PREFIXES)).format(text)
-    text = draw(st.sampled_from(WRAPPERS)).format(text)
+    text = wrapped(draw(st.sampled_from(WRAPPERS)), text)
     for _ in range(draw(st.integers(0, 2))):
         text = draw(st.sampled_from(SHELLS)).format(shlex.quote(text))
-        text = draw(st.sampled_from(WRAPPERS)).format(text)
+        text = wrapped(draw(st.sampled_from(WRAPPERS)), text)
     return rule, text
 
 
