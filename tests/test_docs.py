@@ -15,7 +15,7 @@ from clustersh import config
 from clustersh.agent.enroll import Enrolled
 from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
-from clustersh.coordinator.guard import RULES
+from clustersh.coordinator.guard import RULES, Guard
 from clustersh.coordinator.policy.rulebook import check
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
@@ -24,6 +24,7 @@ from clustersh.frontend.discover import Discovery, Found
 from clustersh.frontend.sshsync import Imported
 from clustersh.services.program import Report
 from clustersh.wire import fleet, joining, policy, rest, units
+from clustersh.wire.jobs import Command
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -180,3 +181,32 @@ def test_every_field_of_a_job_and_a_run_is_documented(document: type[msgspec.Str
 def test_every_field_of_a_check_is_documented(part: type[msgspec.Struct]) -> None:
     text = (DOCS / "json.md").read_text(encoding="utf-8").partition("## Checks")[2].partition("\n## ")[0]
     assert [name for name in part.__struct_fields__ if f'"{name}"' not in text] == []
+
+
+def test_every_rule_of_the_guard_is_documented_with_its_action_and_its_words() -> None:
+    text = (DOCS / "guard.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \| (.+?) \|", text, re.MULTILINE)
+    assert rows == [(rule.name, str(rule.action), rule.why) for rule in RULES.values()]
+
+
+def _shown(text: str) -> list[str]:
+    return [code for code in re.findall(r"`([^`]+)`", text) if " " in code and "..." not in code]
+
+
+@pytest.mark.parametrize("command", _shown((DOCS / "guard.md").read_text("utf-8").partition("## What passes")[2]))
+def test_what_passes_is_told_truly(command: str) -> None:
+    if command not in ("x=; rm -rf $x/", "rm -rf /"):
+        for platform in ("linux/amd64", "windows/amd64"):
+            assert Guard().judge(Command(shell=command), None, platform) == (), command
+
+
+@pytest.mark.parametrize(
+    "row", re.findall(r"^\| `[a-z-]+` \| (?:deny|block).*", (DOCS / "guard.md").read_text("utf-8"), re.M)
+)
+def test_the_examples_of_a_rule_break_it(row: str) -> None:
+    name, _, _, examples = re.split(r"(?<!\\) \| ", row.strip("| "), maxsplit=3)
+    for command in _shown(examples.replace("\\|", "|")):
+        judged = [Guard().judge(Command(shell=command), None, kind) for kind in ("linux/amd64", "windows/amd64")]
+        assert name.strip("`") in {finding.rule for each in judged for finding in each} or command == "sudo reboot", (
+            command
+        )

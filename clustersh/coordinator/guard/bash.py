@@ -114,12 +114,12 @@ class Bash:
     def _call(self, words: list[str], state: State, stdin: str) -> str:
         name, function = words[0], state.functions[words[0]]
         body = function.child_by_field_name("body")
-        if name in state.running or body is None:
+        if function.id in state.running or body is None:
             return UNKNOWN
         if is_bomb(name, body):
             self.case.report("fork-bomb", [text_of(function)])
         inner = state.copy()
-        inner.running, inner.arguments = (*state.running, name), words[1:]
+        inner.running, inner.arguments = (*state.running, function.id), words[1:]
         printed = self._run(body, inner, stdin)
         state.variables, state.functions, state.folder = inner.variables, inner.functions, inner.folder
         return self._outputs(_redirects(function), state, printed)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Node, Tree
+
+
+_BACKQUOTES = re.compile(r"`[ \t]+(?=`)")
 
 
 class Grammar(enum.Enum):
@@ -23,7 +27,9 @@ def parse(text: str, grammar: Grammar) -> Tree:
     from tree_sitter import Parser
 
     if grammar is Grammar.BASH:
-        text = text.replace("` `", "`  `")  # the grammar takes a lone blank between two of them for part of a word
+        text = _BACKQUOTES.sub(
+            "` $_ ", text
+        )  # the grammar takes two with only blanks between them for one sign; $_ is nothing
     return Parser(_language(grammar)).parse(text.encode("utf-8", "replace"))
 
 

@@ -44,8 +44,8 @@ class Guard:
         """Return what speaks against *command* on a machine of *platform*, the worst first; nothing: it passes.
 
         *script* is the content of the command's script, where it has one. Pure, and bounded in time and memory: a text
-        that is longer than 128 KiB, or that takes too many steps, is looked at as one that can't be parsed. That is a
-        second at worst, so what is longer than 4 KiB belongs into a thread; any number of threads may call this.
+        that is longer than 128 KiB, or that takes too many steps, is looked at as one that can't be parsed. That is
+        some seconds at worst, so what is longer than 1 KiB belongs into a thread; any number of threads may call this.
         """
         found = dict.fromkeys(each for grammar in _grammars(platform) for each in _judged(command, script, grammar))
         return tuple(sorted(self._findings(found), key=lambda finding: finding.action != Action.DENY))

@@ -51,15 +51,14 @@ class PowerShell:
     def run_words(self, words: Sequence[str], state: State, stdin: str = UNKNOWN) -> str:
         """Run the program words[0] with the rest."""
         if words and (body := state.functions.get(words[0].lower())) is not None:
-            return self._call(words, body, state, stdin)
+            return self._call(body, state, stdin)
         return cmdlets.call(self, words, state, stdin)
 
-    def _call(self, words: Sequence[str], body: Node, state: State, stdin: str) -> str:
-        name = words[0].lower()
-        if name in state.running:
+    def _call(self, body: Node, state: State, stdin: str) -> str:
+        if body.id in state.running:
             return UNKNOWN
         inner = state.copy()
-        inner.running = (*state.running, name)
+        inner.running = (*state.running, body.id)
         with self.case.deeper():
             return self._run_all(body.named_children, inner, stdin)
 

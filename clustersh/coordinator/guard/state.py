@@ -17,15 +17,15 @@ MOST_NAMES = 1000
 class State:
     """A shell's own; a subshell has a copy."""
 
-    variables: dict[str, str] = field(default_factory=lambda: {"HOME": HOME, "IFS": " \t\n"})
+    variables: dict[str, str] = field(default_factory=lambda: {"HOME": HOME, "IFS": " \t\n", "_": ""})
     functions: dict[str, Node] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """What files and ``<(...)`` are known to hold."""
     folder: str = UNKNOWN
     arguments: list[str] | None = None
     """The positional parameters, where they are known."""
-    running: tuple[str, ...] = ()
-    """The functions that are being called."""
+    running: tuple[int, ...] = ()
+    """The functions that are being called, by their nodes."""
 
     def copy(self) -> State:
         """Return what a subshell starts with. Files are shared."""

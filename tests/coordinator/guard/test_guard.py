@@ -159,9 +159,15 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_large_and_deep_commands_take_bounded_time(name: str, platform: str) -> None:
     began = time.process_time()
-    for size in (MAX_COMMAND, LONGEST):  # the longest that is taken, and the longest that is parsed
-        Guard().judge(Command(shell=LARGE[name][:size]), None, platform)
-    assert time.process_time() - began < 20
+    Guard().judge(Command(shell=LARGE[name][:LONGEST]), None, platform)  # the longest that is parsed
+    assert time.process_time() - began < 10
+
+
+def test_the_longest_commands_take_bounded_time() -> None:
+    began = time.process_time()
+    for text in LARGE.values():
+        Guard().judge(Command(shell=text[:MAX_COMMAND]), None, LINUX)
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.parametrize("name", ["closed parentheses", "a chain", "a pipeline", "evals", "wrappers"])

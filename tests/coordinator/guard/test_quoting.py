@@ -41,22 +41,18 @@ QUOTES = {
     "substitution": lambda word: f"$(echo {word})",
     "backquotes": lambda word: f"`printf %s {word}`",
 }
-WRAPPERS = (
-    *(
-        "{}",
-        "sudo {}",
-        "sudo -u root -E -- {}",
-        "env -i A=b {}",
-        "A=b {}",
-        "nice -n 5 {}",
-        "nohup {} &",
-        "timeout -k 1 5 {}",
-    ),
-    *("( {} )", "{{ {}; }}", "true && {}", "false || {}", "! {}", "ls; {}", "echo x | {}", "if true; then {}; fi"),
-    *("for i in 1; do {}; done", "while :; do {}; done", "case a in *) {};; esac", "f() {{ {}; }}; f", "x=$({})"),
-    *("echo $({})", 'echo "a $({}) b"', "cat <({})", "{} > /dev/null 2>&1", "exec {}", "time {}", "busybox {}"),
-    "cat <<EOF | bash\n{}\nEOF\n",
+PREFIXES = (
+    *("{}", "sudo {}", "sudo -u root -E -- {}", "env -i A=b {}", "nice -n 5 {}", "nohup {}", "timeout -k 1 5 {}"),
+    *("exec {}", "busybox {}", "setsid {}", "stdbuf -oL {}", "command {}"),
 )
+"""What may stand before a simple command."""
+WRAPPERS = (
+    *("{}", "( {} )", "{{ {}; }}", "true && {}", "false || {}", "ls; {}", "echo x | {}", "if true; then {}; fi"),
+    *("for i in 1; do {}; done", "while :; do {}; done", "case a in *) {};; esac", "f() {{ {}; }}; f", "x=$({})"),
+    *("echo $({})", 'echo "a $({}) b"', "cat <({})", "{} > /dev/null 2>&1", "! {}", "{} &", "time {}"),
+    "cat <<'EOF' | bash\n{}\nEOF\n",
+)
+"""What may stand around a simple command or a shell that is given a text."""
 SHELLS = (
     "bash -c {}",
     "sudo sh -ec {}",
@@ -76,15 +72,22 @@ HARMFUL = {
 }
 
 
+def wrapped(wrapper: str, text: str) -> str:
+    """Return *text* within *wrapper*: a here-document ends with a word that is not in it."""
+    return wrapper.replace("EOF", f"END{len(text)}").format(text)
+
+
 @st.composite
 def commands(draw: st.DrawFn) -> tuple[str, str]:
     """A rule, and a command that breaks it."""
     rule, words = draw(st.sampled_from(sorted(HARMFUL.items())))
     text = " ".join(draw(st.sampled_from(sorted(QUOTES.items())))[1](word) for word in words)
-    for _ in range(draw(st.integers(0, 3))):
-        text = draw(st.sampled_from(WRAPPERS)).format(text)
-        if draw(st.booleans()):
-            text = draw(st.sampled_from(SHELLS)).format(shlex.quote(text))
+    for _ in range(draw(st.integers(0, 2))):
+        text = draw(st.sampled_from(PREFIXES)).format(text)
+    text = wrapped(draw(st.sampled_from(WRAPPERS)), text)
+    for _ in range(draw(st.integers(0, 2))):
+        text = draw(st.sampled_from(SHELLS)).format(shlex.quote(text))
+        text = wrapped(draw(st.sampled_from(WRAPPERS)), text)
     return rule, text
 
 
@@ -242,7 +245,7 @@ def test_each_shell_and_each_quote(quote: str, shell: str) -> None:
     assert "remove-root" in rules(shell.format(shlex.quote(text)))
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("wrapper", [*PREFIXES, *WRAPPERS, "A=b {}"])
 def test_each_wrapper(wrapper: str) -> None:
     assert "remove-root" in rules(wrapper.format("rm -rf /"))
     assert rules(wrapper.format("rm -rf ./x")) == set()
