@@ -111,7 +111,7 @@ async def test_what_only_names_a_dangerous_program_runs(make_world: MakeWorld) -
 async def test_scripts_and_the_lines_of_checks_are_judged_too(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     agents = await fill(world)
-    (tmp_path / "script").write_text("echo begin\n" * LARGE + PIPED + "\n")
+    (tmp_path / "script").write_text("echo begin\n" * (LARGE // 4) + PIPED + "\n")
     world.blobs.scripts["a" * 64] = tmp_path / "script"
     for command in (Command(script=BlobRef("a" * 64, 9)), Command(argv=(*PROBE, "--tcp", "22", "--command", PIPED))):
         problem = await refused(world, RunRequest("ws1", command))
