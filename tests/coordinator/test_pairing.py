@@ -481,7 +481,7 @@ async def test_those_that_were_let_in_do_not_keep_their_neighbours_out(authority
 
 # -- runs that the policy stopped have codes too
 
-STOPPED = AllowedRun("ai@ci", "ws1", ("ws1",), "reboot", ("power",))
+STOPPED = AllowedRun("ai@ci", "ws1", ("ws1",), 1, "reboot", ("power",))
 BOT = Identity(Role.FRONTEND, "ai@ci", "bot")
 
 
