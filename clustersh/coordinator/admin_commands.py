@@ -51,9 +51,7 @@ def _allowed(approved: Approved) -> str:
             f"key:   {approved.fingerprint}\n"
             f"check: {approved.check} (the other side shows the same 4 digits; if not, revoke it)\n"
         )
-    machines = ", ".join(run.machines[:_SHOWN]) + (
-        f" and {more} more" if (more := len(run.machines) - _SHOWN) > 0 else ""
-    )
+    machines = ", ".join(run.machines[:_SHOWN]) + (f" and {more} more" if (more := run.count - _SHOWN) > 0 else "")
     return (
         f"Allowed {printable(run.client)} to run this, once, within 10 minutes:\n"
         f"command: {printable(run.command)}\n"

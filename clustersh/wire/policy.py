@@ -69,10 +69,14 @@ class PolicyView(msgspec.Struct, frozen=True):
 
 
 class AllowedRun(msgspec.Struct, frozen=True):
-    """The run that an approval allows, once: that *command* of that *client*, on those *machines*."""
+    """The run that an approval allows, once: that *command* of that *client*, on *count* machines.
+
+    *machines* are the names of the first of them; a long command is cut here.
+    """
 
     client: str
     target: str
     machines: tuple[str, ...]
+    count: int
     command: str
     rules: tuple[str, ...]

@@ -32,10 +32,11 @@ from clustersh.coordinator.tokens import JoinTokens
 from clustersh.coordinator.whois import NO_RULE, TailnetRule
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority
-from clustersh.trust.identity import Role, fingerprint
+from clustersh.trust.identity import Identity, Role, fingerprint
 from clustersh.trust.pairing import PairingCode, commitment, make_request, new_nonce, transcript_hash
 from clustersh.wire.codec import decode_json, encode_json
 from clustersh.wire.pairing import PENDING_S, PairOffer, PairReveal, PairStart, PairStatus
+from clustersh.wire.policy import AllowedRun
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import Approved
 from clustersh.wire.units import parse_timestamp
@@ -479,3 +480,66 @@ async def test_those_that_were_let_in_do_not_keep_their_neighbours_out(authority
         offer = desk.pairings.start(machine.start(), HERE)
         assert (await desk.pairings.reveal(offer.id, machine.reveal)).status is PairStatus.APPROVED
         desk.clock.advance(1)
+
+
+# -- runs that the policy stopped have codes too
+
+STOPPED = AllowedRun("ai@ci", "ws1", ("ws1",), 1, "reboot", ("power",))
+BOT = Identity(Role.FRONTEND, "ai@ci", "bot")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_runs_code_is_typed_as_a_logins(desk: Desk) -> None:
+    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    _, code = await Asker().ask(desk)
+    waiting = desk.approvals.pending()
+    assert [(each.name, each.role, each.what) for each in waiting] == [
+        ("ann@mba", "frontend", ""),
+        ("ai@ci", "run", "reboot on ws1"),
+    ]
+    assert not any(secret in str(waiting) for secret in (run.code, code.code))
+    with_ai = await refusal(desk.approve(run.code, ai=True))
+    assert kind_of(with_ai) is Kind.BAD_REQUEST and run.approver == ""
+    approved = await desk.approve(f" {run.code.upper()} ")
+    assert (approved.role, approved.allowed, run.approver) == ("run", STOPPED, "admin-1")
+    assert await desk.approve(run.code) == approved, "until it is used"
+    assert [each.role for each in desk.approvals.pending()] == ["frontend"]
+    assert (await desk.approve(code.code)).allowed is None
+    desk.overrides.take(run)
+    assert kind_of(await refusal(desk.approve(run.code))) is Kind.WRONG_CODE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_login_and_a_run_with_one_code_are_both_refused(desk: Desk) -> None:
+    _, code = await Asker().ask(desk)
+    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    run.code = code.code
+    error = await refusal(desk.approve(code.code))
+    assert kind_of(error) is Kind.WRONG_CODE and "2 requests have this code" in str(error)
+    assert desk.approvals.pending() == []
+    assert desk.register.names == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrong_codes_close_the_door_for_runs_too(desk: Desk) -> None:
+    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    for guess in range(int(WRONG_BURST) + 1):
+        assert kind_of(await refusal(desk.approve(f"{guess + 1000:08x}"))) is Kind.WRONG_CODE
+    assert kind_of(await refusal(desk.approve(run.code))) is Kind.RATE_LIMITED
+    desk.clock.advance(60)
+    assert (await desk.approve(run.code)).allowed == STOPPED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_is_let_in_as_an_ai_agents(desk: Desk) -> None:
+    _, code = await Asker().ask(desk)
+    approved = await desk.approve(code.code, ai=True)
+    assert approved.ai and desk.register.approved_by == ["admin, ai"]
+    assert await desk.approve(code.code, ai=True) == approved
+    _, other = await Asker("bob@mba").ask(desk)
+    assert not (await desk.approve(other.code)).ai
+    late = await refusal(desk.approve(other.code, ai=True))
+    assert kind_of(late) is Kind.BAD_REQUEST and "let in already" in str(late)
+    _, machine = await Asker("ws1", Role.AGENT).ask(desk)
+    assert "this is a machine" in str(await refusal(desk.approve(machine.code, ai=True)))
+    assert len(desk.approvals.pending()) == 1

@@ -15,7 +15,7 @@ from clustersh.config import ClientPolicy, PolicyConfig, TargetPolicy
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.policy.overrides import GOOD_FOR_S, MAX_ALL, MAX_EACH, Overrides
-from clustersh.coordinator.policy.policy import LARGE
+from clustersh.coordinator.policy.policy import LARGE, MAX_COMMAND, MAX_TOLD
 from clustersh.coordinator.records import PolicyOverridden, RunRefused, RunRequested
 from clustersh.coordinator.rest_groups import GroupCalls
 from clustersh.coordinator.rest_plans import PlanCalls
@@ -111,7 +111,7 @@ async def test_what_only_names_a_dangerous_program_runs(make_world: MakeWorld) -
 async def test_scripts_and_the_lines_of_checks_are_judged_too(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     agents = await fill(world)
-    (tmp_path / "script").write_text("echo begin\n" * LARGE + PIPED + "\n")
+    (tmp_path / "script").write_text("echo begin\n" * (LARGE // 4) + PIPED + "\n")
     world.blobs.scripts["a" * 64] = tmp_path / "script"
     for command in (Command(script=BlobRef("a" * 64, 9)), Command(argv=(*PROBE, "--tcp", "22", "--command", PIPED))):
         problem = await refused(world, RunRequest("ws1", command))
@@ -218,7 +218,7 @@ async def test_an_approval_lets_exactly_that_run_pass_once(make_world: MakeWorld
 
     (override,) = world.overrides.with_code(code)
     allowed = world.overrides.approve(override, "admin-1")
-    assert allowed == AllowedRun("joshua@mba", "ws1", ("ws1",), PIPED, ("plain-http",))
+    assert allowed == AllowedRun("joshua@mba", "ws1", ("ws1",), 1, PIPED, ("plain-http",))
     for other in (
         msgspec.structs.replace(FORCED, command=Command(shell=PIPED + " ")),
         msgspec.structs.replace(FORCED, target="ws2"),
@@ -288,7 +288,7 @@ def test_all_clients_together_have_so_many_and_never_two_with_one_code(make_worl
     world = make_world()
     random = iter([b"aaaa", b"aaaa", *(number.to_bytes(4, "big") for number in range(MAX_ALL))])
     overrides = Overrides(world.clock, lambda count: next(random))
-    run = AllowedRun("", "", (), "", ())
+    run = AllowedRun("", "", (), 0, "", ())
     first, second = (overrides.ask(Identity(Role.FRONTEND, f"c{n}", f"c{n}"), "digest", run) for n in (1, 2))
     assert first.code == b"aaaa".hex() != second.code
     for number in range(3, MAX_ALL + 1):
@@ -489,3 +489,16 @@ async def test_asking_touches_nothing_and_tells_what_would_come(make_world: Make
     assert (await plan(FORCED)).would_start
     assert not (await plan(BLOCKED)).would_start
     await pass_(world, FORCED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_keeps_little_of_a_large_run(make_world: MakeWorld) -> None:
+    world = make_world(force="approve")
+    names = [f"m{number:03}" for number in range(MAX_TOLD + 5)]
+    await world.load()
+    for name in names:
+        await world.join(name)
+    await refused(world, RunRequest("all", Command(shell=f"{PIPED}; echo {'x' * MAX_COMMAND}"), force=True))
+    (waiting,) = world.overrides._overrides.values()
+    assert (waiting.run.machines, waiting.run.count) == (tuple(names[:MAX_TOLD]), len(names))
+    assert len(waiting.run.command) == MAX_COMMAND + 1 and waiting.run.command.endswith("x…")

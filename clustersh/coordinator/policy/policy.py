@@ -29,6 +29,10 @@ from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
 
 LARGE = 16 << 10
 """Bytes of a command that are judged in a thread."""
+MAX_TOLD = 100
+"""Machines that a run waiting for an approval names."""
+MAX_COMMAND = 4096
+"""Characters of its command that it keeps."""
 _OS = frozenset({"linux", "darwin", "freebsd", "windows"})
 ITSELF = "itself"
 """The approver of a run that its client forced."""
@@ -188,8 +192,10 @@ class Policy:
             if asked.force:
                 return
             raise refusal(verdict, len(machines), "an admin has allowed it, once: the same again with --force")
-        names = tuple(machine.name for machine in machines)
-        wanted = AllowedRun(caller.name, asked.target[:1000], names, asked.command.text[:4096], verdict.rules)
+        names = tuple(machine.name for machine in machines[:MAX_TOLD])
+        text = asked.command.text
+        command = text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}…"
+        wanted = AllowedRun(caller.name, asked.target[:1000], names, len(machines), command, verdict.rules)
         override = known or self._overrides.ask(caller, digest, wanted)
         raise ApprovalNeeded(
             refusal(verdict, len(machines), ""),
