@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 
 _BACKQUOTES = re.compile(r"`[ \t]+(?=`)")
+_BODY = re.compile(r"""(?<!<)(<<-?[ \t]*(?:'[^'\n]*'|"[^"\n]*"|\\?[\w.-]+)(?:(?!<<)[^\n])*\n)(?=[ \t]*(?:\\|\$'))""")
+"""The line that begins a here-document whose first line begins with a backslash or with ``$'``."""
 
 
 class Grammar(enum.Enum):
@@ -27,9 +29,9 @@ def parse(text: str, grammar: Grammar) -> Tree:
     from tree_sitter import Parser
 
     if grammar is Grammar.BASH:
-        text = _BACKQUOTES.sub(
-            "` $_ ", text
-        )  # the grammar takes two with only blanks between them for one sign; $_ is nothing
+        # What the grammar misreads, in other words: backquotes with only blanks between them are one sign to it ($_ is
+        # nothing), and a here-document that begins so is none.
+        text = _BODY.sub(r"\1true; ", _BACKQUOTES.sub("` $_ ", text))
     return Parser(_language(grammar)).parse(text.encode("utf-8", "replace"))
 
 
