@@ -140,7 +140,8 @@ class Requests:
                 await self._refuse(caller, "", digest, asked, uuid, needed.without_code)
             raise
         except ProblemError as error:
-            await self._refuse(caller, key, digest, asked, uuid, error.problem)
+            if error.problem.kind is not Kind.RATE_LIMITED:  # else it is only not now
+                await self._refuse(caller, key, digest, asked, uuid, error.problem)
             raise
         weight = weight_of(asked, len(chosen.machines))
         self._table.claim(caller.id, weight)

@@ -127,6 +127,16 @@ async def test_scripts_and_the_lines_of_checks_are_judged_too(make_world: MakeWo
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_directory_counts(make_world: MakeWorld) -> None:
+    world = make_world()
+    agents = await fill(world)
+    clean = RunRequest("ws1", Command(shell="rm -rf *"))
+    assert "remove-root" in (await refused(world, msgspec.structs.replace(clean, cwd="/"))).detail
+    await pass_(world, msgspec.structs.replace(clean, cwd="/srv/build"))
+    assert starts(agents) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_unknown_target_is_told_before_the_policy(make_world: MakeWorld) -> None:
     world = make_world(client={"*": ClientPolicy(targets="ws1")})
     await fill(world)
@@ -276,8 +286,11 @@ async def test_runs_that_wait_are_few_and_a_clients_that_is_revoked_are_gone(mak
     await fill(world)
     for number in range(MAX_EACH):
         await refused(world, msgspec.structs.replace(FORCED, cwd=f"/{number}"))
-    problem = await refused(world, msgspec.structs.replace(FORCED, cwd="/more"))
+    recorded = len(list(world.ledger.read()))
+    problem = await refused(world, msgspec.structs.replace(FORCED, cwd="/more"), key="later")
     assert problem.kind is Kind.RATE_LIMITED
+    assert len(list(world.ledger.read())) == recorded
+    await world.requests.take(JOSHUA, "later", RunRequest("ws1", Command(shell="ls")))
     assert code_in(await refused(world, FORCED, ANN))
     assert len(world.overrides.pending()) == MAX_EACH + 1
     world.overrides.forget_client(JOSHUA.id)

@@ -45,7 +45,7 @@ class Bash:
             return UNKNOWN
         self.case.spend(1 + len(text) // 16)
         with self.case.deeper():
-            tree = parse(text, Grammar.BASH)
+            tree = parse(text, Grammar.BASH, self.case.time)
             self.case.doubts += broken_lines(tree.root_node, text)
             if runs_itself(tree.root_node):
                 self.case.report("fork-bomb", [text])

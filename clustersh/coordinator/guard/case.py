@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from .values import shown
 from .verdicts import printable
 
 MOST_STEPS = 100_000
 DEEPEST = 100
+PARSING_S = 1.0
+"""Seconds of processor time that the parsers may take for one command: for some nonsense it grows by its square."""
 MOST_FINDINGS = 20
 
 
@@ -17,10 +20,18 @@ class TooMuch(Exception):
     """The command is too large or too deep to be looked at as a whole."""
 
 
-class Case:
-    """Findings by rule and place, the first of each; and a budget of steps and of depth."""
+@dataclass
+class Time:
+    """What is left of the parsers' time."""
 
-    def __init__(self) -> None:
+    left_s: float = PARSING_S
+
+
+class Case:
+    """Findings by rule and place, the first of each; and a budget of steps, of depth, and of the parsers' *time*."""
+
+    def __init__(self, time: Time | None = None) -> None:
+        self.time = time or Time()
         self.found: dict[tuple[str, str], None] = {}
         self.fetched = ""
         """The words that last fetched something over plain HTTP."""

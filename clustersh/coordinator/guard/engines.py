@@ -11,6 +11,7 @@ from .cmdlets import Shells
 from .grammars import Grammar
 from .powershell import PowerShell
 from .state import State
+from .values import UNKNOWN
 
 
 class Engines:
@@ -20,12 +21,11 @@ class Engines:
         self._powershell = PowerShell(case, Shells(self._bash_text, self._cmd_text))
         self._bash = Bash(case, self._powershell.run_text)
 
-    def run(self, what: str | Sequence[str], grammar: Grammar, stdin: str) -> str:
-        """Run *what*, a text or an argument vector, with *stdin*; return what it prints."""
+    def run(self, what: str | Sequence[str], grammar: Grammar, stdin: str, folder: str = UNKNOWN) -> str:
+        """Run *what*, a text or an argument vector, with *stdin* in *folder*; return what it prints."""
         engine = self._bash if grammar is Grammar.BASH else self._powershell
-        return (
-            engine.run_text(what, State(), stdin) if isinstance(what, str) else engine.run_words(what, State(), stdin)
-        )
+        state = State(folder=folder)
+        return engine.run_text(what, state, stdin) if isinstance(what, str) else engine.run_words(what, state, stdin)
 
     def _bash_text(self, text: str, state: State) -> str:
         return self._bash.run_text(text, state)

@@ -42,7 +42,7 @@ class PowerShell:
             return UNKNOWN
         self.case.spend(1 + len(text) // 16)
         with self.case.deeper():
-            tree = parse(text, Grammar.POWERSHELL)
+            tree = parse(text, Grammar.POWERSHELL, self.case.time)
             self.case.doubts += broken_lines(tree.root_node, text)
             if text.lstrip(UNKNOWN).startswith(FETCHED):
                 self.case.report_fetched([text])

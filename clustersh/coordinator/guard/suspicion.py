@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from . import cmdlets, disks, downloads, power, removal
-from .case import Case, TooMuch
+from .case import Case, Time, TooMuch
 from .disks import check_written
 from .engines import Engines
 from .grammars import Grammar
@@ -38,7 +38,7 @@ def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
     """Yield the suspicious lines of *text*, each with the rule that it may break."""
     lowered = text.lower()
     names = {stem for name in _NAMES[grammar] if (stem := name.partition(".")[0]) in lowered}
-    looked_at = 0
+    looked_at, time = 0, Time()
     for found in _LINE.finditer(text) if names else ():
         line = found[0].strip()
         if line.startswith("#") or names.isdisjoint(_WORD.findall(line.lower())):
@@ -47,12 +47,12 @@ def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
         if looked_at > _MOST_TOKENS:
             yield UNPARSABLE, printable([line])
             return
-        for rule in _rules_of(line, grammar):
+        for rule in _rules_of(line, grammar, time):
             yield rule, printable([line])
 
 
-def _rules_of(line: str, grammar: Grammar) -> list[str]:
-    case = Case()
+def _rules_of(line: str, grammar: Grammar, time: Time) -> list[str]:
+    case = Case(time)
     quotes = "\"'\\" if grammar is Grammar.BASH else "\"'"
     try:
         _run(line.translate(dict.fromkeys(map(ord, quotes))), grammar, case)

@@ -27,7 +27,7 @@ from .probes import lines_of_probe
 from .rulebook import Rulebook
 from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
 
-LARGE = 16 << 10
+LARGE = 1 << 10
 """Bytes of a command that are judged in a thread."""
 MAX_TOLD = 100
 """Machines that a run waiting for an approval names."""
@@ -105,7 +105,7 @@ class Policy:
         script, unjudged = await self._script(asked.command)
         found: dict[str, Sequence[Finding]] = {}
         for system in {self._system(machine) for machine in machines}:
-            found[system] = await self._findings(asked.command, script, system)
+            found[system] = await self._findings(asked, script, system)
         return Verdict(tuple(self._rulings(caller, machines, found)), unjudged)
 
     def check(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
@@ -224,16 +224,16 @@ class Policy:
         script = await self._world.script(command.script.sha256)
         return script, script is None
 
-    async def _findings(self, command: Command, script: bytes | None, system: str) -> list[Finding]:
-        found: list[Finding] = []
+    async def _findings(self, asked: RunRequest, script: bytes | None, system: str) -> list[Finding]:
+        command, found = asked.command, list[Finding]()
         for each in (command, *lines_of_probe(command)):
             if each.script is not None and script is None:
                 continue
             size = len(script or b"") + len(each.text)
             if size > LARGE:
-                found += await self._world.in_thread(self._guard.judge, each, script, system)
+                found += await self._world.in_thread(self._guard.judge, each, script, system, asked.cwd)
             else:
-                found += self._guard.judge(each, script, system)
+                found += self._guard.judge(each, script, system, asked.cwd)
         return found
 
     def _rulings(

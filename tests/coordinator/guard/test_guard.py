@@ -163,6 +163,36 @@ def test_large_and_deep_commands_take_bounded_time(name: str, platform: str) -> 
     assert time.process_time() - began < 10
 
 
+@pytest.mark.parametrize("nonsense", ["a|", "<<E\n", ">,,", "||+", "*+", "!>", ",\\\n", "x()@(;"])
+def test_nonsense_takes_the_parsers_little_time_and_what_is_dangerous_in_it_is_found(nonsense: str) -> None:
+    for platform, restart in ((LINUX, "reboot"), (WINDOWS, "Restart-Computer")):
+        for size in (16 << 10, LONGEST - 100):
+            began = time.process_time()
+            rules = shell(f"{restart} -x\n" + nonsense * (size // len(nonsense)), platform)
+            assert time.process_time() - began < 6
+            assert rules in (["power"], ["unparsable"], ["power", "unparsable"])
+
+
+def test_long_pipelines_that_are_many_are_parsed() -> None:
+    assert shell("true | sort | uniq -c |\n  # most first\n  head\n" * 800 + "echo 'reboot'\n") == []
+    assert shell("true | sort\n" * 1200 + "sudo reboot\n") == ["power"]
+    assert shell("true |\n" * 1200 + "sudo reboot\n") == ["unparsable"]
+
+
+def test_where_a_command_runs_is_where_its_words_begin() -> None:
+    def found(text: str, folder: str) -> list[str]:
+        return [finding.rule for finding in Guard().judge(Command(shell=text), None, LINUX, folder)]
+
+    assert found("rm -rf *", "/") == found("rm -rf .", "//") == found("find . -delete", "/tmp/..") == ["remove-root"]
+    assert found("rm -rf *", "/etc") == found("rm -rf *", "~") == ["remove-system"]
+    assert found("chmod -R 777 .", "/") == ["permissions"]
+    for folder in ("", "sub", "~/sub", "~joe", "/tmp", "/srv/app"):
+        assert found("rm -rf * ./build", folder) == []
+    assert found("cd /tmp && rm -rf *", "/") == []
+    assert [each.rule for each in Guard().judge(Command(argv=("rm", "-rf", ".")), None, LINUX, "/")] == ["remove-root"]
+    assert [each.rule for each in Guard().judge(SCRIPT, b"rm -rf *\n", LINUX, "/")] == ["remove-root"]
+
+
 def test_the_longest_commands_take_bounded_time() -> None:
     began = time.process_time()
     for text in LARGE.values():
