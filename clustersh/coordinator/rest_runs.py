@@ -61,7 +61,7 @@ class RunCalls:
             headers=(IDEMPOTENCY_KEY, WAIT),
             answers={200: Run, 202: Run},
             problems=(
-                *(*refused, Kind.KEY_CONFLICT, Kind.TOO_LARGE),
+                *(*refused, Kind.POLICY, Kind.KEY_CONFLICT, Kind.TOO_LARGE),
                 *(Kind.RATE_LIMITED, Kind.STORAGE, Kind.UNAVAILABLE),
             ),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..blobs import BlobStore
 from ..clocks import boot_clock
+from ..config import PolicyConfig
 from ..wire.ids import UuidMaker
 from . import history
 from .api import Api
@@ -20,10 +21,12 @@ from .outcomes import Outcomes
 from .outputs import Outputs
 from .paced_runs import PacedRuns
 from .placement.sight import make_placer
+from .policy.made import Sight, make_policy
 from .registry import Registry
 from .requests import Requests
 from .rest_jobs import JobCalls
 from .rest_plans import PlanCalls
+from .rest_policy import PolicyCalls
 from .rest_runs import RunCalls
 from .run_blobs import HeldBlobs
 from .run_names import RunNames
@@ -35,7 +38,10 @@ from .vitals import VitalsBook
 
 
 class Running:
-    """The parts. *complain* is told of a machine's name and what is wrong with what it says; *secret* keys digests."""
+    """The parts. *complain* is told of a machine's name and what is wrong with what it says; *secret* keys digests.
+
+    *host* is where admins type codes.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,8 @@ class Running:
         blobs: BlobStore,
         complain: Callable[[str, str], None],
         secret: bytes,
+        policy: PolicyConfig,
+        host: str,
     ) -> None:
         self._reactor = reactor
         self._index = index
@@ -63,6 +71,8 @@ class Running:
         fleet.events = self.runs
         self._paced = PacedRuns(reactor, ledger, index, fleet, table, self.runs, outcomes)
         self._placer = make_placer(fleet, table, self.vitals.known, boot_clock)
+        sight = Sight(registry, fleet, targets, table, blobs)
+        self._policy, self.overrides = make_policy(policy, reactor, sight, secret, host)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
             ledger,
@@ -76,6 +86,7 @@ class Running:
             self._new_uuid,
             secret,
             self._placer,
+            self._policy,
             pacer=self._paced,
         )
 
@@ -86,7 +97,8 @@ class Running:
         views = RunViews(runs, index, Texts(outputs, fleet, self._reactor), fleet)
         RunCalls(runs, self._requests, views, names, registry, fleet, links, host).add_to(api)
         JobCalls(runs, views, names, index, registry, self._targets, outputs).add_to(api)
-        PlanCalls(self._requests, fleet).add_to(api)
+        PlanCalls(self._requests, fleet, self._policy).add_to(api)
+        PolicyCalls(self._policy, self._requests).add_to(api)
 
     async def load(self) -> None:
         """Take up the runs that were under way; the registry and the fleet know already what they saw."""

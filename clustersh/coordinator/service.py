@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from datetime import UTC, datetime
@@ -40,8 +39,10 @@ from .callers import Gate
 from .crowd import Crowd, allow_many_files
 from .door import DoorError, DoorFactory
 from .fleet import Fleet
+from .guard import RULES
 from .http import Site
 from .index import Index
+from .joining import Joining
 from .ledger import Ledger
 from .ledger_files import LedgerBroken
 from .link_server import LinkFactory
@@ -49,8 +50,8 @@ from .neighbours import Neighbour, Neighbours
 from .openapi import OpenApiCalls
 from .own_secret import own_secret
 from .packages import Packages
-from .pairing import Pairings
 from .placement.scores import score
+from .policy.rulebook import check
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
@@ -60,14 +61,13 @@ from .rest_installers import InstallerCalls, Installers, Trust
 from .rest_leaving import LeavingCalls
 from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
-from .rest_pairing import PairingCalls
-from .rest_tokens import TokenCalls
+from .rest_tailnet import TailnetCalls
 from .running import Running
 from .seen import SeenBook
 from .tailnet import Tailnet
 from .targeting import Targeting
-from .tokens import JoinTokens
 from .wheelhouse import Wheelhouse
+from .whois import Acquaintances, Whois
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -141,7 +141,7 @@ class _Parts:
 
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
-        self._policy = config.enrollment.policy
+        self._config = config
         self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
@@ -151,13 +151,16 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
-        self._targeting = Targeting(self._ledger, self._registry, self._fleet, config.enrollment.new_machines)
+        self._targeting = Targeting(
+            self._ledger, self._registry, self._fleet, config.enrollment.new_machines, config.policy
+        )
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
             private_folder(folder / "blobs"), config.coordinator.blob_quota, config.coordinator.reserve
         )
         self._refusals = Refusals(reactor, self._refused)
+        self._host = socket.gethostname().partition(".")[0]
         self._running = Running(
             reactor,
             self._ledger,
@@ -168,21 +171,13 @@ class _Parts:
             self._blobs,
             self._refusals.note,
             own_secret(folder, "digest.key"),
+            config.policy,
+            self._host,
         )
-        self._host = socket.gethostname().partition(".")[0]
-        token_key = own_secret(folder, "token.key")
-        self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
-        self._ledger.subscribe(self._tokens.follow)
-        self._pairings = Pairings(
-            self._registry,
-            self._authority.certificate_der,
-            reactor,
-            secrets.token_bytes,
-            self._refusals,
-            policy=self._policy,
-            tokens=self._tokens,
-            host=self._host,
-        )
+        self._acquaintances = Acquaintances(boot_clock, Whois(reactor), self._registry.note_tailnet)
+        rule = self._acquaintances.rule(required=config.enrollment.tailnet_only)
+        kept = (self._ledger, self._registry, self._authority, self._refusals)
+        self._joining = Joining(reactor, folder, config.enrollment, *kept, self._running.overrides, rule, self._host)
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
             certificate_sha256(self._authority.certificate),
@@ -203,20 +198,20 @@ class _Parts:
         self.door = DoorFactory(reactor, self._site, server_context_factory(self._server), crowd)
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
-        api = Api(gate)
+        api = Api(gate, self._acquaintances.came)
         links = self._links = LinkFactory(reactor, self._fleet, self._refusals.note)
         self._running.add_to(api, links, self._host)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets
         notes = Notes(groups.groups_of, groups.labels_of, score)
         MachineCalls(self._registry, targets, self._fleet, self._running.vitals, tailnet, notes).add_to(api)
-        PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
+        self._joining.add_to(api)
         BlobCalls(self._blobs, self._running.runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)
+        TailnetCalls(tailnet, self._installers, socket.gethostname(), self._config.enrollment.policy).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
-        AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
-        TokenCalls(self._tokens, self._policy).add_to(api)
+        AdminCalls(self._joining.approvals, self._registry, Audit(self._ledger), witnesses).add_to(api)
         LeavingCalls(self._registry).add_to(api)
         self._targeting.calls.add_to(api)
         OpenApiCalls(api).add_to(api)
@@ -229,7 +224,7 @@ class _Parts:
         self._index.start()
         self._started = True
         await self._registry.load()
-        await self._tokens.load(self._index)
+        await self._joining.load(self._index)
         await self._seen.load()
         await self._targeting.load(self._index)
         self._registry.watch_ended(self._cut)
@@ -289,6 +284,7 @@ def _number(port: IListeningPort) -> int:
 
 
 def make_service(reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> CoordinatorService:
-    """Return the coordinator's service; *listen* overrides the configuration."""
+    """Return the coordinator's service; *listen* overrides the configuration. Raises ConfigError."""
     os.umask(0o077)
+    check(config.policy, RULES, home / "config.toml")
     return CoordinatorService(reactor, home, config, listen)

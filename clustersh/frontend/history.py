@@ -14,6 +14,7 @@ from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
+from ..cli.target_words import target_query
 from ..rest_client import Query, RestClient
 from ..wire import units
 from ..wire.fleet import is_plain
@@ -24,7 +25,6 @@ from .client import connect
 from .many.names import node_set
 from .many.summary import counts
 from .outcome import status_words
-from .target_words import target_query
 
 DEFAULT_LIMIT = 20
 PAGE = 500

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..cli.errors import CliError
+from ..cli.target_words import target_query
 from ..rest_client import RestClient
 from ..wire.fleet import TargetView
 from ..wire.problems import Kind
 from ..wire.rest import Job, Run
 from .many.names import node_set
-from .target_words import target_query
 
 
 async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:

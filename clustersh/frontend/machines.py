@@ -10,12 +10,12 @@ from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from ..cli.tables import render_table
+from ..cli.target_words import target_query
 from ..rest_client import Query
 from ..wire.rest import Machine, Machines
 from . import health
 from .client import connect
 from .machine_status import status
-from .target_words import target_query
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:

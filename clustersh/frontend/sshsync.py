@@ -11,13 +11,13 @@ import yaml
 
 from ..cli.commands import Start
 from ..cli.errors import CliError, UsageError
+from ..cli.groups import change_text, send_change
 from ..cli.invocation import Invocation
+from ..cli.target_words import joined, show
 from ..cli.text import printable
 from ..wire.fleet import ChangeGroup, GroupChanged, group_name
 from ..wire.rest import Machines
 from .client import connect
-from .groups import change_text, send_change
-from .target_words import joined, show
 
 MAX_FILE = 1 << 20
 _PLACES = ("config.yml", "config.yaml")

@@ -8,10 +8,10 @@ from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from ..cli.tables import render_table
+from ..cli.target_words import add_exclude, machines, show, target_query
 from ..cli.text import printable
 from ..wire.fleet import TargetView
 from .client import connect
-from .target_words import add_exclude, machines, show, target_query
 
 EXAMPLES = (
     "clustersh targets web[01-10]",

@@ -161,8 +161,8 @@ class Waiting:
 
 
 async def plan(world: World, asked: RunRequest) -> Plan:
-    calls = PlanCalls(world.requests, world.fleet)
-    return await calls.plan(cast(Request, Waiting()), cast(Caller, None), asked)
+    calls = PlanCalls(world.requests, world.fleet, world.policy)
+    return await calls.plan(cast(Request, Waiting()), Caller(JOSHUA, "", ""), asked)
 
 
 @pytest_twisted.ensureDeferred

@@ -1,19 +1,28 @@
-"""What the commands about targets, groups and labels say alike."""
+"""What the commands about targets, groups and labels say alike, whoever gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ..cli.errors import UsageError
-from ..cli.invocation import Invocation
-from ..cli.parser import Parser
-from ..cli.text import printable
-from ..rest_client import Query
+from ..rest_client import Query, RestClient
 from ..wire.queries import MAX_ASKED_TARGET
+from .errors import UsageError
+from .invocation import Invocation
+from .parser import Parser
+from .text import printable
 
+T = TypeVar("T")
 _SHOWN = 10
+
+
+class Ask(Protocol):
+    """How a program asks the coordinator."""
+
+    async def __call__(self, reactor: Any, invocation: Invocation, question: Callable[[RestClient], Awaitable[T]]) -> T:
+        """Return what *question* gets. Raises CliError or ProblemError."""
 
 
 def add_exclude(parser: Parser) -> None:
