@@ -31,7 +31,7 @@ class StreamHashes:
 
     def update(self, pieces: Sequence[tuple[Stream, bytes]]) -> None:
         """Count *pieces* in."""
-        for stream in {owner for owner, _ in pieces}:
+        for stream in {owner for owner, data in pieces if data}:
             running = self._hashes.setdefault(stream, hashlib.sha256())
             running.update(b"".join(data for owner, data in pieces if owner is stream))
 

@@ -72,6 +72,13 @@ def read_all(output, stream):
     return content
 
 
+def test_a_stream_of_which_nothing_came_has_no_hash(tmp_path):
+    output = growing(tmp_path)
+    output.append([(Stream.STDOUT, b""), (Stream.STDERR, b"a")])
+    summary = output.close("")
+    assert (summary.stdout_sha256, summary.stderr_sha256) == ("", hashlib.sha256(b"a").hexdigest())
+
+
 @settings(max_examples=60, deadline=None)
 @given(BATCHES, st.sampled_from(Stream), st.integers(0, 4000), st.integers(0, 4000))
 def test_any_read_of_any_stream_equals_what_came(batches, stream, offset, length):
