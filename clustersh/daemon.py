@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,16 @@ def run_twistd(plugin: str, argv: Sequence[str], options: Options, *, rundir: Pa
         stderr.write(told(problem) + "\n")
         stderr.flush()
     raise SystemExit(1 if _failures else 0)
+
+
+def stop_when_interrupted(reactor: Any) -> None:
+    """Once *reactor* runs, have SIGINT stop it: it leaves handlers alone, as that of clustersh.interrupts."""
+    reactor.callWhenRunning(_take_interrupts, reactor)
+
+
+def _take_interrupts(reactor: Any) -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, reactor.sigInt)
 
 
 def stop_because(reactor: Any, problem: BaseException | None) -> None:

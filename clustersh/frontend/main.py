@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from typing import NoReturn
+from ..interrupts import end_quietly
 
-INTERRUPTED = 130
+end_quietly()
+
+TYPE_CHECKING = False  # `typing` takes longer to import than all of this
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
     """The console script."""
-    # Until the program handles signals itself, Python would answer with a traceback out of an import.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     from ..cli.program import run_program
     from .commands import choose
 
