@@ -11,6 +11,7 @@ import msgspec
 
 from ..address import Address, parse_address
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import CliError, UsageError, from_problem
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
@@ -55,6 +56,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "--ca", metavar="SHA256", type=reads(sha256_digits), help="the CA certificate that it must have ([join] ca)"
     )
     parser.add_argument("--again", action="store_true", help="although it is enrolled already")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
     return lambda reactor: enroll(reactor, invocation, options)
 
@@ -63,7 +65,7 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     """Enroll, waiting for the approval where the coordinator wants one."""
     from ..pairing_client import forget_pending
 
-    folder = private_folder(invocation.home / "agent")
+    folder = invocation.home / "agent"
     known, config = _known(folder), load(invocation.home)
     if options.name and config.agent.name and options.name != config.agent.name:
         raise UsageError(
@@ -76,13 +78,28 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     if address is None:
         raise UsageError("which coordinator?", ("clusteragent enroll ADDRESS, such as joshua-ws1 or 10.0.0.5:5672",))
     name = str(options.name or config.agent.name or (known and known.machine) or _host_name())
-    identity = await _pair(reactor, invocation, folder, address, name, options.ca or config.join.ca or "")
+    ca_sha256 = options.ca or config.join.ca or ""
+    if options.dry_run:
+        return await _would_enroll(reactor, invocation, address, name, ca_sha256)
+    identity = await _pair(reactor, invocation, private_folder(folder), address, name, ca_sha256)
     write_json(folder / IDENTITY_FILE, identity)
     forget_pending(folder)
     await _show(invocation, identity, again=False)
     if read_running(folder) is not None:
         await invocation.console.hint("the agent that runs here must be started again")
     return 0
+
+
+async def _would_enroll(reactor: Any, invocation: Invocation, address: Address, name: str, ca_sha256: str) -> int:
+    from ..pinning import check_reachable
+    from ..rest_client import Unreachable
+
+    try:
+        await check_reachable(reactor, address, ca_sha256)
+    except Unreachable as error:
+        raise CliError(error.message, (error.hint,) if error.hint else (), kind="unavailable") from error
+    would = f"ask the coordinator at {address.netloc} to take this machine in as {name}"
+    return await tell(invocation, would, machine=name, coordinator=address.netloc)
 
 
 async def _pair(

@@ -159,12 +159,18 @@ class Pairings:
         self._expire()
         return [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
 
-    async def approve(self, pairing: PairingState, *, ai: bool = False) -> Approved:
-        """Let *pairing* in, as an AI agent's client with *ai*. Raises ProblemError."""
+    async def approve(self, pairing: PairingState, *, ai: bool = False, dry_run: bool = False) -> Approved:
+        """Let *pairing* in, as an AI agent's client with *ai*; with *dry_run* only tell who it is.
+
+        Raises ProblemError.
+        """
         if ai and pairing.role is not Role.FRONTEND:
             raise ProblemError(Kind.BAD_REQUEST, "--ai is for clients, and this is a machine", hint="leave it out")
         if pairing.stage is Stage.REVEALED:
-            await self._join(pairing, "admin", ai=ai)
+            if dry_run:
+                self._registrar.check_join(pairing.role, pairing.name, pairing.fingerprint)
+            else:
+                await self._join(pairing, "admin", ai=ai)
         elif pairing.stage is Stage.JOINING:
             raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
         elif ai and not pairing.ai:
@@ -174,7 +180,7 @@ class Pairings:
                 hint=f"clusterd revoke {pairing.name}, and have it log in again",
             )
         name, role, address = pairing.name, pairing.role.value, str(pairing.address)
-        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai)
+        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai or ai)
 
     def drop(self, pairing: PairingState) -> None:
         """End *pairing*: it is refused, or too old."""

@@ -195,12 +195,16 @@ class Registry:
             kind = Forgotten if key.role is Role.AGENT else Revoked
             self._take_in(await self._ledger.append(kind(key.name, key.id, key.fingerprint, "itself")))
 
-    async def revoke(self, name: str) -> None:
-        """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`."""
+    async def revoke(self, name: str, *, dry_run: bool = False) -> None:
+        """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`.
+
+        With *dry_run*, here and in `forget` and `accept`, nothing changes: only the name is looked for.
+        """
         key = self._named(Role.FRONTEND, name)
         if key is None:
             raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
-        await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint))
+        if not dry_run:
+            await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint))
 
     async def revoke_other_admins(self, fingerprint: str) -> None:
         """Trust no admin's key but that one."""
@@ -208,14 +212,15 @@ class Registry:
             if key.role is Role.ADMIN and not key.ended and key.fingerprint != fingerprint:
                 self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
 
-    async def forget(self, name: str) -> Key:
+    async def forget(self, name: str, *, dry_run: bool = False) -> Key:
         """Trust the machine *name* no more and free its name.
 
         Raises ProblemError: unknown-machine, or storage where the ledger can't take it. Then it holds all the same,
         but only for as long as the coordinator runs.
         """
         key = self._named(Role.AGENT, name) or self.machine(name)
-        await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint))
+        if not dry_run:
+            await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint))
         return key
 
     def _named(self, role: Role, name: str) -> Key | None:
@@ -275,10 +280,11 @@ class Registry:
         if key is not None and key.new:
             self._book.enter(replace(key, new=False))
 
-    async def accept(self, name: str) -> Key:
+    async def accept(self, name: str, *, dry_run: bool = False) -> Key:
         """Have a machine that is new be one like any other, as an admin says. Raises ProblemError."""
         key = self.machine(name)
-        await self._accept([key])
+        if not dry_run:
+            await self._accept([key])
         return key
 
     async def take_into_use(self, machine_ids: Collection[str], client: Identity) -> None:

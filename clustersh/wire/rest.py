@@ -276,10 +276,14 @@ class PendingList(msgspec.Struct, frozen=True):
 
 
 class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/approve: the 8 digits an admin typed. *ai*: whoever has them is an AI agent."""
+    """POST /v1/admin/approve: the 8 digits an admin typed. *ai*: whoever has them is an AI agent.
+
+    *dry_run*: only say whom it would let in.
+    """
 
     code: str
     ai: bool = False
+    dry_run: bool = False
 
 
 class Approved(msgspec.Struct, frozen=True):
@@ -298,9 +302,13 @@ class Approved(msgspec.Struct, frozen=True):
 
 
 class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/revoke, /v1/admin/forget and /v1/admin/accept: a client's or a machine's name."""
+    """POST /v1/admin/revoke, /v1/admin/forget and /v1/admin/accept: a client's or a machine's name.
+
+    *dry_run*: only say whether it could be done.
+    """
 
     name: str
+    dry_run: bool = False
 
 
 class AuditPage(msgspec.Struct, frozen=True):
