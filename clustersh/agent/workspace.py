@@ -72,6 +72,14 @@ class Workspace:
 
     async def prepare(self) -> Task:
         """Fetch and unpack what the job needs; return what its executor is to run. Raises WorkspaceError, Abandoned."""
+        script_content = await self._bring()
+        # A directory that somebody names may be on a server that is gone; the home is where the agent itself lives.
+        named = bool(self._start.cwd) or self._start.files is not None
+        cwd = await self._all.in_thread(self._working_directory) if named else self._working_directory()
+        return Task(self._start.command, cwd, self._folder, script_content)
+
+    async def _bring(self) -> bytes | None:
+        """Fetch the job's script, which is returned, and unpack its files."""
         script = self._start.command.script
         pins = [blob for blob in (script, self._start.files) if blob is not None]
         cache = self._all.fetcher.cache
@@ -90,10 +98,7 @@ class Workspace:
         finally:
             for blob in pins:
                 cache.unpin(blob.sha256)
-        # A directory that somebody names may be on a server that is gone; the home is where the agent itself lives.
-        named = bool(self._start.cwd) or self._start.files is not None
-        cwd = await self._all.in_thread(self._working_directory) if named else self._working_directory()
-        return Task(self._start.command, cwd, self._folder, script_content)
+        return script_content
 
     async def remove(self) -> None:
         """Remove the job's folders, unless it asked to keep its files."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from ..trust.identity import Role
-from .records import Enrolled, Renamed
+from .records import Adoption, Enrolled, Renamed
 
 
 @dataclass(frozen=True)
 class Key:
-    """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339."""
+    """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339.
+
+    *carrier* says which other machine's agent carries this machine, if it has none of its own.
+    """
 
     fingerprint: str
     role: Role
@@ -22,6 +27,7 @@ class Key:
     ended: str = ""
     store: str = ""
     new: bool = False
+    carrier: Adoption | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class KeyBook:
         if before is not None:
             if not before.ended:  # else the name may be another's by now
                 self.by_name.pop((before.role, before.name), None)
-            key = replace(key, store=key.store or before.store, enrolled=before.enrolled)
+            key = replace(key, store=key.store or before.store, enrolled=before.enrolled, carrier=before.carrier)
         self.by_fingerprint[key.fingerprint] = key
         self._roster = None
         if key.ended:
@@ -70,7 +76,9 @@ class KeyBook:
 
 def key_of(record: Enrolled | Renamed, time: str, *, new: bool) -> Key:
     """Return the key that *record*, of that *time*, lets in."""
-    return Key(record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new)
+    carrier = record.adoption if isinstance(record, Enrolled) else None
+    words = (record.fingerprint, Role(record.role), record.name, record.id, record.address, time)
+    return Key(*words, new=new, carrier=carrier)
 
 
 def read_keys(connection: sqlite3.Connection) -> list[Key]:
@@ -87,6 +95,7 @@ def read_keys(connection: sqlite3.Connection) -> list[Key]:
             row["ended"],
             row["store"],
             bool(row["new"]),
+            msgspec.json.decode(row["carrier"], type=Adoption) if row["carrier"] else None,
         )
         for row in rows
     ]

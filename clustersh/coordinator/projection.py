@@ -34,7 +34,7 @@ from .records import (
     TokenRevoked,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -63,7 +63,7 @@ CREATE INDEX open_jobs ON jobs (state) WHERE state = 'requested';
 CREATE TABLE keys (
     fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
-    new INTEGER NOT NULL DEFAULT 0
+    new INTEGER NOT NULL DEFAULT 0, carrier TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
@@ -193,8 +193,10 @@ def _cancel_requested(connection: sqlite3.Connection, entry: Entry, record: Canc
 
 
 def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | Renamed) -> None:
+    adoption = record.adoption if isinstance(record, Enrolled) else None
     connection.execute(
-        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new, carrier)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address,"
         " new = CASE WHEN excluded.name = name THEN new ELSE excluded.new END",
         (
@@ -205,6 +207,7 @@ def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | R
             record.address,
             entry.time,
             record.approved_by == "open",
+            msgspec.json.encode(adoption).decode() if adoption else "",
         ),
     )
     connection.execute("UPDATE tokens SET used = used + 1 WHERE id = ?", (record.token,))

@@ -34,6 +34,7 @@ from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
 from . import door, history
+from .adoption import Adoptions
 from .admin_key import let_admin_in
 from .api import Api
 from .audit import Audit
@@ -62,6 +63,7 @@ from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
 from .requests import Requests
 from .rest_admin import AdminCalls
+from .rest_adopt import AdoptCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
 from .rest_jobs import JobCalls
@@ -251,6 +253,8 @@ class _Parts:
         AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
         LeavingCalls(self._registry).add_to(api)
+        adoptions = Adoptions(self._registry, self._fleet, self._tokens, self._pairings, socket.gethostname)
+        AdoptCalls(adoptions).add_to(api)
         self._targeting.calls.add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
