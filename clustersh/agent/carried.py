@@ -21,7 +21,8 @@ from ..wire.ids import MACHINE_NAME
 from ..wire.link import Adopt, Adopted, AskHosts, FromAgent, HostList
 from ..wire.problems import ProblemError
 from .executors import ExecutorError
-from .machine import Machine, Process, adopt_nothing
+from .link import adopt_nothing
+from .machine import Machine, Process
 from .ssh.connection import Program
 from .ssh.hosts import configured_hosts, is_destination
 from .ssh.reach import SshReach, find_ssh

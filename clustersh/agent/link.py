@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolNegotiationFactory, IPushProducer
@@ -25,6 +25,7 @@ from ..wire.link import (
     Adopt,
     AskHosts,
     AskVitals,
+    Failed,
     FromAgent,
     Hello,
     Pulse,
@@ -36,6 +37,7 @@ from ..wire.link import (
     decode_from_coordinator,
     encode,
 )
+from ..wire.problems import Kind
 from .jobs import Jobs
 from .reads import Reads
 from .store import JobStore
@@ -54,6 +56,14 @@ class Gauges(Protocol):
     """What tells how the machine does."""
 
     async def measure(self) -> Vitals | None: ...
+
+
+Answer: TypeAlias = Callable[[Adopt | AskHosts], Coroutine[Any, Any, FromAgent]]
+
+
+async def adopt_nothing(asked: Adopt | AskHosts) -> FromAgent:
+    """Answer for a machine that is carried itself."""
+    return Failed(asked.request, Kind.BAD_REQUEST.value, "a machine that is carried can't carry others")
 
 
 class LinkClosed(Exception):
@@ -229,7 +239,7 @@ class LinkFactory(WebSocketClientFactory):
         hello: Callable[[], Hello],
         clock: Callable[[], float],
         on_welcome: Callable[[Welcome], None],
-        adopt: Callable[[Adopt | AskHosts], Coroutine[Any, Any, FromAgent]],
+        adopt: Answer = adopt_nothing,
     ) -> None:
         super().__init__(f"wss://{netloc}{PATH}", protocols=[SUBPROTOCOL], reactor=reactor)
         self.noisy = False

@@ -6,7 +6,7 @@ Most agents have one, the machine that they run on; a gateway has one more for e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,14 +20,13 @@ from ..clocks import boot_clock
 from ..config import AgentConfig
 from ..home import private_folder
 from ..trust.tls import load_client_policy
-from ..wire.link import Adopt, AskHosts, Facts, Failed, FromAgent, Hello, Start, Welcome
-from ..wire.problems import Kind
+from ..wire.link import Facts, Hello, Start, Welcome
 from .backoff import Backoff, Change, local_addresses
 from .connector import Connector
 from .fetch import BlobFetcher, InThread
 from .jobs import Jobs
 from .launch import Ender, Launcher
-from .link import Gauges, LinkFactory
+from .link import Answer, Gauges, LinkFactory
 from .records import StoredJob
 from .runner import Machinery, Runner
 from .state import load_identity
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from ..rest_client import RestClient
 
 CONNECT_S = 20.0
-
-Answer = Callable[[Adopt | AskHosts], Coroutine[Any, Any, FromAgent]]
 
 
 class Reach(Launcher, Protocol):
@@ -77,9 +74,10 @@ class Process(NamedTuple):
 
 
 class Machine:
-    """The machine whose state is in *folder*. *on_state* is told of each change of its link: "" connected, else why not.
+    """The machine whose state is in *folder*. Raises HomeError and TrustError where it isn't enrolled.
 
-    *adopt* answers what only the agent's own machine is asked. Raises HomeError and TrustError where it isn't enrolled.
+    *on_state* is told of each change of its link: "" connected, else why not. *adopt* answers what only the agent's
+    own machine is asked.
     """
 
     _log = Logger()
@@ -144,9 +142,7 @@ class Machine:
         fetcher = BlobFetcher(self._reactor, self._rest, cache, machine, in_thread)
         workspaces = self._workspaces = self._reach.workspaces(self._folder / "work", fetcher)
         await in_thread(workspaces.remove_leftovers, left)
-        machinery = Machinery(
-            self._reactor, self._reach, workspaces, self._reach.ender, machine, self._process.boot_id
-        )
+        machinery = Machinery(self._reactor, self._reach, workspaces, self._reach.ender, machine, self._process.boot_id)
 
         def make_job(start: Start) -> Runner:
             return Runner(machinery, start, lambda pressure, cut: self._store.output(start.uuid, pressure, cut))
@@ -219,8 +215,3 @@ class Machine:
 
     def _welcomed(self, message: Welcome) -> None:
         self._connector.welcomed()
-
-
-async def adopt_nothing(asked: Adopt | AskHosts) -> FromAgent:
-    """Answer for a machine that is carried itself."""
-    return Failed(asked.request, Kind.BAD_REQUEST.value, "a machine that is carried can't carry others")

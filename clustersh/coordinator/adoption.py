@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..trust.identity import Identity
 from ..wire.adopting import AdoptedMachine, AdoptMachine
@@ -44,9 +43,9 @@ class Adoptions:
         name = _name(asked)
         done = AdoptedMachine(name, asked.destination, gateway.name, dry_run=asked.dry_run)
         known = self._registry.find(name)
-        if known is not None and known.carrier is not None and known.carrier.machine_id == gateway.id:
-            if known.carrier.destination == asked.destination:
-                return AdoptedMachine(name, asked.destination, gateway.name, already=True, dry_run=asked.dry_run)
+        carrier = known.carrier if known is not None else None
+        if carrier is not None and (carrier.machine_id, carrier.destination) == (gateway.id, asked.destination):
+            return AdoptedMachine(name, asked.destination, gateway.name, already=True, dry_run=asked.dry_run)
         self._registry.check_join(gateway.role, name, "")
         if asked.dry_run:
             await self._have_it_adopted(gateway, name, asked.destination, "")
@@ -115,10 +114,3 @@ def _name(asked: AdoptMachine) -> str:
         return machine_name(asked.name or clean_name(host))
     except ValueError as error:
         raise ProblemError(Kind.BAD_REQUEST, str(error)) from error
-
-
-class Expected(NamedTuple):
-    """A machine that is about to be let in by a token made for it."""
-
-    name: str
-    adoption: Adoption

@@ -174,11 +174,11 @@ class Registry:
         certificate = self._issue(identity, public_key)
         self._joining[fingerprint] = (role, name)
         words = (role.value, name, identity.id, fingerprint, address, approved_by)
-        renamed = known is not None and known.name != name
+        record: Record = Enrolled(*words, token, adoption)
+        if known is not None and known.name != name:
+            record = Renamed(*words, known.name, token)
         try:
-            entry = await self._ledger.append(
-                Renamed(*words, known.name, token) if known is not None and renamed else Enrolled(*words, token, adoption)
-            )
+            entry = await self._ledger.append(record)
         finally:
             del self._joining[fingerprint]
         self._take_in(entry)

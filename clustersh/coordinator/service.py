@@ -34,8 +34,8 @@ from ..trust.tls import peer_certificate, server_context_factory
 from ..wire.ids import UuidMaker
 from ..wire.problems import Kind, ProblemError
 from . import door, history
-from .adoption import Adoptions
 from .admin_key import let_admin_in
+from .adoption import Adoptions
 from .api import Api
 from .audit import Audit
 from .callers import Gate

@@ -33,7 +33,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     )
     parser.add_argument("--all", action="store_true", help="every host that the gateway's ~/.ssh/config names")
     parser.add_argument("--name", type=reads(machine_name), help="what the machine is called (as its host)")
-    parser.add_argument("--via", metavar="MACHINE", default="", help="the gateway (the only machine, or the coordinator's)")
+    parser.add_argument("--via", metavar="MACHINE", default="", help="which machine's agent is to carry it")
     add_dry_run(parser)
     options = parser.read(invocation, arguments)
     if options.all == bool(options.destination):

@@ -303,30 +303,10 @@ class Stdin(_Message, frozen=True, tag="stdin"):
 
 
 FromAgent: TypeAlias = (
-    Hello
-    | Pulse
-    | Started
-    | Ended
-    | Chunk
-    | StdinTaken
-    | WitnessList
-    | VitalsReport
-    | Adopted
-    | HostList
-    | Failed
+    Hello | Pulse | Started | Ended | Chunk | StdinTaken | WitnessList | VitalsReport | Adopted | HostList | Failed
 )
 FromCoordinator: TypeAlias = (
-    Welcome
-    | Start
-    | Cancel
-    | Acknowledge
-    | Read
-    | StopRead
-    | Stdin
-    | Witnesses
-    | AskVitals
-    | Adopt
-    | AskHosts
+    Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin | Witnesses | AskVitals | Adopt | AskHosts
 )
 
 _encoder = msgspec.msgpack.Encoder()

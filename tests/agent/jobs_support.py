@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from clustersh.agent.environment import for_job
 from clustersh.agent.executors.bash import Bash
+from clustersh.agent.launch import LocalLauncher
 from clustersh.agent.runner import Machinery, Runner
 from clustersh.agent.tree import TreeEnder, boot_id
 from clustersh.agent.workspace import Workspaces
@@ -100,9 +101,12 @@ class Host:
         self.workspaces = Workspaces(folder / "work", self.home, self.blobs, deferToThread)
         self.machinery = Machinery(
             reactor,
-            deferToThread,
-            Bash.find(os.environ),
-            lambda message: for_job(os.environb, message.uuid, machine, message.env),
+            LocalLauncher(
+                reactor,
+                deferToThread,
+                Bash.find(os.environ),
+                lambda message: for_job(os.environb, message.uuid, machine, message.env),
+            ),
             self.workspaces,
             self.ender,
             machine,

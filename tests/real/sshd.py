@@ -84,7 +84,8 @@ class Sshd:
         program = _path("sshd")
         assert program is not None
         with (self.folder / "sshd.log").open("ab") as log:
-            self.process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log, start_new_session=True)
+            words = [program, "-D", "-e", "-f", str(config)]
+            self.process = subprocess.Popen(words, stderr=log, start_new_session=True)
         eventually(self._listens, what="sshd listens")
 
     def _listens(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as WaitedEnough
 from twisted.internet.error import ProcessExitedAlready
+from twisted.python.failure import Failure
 
 from ...wire.output import Stream
 from ..executors import ExecutorError
@@ -96,10 +97,14 @@ class Connection(ProcessListener):
             return None
         answer = self._answer = Deferred()
         told: Deferred[str | None] = Deferred()
-        answer.addCallbacks(told.callback, lambda _: told.called or told.callback(None))
+
+        def hand_on(said: str | Failure) -> None:
+            if not told.called:
+                told.callback(None if isinstance(said, Failure) else said)
+
+        answer.addBoth(hand_on)
         self._transport.write(b"\n")
-        told.addTimeout(seconds, self._program.reactor).addErrback(lambda _: None)
-        return await told
+        return await told.addTimeout(seconds, self._program.reactor).addErrback(lambda _: None)
 
     def argv(self, command: str) -> list[bytes]:
         """Return what runs *command*, words for a shell, over this connection."""
@@ -166,7 +171,8 @@ class Connections:
         self.destination = destination
         self._on_greeted = on_greeted
         self._open: list[Connection] = []
-        self._opening: Deferred[None] | None = None
+        self._opening: list[Deferred[None]] | None = None
+        """Who waits for the connection that is being made."""
         self.problem = ""
         """Why the last attempt failed; empty once one did not."""
 
@@ -186,13 +192,13 @@ class Connections:
                 await self._connect()
             else:
                 waiting: Deferred[None] = Deferred()
-                self._opening.addCallback(lambda _, waiting=waiting: waiting.callback(None))
+                self._opening.append(waiting)
                 await waiting
                 if self.problem:
                     raise ExecutorError(self.problem)
 
     async def _connect(self) -> None:
-        opening = self._opening = Deferred()
+        waiting = self._opening = []
         connection = Connection(self._program, self.destination, self._gone)
         try:
             said = await connection.open()
@@ -205,7 +211,8 @@ class Connections:
             self._on_greeted(said)
         finally:
             self._opening = None
-            opening.callback(None)
+            for each in waiting:
+                each.callback(None)
 
     def _gone(self, connection: Connection) -> None:
         if connection in self._open:

@@ -36,7 +36,7 @@ def _read(path: Path, base: Path, found: dict[str, None], depth: int) -> None:
         keyword, words = _words(line)
         if keyword == "include" and depth < _MAX_DEPTH:
             for word in words:
-                for each in sorted(glob(str(base / Path(word).expanduser()))):
+                for each in sorted(glob(str(base / Path(word).expanduser()))):  # noqa: PTH207 - its pattern may be absolute
                     _read(Path(each), base, found, depth + 1)
         elif keyword == "host" and not any(word.startswith("!") for word in words):
             found.update((word, None) for word in words if is_destination(word) and not set(word) & set("*?!"))

@@ -36,8 +36,8 @@ _KNOWN = (
     _known(
         r"permission denied(?: \(([^)]*)\))?",
         lambda there, here, found: (
-            f"it refuses every key that {here} offers (it takes: {found[1] or 'none'}); there must be a key that needs no "
-            f"passphrase, or an ssh-agent; on {here}, try: ssh -o BatchMode=yes {there} true"
+            f"it refuses every key that {here} offers (it takes: {found[1] or 'none'}); there must be a key "
+            f"that needs no passphrase, or an ssh-agent; on {here}, try: ssh -o BatchMode=yes {there} true"
         ),
     ),
     _known(

@@ -153,9 +153,7 @@ class SshReach:
         then = "what it left there was ended" if ended else "what runs on there is ended once it can be reached"
         return Outcome(State.INTERRUPTED, reason=f"ssh {destination}: the connection was lost; {then}")
 
-    def spawn(
-        self, connection: Connection, start: Start, mark: bytes, line: bytes, listener: ProcessListener
-    ) -> None:
+    def spawn(self, connection: Connection, start: Start, mark: bytes, line: bytes, listener: ProcessListener) -> None:
         """Start the job's ssh over *connection*. Raises SpawnError."""
 
         def freed() -> None:

@@ -16,7 +16,7 @@ _FACTS = (
     'echo "hostname $(uname -n)"',
     'echo "user $(id -un)"',
     'echo "home $HOME"',
-    "[ -r /etc/os-release ] && (. /etc/os-release && echo \"distribution $ID-$VERSION_ID\")",
+    '[ -r /etc/os-release ] && (. /etc/os-release && echo "distribution $ID-$VERSION_ID")',
     'echo "cpus $(getconf _NPROCESSORS_ONLN)"',
 )
 # `read` and `case` are the shell's own: looking costs one process, for df.
@@ -27,8 +27,10 @@ _VITALS = (
     'while read -r k v l; do case $k in MemTotal:|MemAvailable:) echo "$k $v";; esac; done </proc/meminfo',
     'for d in / "$HOME"; do echo "disk $d $(df -P "$d" | tail -n 1)"; done',
 )
-GREETER = "exec 2>/dev/null; {facts}; {vitals}; echo {ready}; while IFS= read -r l; do {vitals}; echo {ready}; done".format(
-    facts="; ".join(_FACTS), vitals="; ".join(_VITALS), ready=READY.decode()
+GREETER = (
+    "exec 2>/dev/null; {facts}; {vitals}; echo {ready}; while IFS= read -r l; do {vitals}; echo {ready}; done".format(
+        facts="; ".join(_FACTS), vitals="; ".join(_VITALS), ready=READY.decode()
+    )
 )
 """Says what the machine is and how it does; says the latter again for each line that it is sent, until their end."""
 
@@ -44,7 +46,8 @@ JOB = "; ".join(
         'eval "$h"',
         "exec 4>&2 2>/dev/null",
         'say() { printf "%s%s\\n" "$m" "$1"; printf "%s%s\\n" "$m" "$1" >&4; }',
-        'cd -- "$w" || { [ -d "$w" ] && say "Nnot allowed to enter the directory" || say "Nno such directory"; exit 0; }',
+        'cd -- "$w" || { if [ -d "$w" ]; then say "Nnot allowed to enter the directory"; '
+        'else say "Nno such directory"; fi; exit 0; }',
         # Caught and not ignored: a command that signals its own group ends itself, not this.
         "trap : HUP INT TERM",
         "say B",
@@ -52,11 +55,11 @@ JOB = "; ".join(
         'say "E$?"',
     )
 )
-"""Runs one job, named NAME: says B when it begins and E with its exit status after it, on both streams; N says why it can't."""
+"""Runs one job, named NAME: says B when it begins, E with its exit status after it, on both streams; or N, why not."""
 
 _LOOK_PROC = (
-    'look() { a=; for f in /proc/[0-9]*/stat; do read -r s <"$f" || continue; p=${f#/proc/}; p=${p%/stat}; s=${s##*) }; '
-    'set -- $s; case $1 in Z|X) ;; *) a="$a $p:$2:$4";; esac; done; '
+    'look() { a=; for f in /proc/[0-9]*/stat; do read -r s <"$f" || continue; p=${f#/proc/}; p=${p%/stat}; '
+    's=${s##*) }; set -- $s; case $1 in Z|X) ;; *) a="$a $p:$2:$4";; esac; done; '
     # A copy of a first process, about to be the command, still has its name; but it leads no session.
     'o=" "$(echo $(grep -ls "$n" /proc/[0-9]*/cmdline))" "; l=; for z in $a; do p=${z%%:*}; '
     'case $z in *:"$p") case $o in *" /proc/$p/cmdline "*) l="$l $p";; esac;; esac; done; '
@@ -77,13 +80,13 @@ END = "; ".join(
         'case $z in *:"$q") p=${z%%:*}; case " $l " in *" $p "*) ;; *) v="$v$p ";; esac;; esac; done; done; '
         "r=1; while [ $r = 1 ]; do r=0; for z in $a; do p=${z%%:*} q=${z#*:}; q=${q%:*}; "
         'case "$v" in *" $p "*) continue;; esac; case "$v" in *" $q "*) v="$v$p "; r=1;; esac; done; done; }',
-        "while :; do tree; [ \"$v\" = \" \" ] && exit 0",
+        'while :; do tree; [ "$v" = " " ] && exit 0',
         "if [ $i -ge $y ]; then kill -KILL $v $l; [ $i -ge $((y + 100)) ] && exit 1",
         'else for p in $v; do case "$x" in *" $p "*) ;; *) kill -TERM $p; kill -CONT $p; x="$x$p ";; esac; done; fi',
         "sleep 0.1 && i=$((i + 1)) || { sleep 1; i=$((i + 10)); }; done",
     )
 )
-"""Ends all that belongs to the job $1 of the machine $2: TERM, after $3 tenths of a second KILL. Status 1: some lives."""
+"""Ends all that belongs to the job $1 of the machine $2: TERM, after $3 tenths of a second KILL. 1: some lives."""
 
 UNPACK = 'umask 077; mkdir -- "$1" && cd -- "$1" && exec tar -xf -'
 REMOVE = 'exec rm -rf -- "$1"'

@@ -84,8 +84,9 @@ def _beginning_at_end(data: bytes, mark: bytes) -> int:
 class Session(ProcessListener):
     """Stands between the ``ssh`` of one command and *listener*, which hears of the command alone.
 
-    *header* is what is sent first, *where* the directory that it names. *freed* is called when that ``ssh`` is gone, and *broken* where it went before the
-    command's end was told: with whether the command had begun, and what ssh said; it returns the outcome.
+    *header* is what is sent first, *where* the directory that it names. *freed* is called when that ``ssh`` is gone,
+    and *broken* where it went before the command's end was told: with whether the command had begun, the status of
+    ssh, and what that said; it returns the outcome.
     """
 
     _log = Logger()
