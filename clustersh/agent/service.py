@@ -126,7 +126,7 @@ class Agent:
         self._open_files = open_files
         ender = TreeEnder(reactor, self._in_thread, config.grace)
         self._process = Process(reactor, config, self._in_thread, ender, boot_id(), secrets.token_hex(8))
-        self._own = Machine(self._process, folder, self._say, self._adopt)
+        self._own = Machine(self._process, folder, lambda problem: self._say(problem), self._adopt)
         self._carried: Carried | None = None
         self._user_home = Path.home()
         self._facts = facts.gather(self._user_home)

@@ -165,6 +165,13 @@ class Tailscale(msgspec.Struct, frozen=True):
     path: str = ""
 
 
+class Carrier(msgspec.Struct, frozen=True):
+    """A machine without an agent of its own: that of *machine* runs its commands, by ssh to *destination*."""
+
+    machine: str
+    destination: str
+
+
 class Machine(msgspec.Struct, frozen=True):
     """One line of `machines`. *status* is online, reconnecting or offline.
 
@@ -190,6 +197,7 @@ class Machine(msgspec.Struct, frozen=True):
     score: float | None = None
     latency_ms: float | None = None
     tailscale: Tailscale | None = None
+    carrier: Carrier | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):
