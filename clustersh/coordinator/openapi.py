@@ -24,12 +24,12 @@ _ANY = (Kind.BAD_REQUEST, Kind.ADDRESS_NOT_ALLOWED, Kind.INTERNAL)
 _CERTIFIED = (Kind.NO_CERTIFICATE, Kind.UNTRUSTED, Kind.WRONG_ROLE, Kind.PLAIN_HTTP)
 _PATH_PARTS = {
     "machine": ("A machine's name.", "^[A-Za-z0-9._-]{1,64}$"),
+    "name": ("A group's name, with or without its @.", "^@?[A-Za-z0-9._-]{1,64}$"),
     "id": ("A run's whole uuid, or 8 or more hex digits from its end.", "^[0-9A-Fa-f-]{8,36}$"),
     "uuid": ("A run's whole uuid.", "^[0-9a-f-]{36}$"),
     "sha256": ("The SHA-256 of the content: 64 hex digits.", "^[0-9a-f]{64}$"),
     "project": ("A project's normalised name.", "^[a-z0-9-]{1,100}$"),
     "file": ("A file's name, as the project's page has it.", "^[A-Za-z0-9._+-]{1,300}$"),
-    "name": ("A group's name.", "^[a-z0-9][a-z0-9._-]{0,63}$"),
     "pairing": ("The pairing's id, from its offer.", "^[!-~]+$"),
 }
 """What the variables in paths are, and what they look like."""

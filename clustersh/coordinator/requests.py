@@ -180,7 +180,8 @@ class Requests:
         references = tuple(MachineRef(machine.name, machine.id) for machine in chosen.machines)
         try:
             if not is_plain(asked.target, asked.exclude):
-                await self._registry.take_into_use(chosen.named, caller)
+                used = [machine.id for machine in chosen.machines if machine.id in chosen.named]
+                await self._registry.take_into_use(used, caller)
             entry = await self._ledger.append(run_record(caller, key, digest, asked, uuid, references, chosen))
         except BaseException:
             self._blobs.let_go(blobs)

@@ -59,12 +59,16 @@ class Targets:
         said = {name for term in wanted if term.said and term.operator != "!" for name in term.names}
         hidden = self._registry.roster.new - said if self.new_wait else frozenset()
         matched, excluded = _join(wanted, hidden), _join(unwanted, frozenset())
-        machines = self._in_order(matched - excluded)
+        machines = self._in_order(matched - excluded, wanted)
         if not machines:
             raise self._nothing(target, exclude, matched, _join(wanted, frozenset()) - excluded)
         return Resolved(machines, frozenset(machine.id for machine in machines if machine.name in said))
 
-    def _in_order(self, names: Set[str]) -> tuple[Key, ...]:
+    def _in_order(self, names: Set[str], terms: list[_Term]) -> tuple[Key, ...]:
+        """Return the machines as they stand in a plain list of names (its first one goes first), else by name."""
+        if all(term.said and term.operator == "," and len(term.names) == 1 for term in terms):
+            typed = dict.fromkeys(name for term in terms for name in term.names)
+            return tuple(m for name in typed if name in names and (m := self._registry.find(name)) is not None)
         if len(names) > _FEW:
             return tuple(machine for machine in self._registry.roster.machines if machine.name in names)
         return tuple(machine for name in sorted(names) if (machine := self._registry.find(name)) is not None)

@@ -13,7 +13,9 @@ from autobahn.websocket.types import ConnectionDeny
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
 from clustersh.agent import link as link_module
 from clustersh.agent import vitals as vitals_module
@@ -70,13 +72,21 @@ class ServerProtocol(WebSocketServerProtocol):
         self.factory.coordinator.received(decode_from_agent(payload))
 
 
+@implementer(IProtocolNegotiationFactory)
+class ServerFactory(WebSocketServerFactory):
+    """Takes what agents offer at the TLS handshake, as the real door does."""
+
+    def acceptableProtocols(self):
+        return [b"http/1.1"]
+
+
 class TinyCoordinator:
     """Takes links, keeps what came, and says what the test wants."""
 
     def __init__(self, folder) -> None:
         self.authority = Authority.create(folder / "coordinator", datetime.now(UTC))
         self.credentials = server_credentials(folder / "coordinator", self.authority, datetime.now(UTC))
-        self.factory = WebSocketServerFactory(protocols=[SUBPROTOCOL])
+        self.factory = ServerFactory(protocols=[SUBPROTOCOL])
         self.factory.setProtocolOptions(requireMaskedClientFrames=False)
         self.factory.protocol = ServerProtocol
         self.factory.coordinator = self

@@ -107,8 +107,8 @@ ALL = "db1 db2 web01 web02 web03 web1 ws-1.lan"
 MEANINGS = [
     ("web01", "", "web01"),
     (" WEB01 ", "", "web01"),
-    ("web01,db1", "", "db1 web01"),
-    ("web01 , db1", "", "db1 web01"),
+    ("web01,db1", "", "web01 db1"),
+    ("web01 , db1", "", "web01 db1"),
     ("db1,web01,db1", "", "db1 web01"),
     ("web[01-03]", "", "web01 web02 web03"),
     ("web[01,03]", "", "web01 web03"),
@@ -374,7 +374,7 @@ async def test_whatever_is_typed_gives_known_machines_or_a_problem(world: World)
             )
         else:
             assert set(resolved.machines) <= set(world.registry.machines())
-            assert resolved.machines == tuple(sorted(resolved.machines, key=lambda machine: machine.name))
+            assert len(set(resolved.machines)) == len(resolved.machines)
 
     try_it()
 
