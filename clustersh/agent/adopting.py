@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..pairing_client import Pairing, forget_pending
+from twisted.internet.task import deferLater
+
+from ..pairing_client import Pairing, Started, forget_pending
 from ..pinning import PAIRING_ANSWER_LIMIT
 from ..rest_client import RestClient
 from ..trust.credentials import CA_FILE, load_certificate
@@ -13,7 +15,10 @@ from ..trust.errors import PairingError
 from ..trust.identity import Identity, Role, certificate_sha256
 from ..trust.tls import ClientPolicy, client_connection_creator
 from ..trust.tokens import read_token
+from ..wire.problems import Kind, ProblemError
 from .state import AgentIdentity
+
+_PATIENCE_S = 30.0
 
 
 async def pair(
@@ -32,7 +37,7 @@ async def pair(
     client = RestClient(reactor, own.address, policy, answer_limit=PAIRING_ANSWER_LIMIT)
     pairing = Pairing(reactor, client, folder, Role.AGENT, ca_sha256=certificate_sha256(ca), token=known)
     try:
-        started = await pairing.start(name)
+        started = await _start(reactor, pairing, name)
         if not started.approved:
             raise PairingError("the coordinator does not take the join token that it made for this")
         credentials = await pairing.wait()
@@ -42,3 +47,15 @@ async def pair(
     forget_pending(folder)
     found = Identity.from_certificate(credentials.certificate)
     return AgentIdentity(own.coordinator, found.name, found.id)
+
+
+async def _start(reactor: Any, pairing: Pairing, name: str) -> Started:
+    """Ask to be let in; the coordinator takes some requests at once from one address, then one a second."""
+    deadline = reactor.seconds() + _PATIENCE_S
+    while True:
+        try:
+            return await pairing.start(name)
+        except ProblemError as error:
+            if error.problem.kind is not Kind.RATE_LIMITED or reactor.seconds() > deadline:
+                raise
+        await deferLater(reactor, 1.0)

@@ -25,7 +25,7 @@ from .link import adopt_nothing
 from .machine import Machine, Process
 from .ssh.connection import Program
 from .ssh.hosts import configured_hosts, is_destination
-from .ssh.reach import SshReach, find_ssh
+from .ssh.reach import FACTS_FILE, SshReach, find_ssh
 from .state import IDENTITY_FILE, AgentIdentity
 
 CARRIED_FILE = "carried.json"
@@ -92,28 +92,32 @@ class Carried:
             raise ExecutorError(f"{asked.name!r} can't be the name of a machine that is carried")
         if len(self._machines) >= MAX_CARRIED:
             raise ExecutorError(f"this agent carries {MAX_CARRIED} machines already")
-        trial = self._reach(self._folder, asked.name, asked.destination)
+        reach = self._reach(asked.name, asked.destination)
         try:
-            await trial.connect()
-        finally:
-            trial.close()
-        if asked.token:
-            async with self._locks.setdefault(asked.name, DeferredLock()):
-                await self._let_in(asked)
+            await reach.connect()
+            if asked.token:
+                async with self._locks.setdefault(asked.name, DeferredLock()):
+                    await self._let_in(asked, reach)
+        except BaseException:
+            reach.close()
+            raise
+        if not asked.token:
+            reach.close()
 
-    async def _let_in(self, asked: Adopt) -> None:
+    async def _let_in(self, asked: Adopt, reach: SshReach) -> None:
         from .adopting import pair
 
         await self._remove(asked.name)
         folder = private_folder(self._folder / "carried" / asked.name)
         try:
+            write_json(folder / FACTS_FILE, reach.facts)
             identity = await pair(self._process.reactor, self._folder, folder, self._identity, asked.name, asked.token)
             write_json(folder / CARRIED_FILE, Carriage(asked.destination))
             write_json(folder / IDENTITY_FILE, identity)
         except BaseException:
             await self._process.in_thread(shutil.rmtree, folder, True)
             raise
-        await self._start_one(asked.name)
+        await self._start_one(asked.name, reach)
 
     def _state(self, name: str, problem: str) -> None:
         # What an admin has forgotten is not carried any more.
@@ -138,14 +142,14 @@ class Carried:
     async def _take_up(self, name: str) -> None:
         async with self._locks.setdefault(name, DeferredLock()):
             if (self._folder / "carried" / name / IDENTITY_FILE).exists() and not self._stopping:
-                await self._start_one(name)
+                path = self._folder / "carried" / name / CARRIED_FILE
+                carriage = read_json(path, Carriage)
+                if carriage is None or not is_destination(carriage.destination):
+                    raise HomeError(f"{path} is missing or damaged")
+                await self._start_one(name, self._reach(name, carriage.destination))
 
-    async def _start_one(self, name: str) -> None:
+    async def _start_one(self, name: str, reach: SshReach) -> None:
         folder = self._folder / "carried" / name
-        carriage = read_json(folder / CARRIED_FILE, Carriage)
-        if carriage is None or not is_destination(carriage.destination):
-            raise HomeError(f"{folder / CARRIED_FILE} is missing or damaged")
-        reach = self._reach(folder, name, carriage.destination)
         machine = Machine(self._process, folder, lambda problem: self._state(name, problem), adopt_nothing)
         left = await machine.open()
         try:
@@ -160,10 +164,11 @@ class Carried:
         if machine is not None:
             await machine.stop()
 
-    def _reach(self, folder: Path, name: str, destination: str) -> SshReach:
+    def _reach(self, name: str, destination: str) -> SshReach:
         if self._found is None:
             self._found = find_ssh(self._process.reactor, self._environment, self._folder)
         grace = float(self._process.config.grace)
+        folder = self._folder / "carried" / name
         return SshReach(self._found, self._process.in_thread, folder, name, destination, grace)
 
     def _in_background(self, name: str, work: object) -> None:

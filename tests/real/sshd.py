@@ -116,10 +116,20 @@ class Sshd:
         user = home.path.parent
         (user / ".ssh").mkdir(exist_ok=True)
         (user / ".ssh" / "config").write_text(self.config() + more)
-        (user / "bin").mkdir(exist_ok=True)
-        ssh = user / "bin" / "ssh"
-        ssh.write_text(f'#!/bin/sh\nexec {_path("ssh")} -F "{user}/.ssh/config" "$@"\n')
-        ssh.chmod(0o755)
-        home.environ["PATH"] = f"{user / 'bin'}:{os.environ['PATH']}"
-        home.path.mkdir(exist_ok=True)
-        (home.path / "config.toml").write_text('[agent]\nenvironment = "service"\ngrace = "2s"\n')
+        _have_ssh(home, f'exec {_path("ssh")} -F "{user}/.ssh/config" "$@"')
+
+
+def keep_from_ssh(home: Home) -> None:
+    """See that *home*'s agent reaches no host at all."""
+    _have_ssh(home, 'echo "ssh: connect to host it port 22: Connection refused" >&2; exit 255')
+
+
+def _have_ssh(home: Home, line: str) -> None:
+    """Have the ssh that *home*'s agent finds be that line of shell."""
+    folder = home.path.parent / "bin"
+    folder.mkdir(exist_ok=True)
+    (folder / "ssh").write_text(f"#!/bin/sh\n{line}\n")
+    (folder / "ssh").chmod(0o755)
+    home.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+    home.path.mkdir(exist_ok=True)
+    (home.path / "config.toml").write_text('[agent]\nenvironment = "service"\ngrace = "2s"\n')
