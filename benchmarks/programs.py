@@ -48,9 +48,18 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def started_cluster(folder: Path, environ: Mapping[str, str] | None = None, way_ms: float = 0.0) -> Iterator[Cluster]:
-    """Start the real programs, both services with *environ*; the agent's link has *way_ms* more each way."""
+def started_cluster(
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    way_ms: float = 0.0,
+    prepare: Callable[[Home], object] = lambda home: None,
+) -> Iterator[Cluster]:
+    """Start the real programs, both services with *environ*; the agent's link has *way_ms* more each way.
+
+    *prepare* is given the agent's home first.
+    """
     coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    prepare(agent)
     with contextlib.ExitStack() as running:
         for home in (coordinator, agent, client):
             running.callback(home.stop)

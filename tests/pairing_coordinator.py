@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from clustersh.coordinator.addresses import plain_address
 from clustersh.coordinator.pairing import Pairings
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Adoption, Enrolled
 from clustersh.coordinator.refusals import Refusals
 from clustersh.coordinator.tokens import JoinTokens
 from clustersh.trust.identity import Identity, Role, fingerprint
@@ -64,7 +64,15 @@ class PairingCoordinator:
             raise ProblemError(Kind.NAME_TAKEN, f"the name {name} belongs to another key", hint="choose with --name")
 
     async def register(
-        self, role: Role, name: str, public_key: Any, key: str, address: str, approved_by: str, token: str = ""
+        self,
+        role: Role,
+        name: str,
+        public_key: Any,
+        key: str,
+        address: str,
+        approved_by: str,
+        token: str = "",
+        adoption: Adoption | None = None,
     ) -> bytes:
         self.taken[role, name] = key
         await self.ledger.append(Enrolled(role.value, name, "id-1", key, address, approved_by, token))

@@ -23,7 +23,7 @@ from clustersh.coordinator.pairing import (
     WRONG_BURST,
     Pairings,
 )
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Adoption, Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
 from clustersh.coordinator.tokens import JoinTokens
@@ -72,6 +72,7 @@ class Register:
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
     ) -> bytes:
         self.check_join(role, name, fingerprint)
         if self.wait is not None:

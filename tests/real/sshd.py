@@ -116,15 +116,15 @@ class Sshd:
         user = home.path.parent
         (user / ".ssh").mkdir(exist_ok=True)
         (user / ".ssh" / "config").write_text(self.config() + more)
-        _have_ssh(home, f'exec {_path("ssh")} -F "{user}/.ssh/config" "$@"')
+        have_ssh(home, f'exec {_path("ssh")} -F "{user}/.ssh/config" "$@"')
 
 
 def keep_from_ssh(home: Home) -> None:
     """See that *home*'s agent reaches no host at all."""
-    _have_ssh(home, 'echo "ssh: connect to host it port 22: Connection refused" >&2; exit 255')
+    have_ssh(home, 'echo "ssh: connect to host it port 22: Connection refused" >&2; exit 255')
 
 
-def _have_ssh(home: Home, line: str) -> None:
+def have_ssh(home: Home, line: str) -> None:
     """Have the ssh that *home*'s agent finds be that line of shell."""
     folder = home.path.parent / "bin"
     folder.mkdir(exist_ok=True)
