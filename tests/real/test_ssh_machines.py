@@ -284,8 +284,9 @@ def test_what_is_no_host_never_reaches_ssh(sh, host):
 
 def test_a_host_key_that_changed_is_told_apart_from_a_command_that_fails(own):
     cluster, server = own
+    connections = server.connections()
     server.stop()
-    for pid in server.connections():
+    for pid in connections:
         os.kill(pid, signal.SIGKILL)
     server.start(host_key="other_host_key")
     done = eventually(lambda: (ran := cluster.sh("run", "homelab-1", "true")).status == 125 and ran, what="a refusal")
