@@ -122,9 +122,9 @@ class Rest:
         self._connection.request("GET", path)
         return self._answer()
 
-    def run(self, command: str, wait_s: int = 30, timeout_s: float = 300.0) -> Any:
-        """Ask for *command* on ws1, wait up to *wait_s* for its end, and return the run."""
-        body = json.dumps({"target": "ws1", "command": {"shell": command}, "timeout_s": timeout_s})
+    def run(self, command: str, wait_s: int = 30, timeout_s: float = 300.0, target: str = "ws1") -> Any:
+        """Ask for *command* on *target*, wait up to *wait_s* for its end, and return the run."""
+        body = json.dumps({"target": target, "command": {"shell": command}, "timeout_s": timeout_s})
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": os.urandom(16).hex(),

@@ -1,7 +1,8 @@
 """`true` on machines that only have SSH, as whole processes: clustersh through a gateway, beside ssh and clush.
 
 All are names of one real sshd on this host. `ssh` has a kept connection (ControlMaster), and so has each host of clush;
-the gateway has its own. The runs are interleaved. The gateway's memory is measured before and after it carries them.
+the gateway has its own. The runs are interleaved; one of them is asked for
+over a kept REST connection, without a client's program to start. The gateway's memory is measured before and after it carries them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from .programs import Cluster, memory, started_cluster, succeed
 from .tables import aim, run, table
 
 ONE, MANY = "ssh, kept connection", "clush, kept connections"
-OURS_ONE, OURS_MANY = "clustersh run, one", "clustersh run, many"
+OURS_ONE, OURS_MANY = "clustersh run", "clustersh run, of many"
+ASKED = "the same run, asked for over REST"
 TIMES_SSH, TIMES_CLUSH = 2.0, 1.2
 KIB = 1024
 
@@ -51,7 +53,13 @@ def measure(options: argparse.Namespace) -> str:
             if number == 1:  # what is imported once is no machine's
                 before = memory(cluster.agent_pid)["unique"]
         grown = memory(cluster.agent_pid)["unique"] - before
-        one = interleaved({OURS_ONE: lambda: _ours(cluster, "new1"), ONE: peers.ssh("kept1")}, 2, options.turns)
+        rest = running.enter_context(contextlib.closing(cluster.rest()))
+
+        def asked() -> None:
+            rest.run("true", target="new1")
+
+        ours = {OURS_ONE: lambda: _ours(cluster, "new1"), ASKED: asked}
+        one = interleaved({**ours, ONE: peers.ssh("kept1")}, 2, options.turns)
         target = f"new[1-{count}]"
         clush = peers.clush(f"kept[1-{count}]", count)
         many = interleaved({OURS_MANY: lambda: _ours(cluster, target), MANY: clush}, 2, options.turns)
@@ -72,10 +80,12 @@ def report(one: dict[str, list[float]], many: dict[str, list[float]], each: floa
         for name in figures
     ]
     to_ssh, to_clush = middle[OURS_ONE] / middle[ONE], middle[OURS_MANY] / middle[MANY]
+    asked = middle[ASKED] / middle[ONE]
     return (
         table(("command `true`, machines", "median ms", "min ms", "turns"), rows)
         + f"memory of a machine that is carried: {each:.0f} KiB in its gateway's agent\n"
         + aim(f"at most {TIMES_SSH:g} times plain ssh (here {to_ssh:.2f})", to_ssh <= TIMES_SSH)
+        + aim(f"the same over REST (here {asked:.2f})", asked <= TIMES_SSH)
         + aim(f"at most {TIMES_CLUSH:g} times clush (here {to_clush:.2f})", to_clush <= TIMES_CLUSH)
     )
 
