@@ -1,8 +1,8 @@
 """`true` on machines that only have SSH, as whole processes: clustersh through a gateway, beside ssh and clush.
 
 All are names of one real sshd on this host. `ssh` has a kept connection (ControlMaster), and so has each host of clush;
-the gateway has its own. The runs are interleaved; one of them is asked for
-over a kept REST connection, without a client's program to start. The gateway's memory is measured before and after it carries them.
+the gateway has its own. The runs are interleaved; one of them is asked for over a kept REST connection, without a
+client's program to start. The gateway's memory is measured before and after it carries them.
 """
 
 from __future__ import annotations
