@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from . import sshd as ssh_server
+from .examples import check_example, examples_of
 from .programs import Cluster, end, eventually, make_cluster
 from .sshd import Sshd
 
@@ -243,6 +244,14 @@ def test_facts_and_vitals_are_the_other_sides(sh):
 
 
 # -- adopting
+
+
+def test_the_documented_examples(tmp_path):
+    examples = examples_of("ssh-machines.md")
+    assert examples
+    with carrying(tmp_path / "cluster") as (cluster, _):
+        for example in examples:
+            check_example(cluster, example, tmp_path)
 
 
 def test_adopting_again_changes_nothing(sh):
