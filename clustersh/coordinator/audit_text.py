@@ -100,6 +100,8 @@ def _names(machines: tuple[MachineRef, ...]) -> str:
 def _joined(record: Enrolled | Renamed) -> str:
     """How that key was let in."""
     by = f"{record.approved_by} {record.token}".strip()
+    if isinstance(record, Enrolled) and (adoption := record.adoption) is not None:
+        by = f"{by} of {adoption.client}, carried by {adoption.gateway} (ssh {adoption.destination})"
     return f"{record.role} from {record.address or 'here'}, approved by {by}"
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from . import sshd as ssh_server
 from .examples import check_example, examples_of
-from .programs import Cluster, end, eventually, make_cluster
+from .programs import Cluster, end, eventually, make_cluster, make_home
 from .sshd import Sshd
 
 pytestmark = pytest.mark.skipif(bool(ssh_server.missing()), reason="needs OpenSSH's client and server")
@@ -304,6 +304,25 @@ def test_a_host_key_that_changed_is_told_apart_from_a_command_that_fails(own):
     assert cluster.sh("run", "homelab-1", "true").status == 0, "once that is mended it works again"
 
 
+def test_with_two_gateways_one_has_to_be_named(own, tmp_path):
+    cluster, server = own
+    second = make_home(tmp_path, "second")
+    server.introduce(second)
+    assert second.run("clusteragent", "enroll", f"http://{cluster.address}", "--name", "ws2").status == 0
+    second.start("clusteragent")
+    try:
+        cluster.until_status("ws2", "online")
+        unsaid = cluster.sh("adopt", "nas")
+        assert unsaid.status == 125 and "which of 2 machines is to carry it?" in unsaid.err and "--via" in unsaid.err
+        assert cluster.sh("adopt", "nas", "--via", "ws2").out == "Adopted nas, via ws2.\n"
+        assert cluster.sh("run", "nas,homelab-1", "true").status == 0
+        assert "is carried by ws1 itself" in cluster.sh("adopt", "nas", "--via", "homelab-1").err
+        taken = cluster.sh("adopt", "nas", "--via", "ws1")
+        assert taken.status == 125 and "nas" in taken.err and "--name nas-2" in taken.err
+    finally:
+        second.stop()
+
+
 def test_facts_are_there_from_the_first_moment(own):
     cluster, _ = own
     found = next(each for each in cluster.sh("machines", "--json").json["machines"] if each["name"] == "homelab-1")
@@ -338,6 +357,8 @@ def test_forgetting_one_ends_it_and_it_can_be_adopted_again(own):
     cluster, _ = own
     folder = cluster.agent.path / "agent" / "carried" / "homelab-1"
     assert json.loads((folder / "carried.json").read_text()) == {"destination": "homelab-1"}
+    audit = cluster.coordinator.run("clusterd", "audit").out
+    assert "of joshua@mba, carried by ws1 (ssh homelab-1)" in " ".join(audit.split())
     assert cluster.coordinator.run("clusterd", "forget", "homelab-1").status == 0
     eventually(lambda: not folder.exists(), what="its folder is removed")
     assert cluster.sh("run", "homelab-1", "true").status == 125
