@@ -100,11 +100,11 @@ class Adoptions:
         answer = await self._ask(gateway, lambda request: Adopt(request, name, destination, token))
         assert isinstance(answer, Adopted)
         if answer.problem:
-            raise ProblemError(Kind.UNAVAILABLE, f"{gateway.name}: {answer.problem}")
+            raise ProblemError(Kind.UNREACHABLE, f"{gateway.name}: {answer.problem}")
 
     async def _ask(self, gateway: Key, question: Callable[[int], Question]) -> Answer:
         if self._fleet.epoch(gateway.id) is None:
-            raise ProblemError(Kind.UNAVAILABLE, f"{gateway.name} is offline", hint="see: clustersh machines")
+            raise ProblemError(Kind.UNREACHABLE, f"{gateway.name} is offline", hint="see: clustersh machines")
         return await self._fleet.ask(gateway.id, question)
 
 

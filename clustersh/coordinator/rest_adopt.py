@@ -20,7 +20,7 @@ class AdoptCalls:
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
-        problems = (Kind.UNKNOWN_MACHINE, Kind.UNAVAILABLE)
+        problems = (Kind.UNKNOWN_MACHINE, Kind.UNREACHABLE)
         more = (*problems, Kind.NAME_TAKEN, Kind.RATE_LIMITED, Kind.STORAGE)
         api.add("POST", "/v1/adopt", self.adopt, CLIENTS, AdoptMachine, problems=more)
         api.add("GET", "/v1/adopt/hosts", self.hosts, CLIENTS, query=ViaQuery, problems=problems)
