@@ -196,7 +196,7 @@ def test_what_is_left_in_the_background_holds_nothing_up(sh):
 
 @pytest.mark.parametrize("seconds", ["7201"])
 def test_a_time_out_ends_all_that_the_command_started(sh, seconds):
-    line = f"setsid sleep {seconds} & (sleep {seconds} &) ; sleep {seconds}"
+    line = f"(setsid sleep {seconds} &); (sleep {seconds} &); sleep {seconds}"
     done = sh("run", "--timeout", "2s", "homelab-1", line)
     assert done.status == 124 and "timed out after 2 seconds" in done.err
     assert running(seconds) == []
