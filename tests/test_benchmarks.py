@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmarks import bulk, fleet_idle, fleet_peers, fleet_size, intake, latency, memory, tables, throughput
+from benchmarks import bulk, fleet_idle, fleet_peers, fleet_size, guard, intake, latency, memory, tables, throughput
 
 from .conftest import ROOT
 
@@ -95,6 +95,13 @@ def test_the_fleet_s_reports_hold_their_figures_against_the_aims() -> None:
     assert "20 real agents, 80 simulated ones" in shown and "left out: salt: it is not here" in shown
 
 
+def test_the_guard_s_report_holds_its_median_against_the_aim() -> None:
+    shown = guard.report({"bash": {"ls": 60.0, "rm -rf /": 80.0, "true": 600.0}}, {"a script": 5000.0})
+    assert re.search(r"^3 commands of bash +80 +600$", shown, re.MULTILINE)
+    assert shown.endswith("(here 80): met\n")
+    assert guard.report({"bash": {"ls": 501.0}}, {}).endswith("(here 501): MISSED\n")
+
+
 _WAYS = ("one at a time", "50 in flight", "50 connections")
 
 
@@ -107,6 +114,7 @@ _WAYS = ("one at a time", "50 in flight", "50 connections")
         ("memory", "--agents", "2"),
         ("fleet_size", "--few", "2", "--many", "4", "--turns", "1"),
         ("fleet_idle", "--agents", "3", "--idle", "0.2"),
+        ("guard", "--turns", "1"),
     ],
     ids=lambda words: words[0],
 )

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from ..wire.link import Start
-from .executors import ExecutorError, IExecutor, Task
-from .fetch import InThread
+from .executors import Task
+from .executors.chosen import Chosen
 from .process import ProcessListener, spawn
-from .tree import Tree
 
 
 class Launch(Protocol):
@@ -29,31 +28,16 @@ class Launcher(Protocol):
         """Have all that *task* needs. Raises ExecutorError."""
 
 
-class Ender(Protocol):
-    """Ends what a job has started."""
-
-    async def end(self, tree: Tree) -> bool:
-        """End all of *tree*; False where something lives on."""
-
-
 class LocalLauncher(NamedTuple):
     """Runs jobs on this machine. *environment* makes a job's environment out of its Start."""
 
     reactor: Any
-    in_thread: InThread
-    executor: IExecutor
+    executor: Chosen
     environment: Callable[[Start], dict[bytes, bytes]]
 
     async def ready(self, start: Start, task: Task) -> Launch:
-        """Have the executor write what it needs."""
-        try:
-            if self.executor.writes(task):
-                argv: list[bytes] = await self.in_thread(self.executor.argv, task)
-            else:
-                argv = self.executor.argv(task)
-        except OSError as error:
-            raise ExecutorError(f"its command can't be written to a file: {error.strerror}") from error
-        return _LocalLaunch(self, start, argv)
+        """Have the executor prepare, and write, what it needs."""
+        return _LocalLaunch(self, start, await self.executor.argv(task))
 
 
 class _LocalLaunch(NamedTuple):

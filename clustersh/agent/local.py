@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from ..wire.link import Facts, Start
 from .executors import Task
+from .executors.chosen import Ender
 from .fetch import BlobFetcher, InThread
 from .gauges import Gauges
 from .launch import Launch, LocalLauncher
-from .tree import TreeEnder
 from .workspace import Workspaces
 
 
@@ -20,13 +20,14 @@ class LocalReach(NamedTuple):
 
     facts: Facts
     launcher: LocalLauncher
-    ender: TreeEnder
+    ender: Ender
     user_home: Path
     in_thread: InThread
 
     def workspaces(self, folder: Path, fetcher: BlobFetcher) -> Workspaces:
         """Return what makes workspaces in *folder*."""
-        return Workspaces(folder, self.user_home, fetcher, self.in_thread)
+        elsewhere = self.launcher.executor.elsewhere
+        return Workspaces(folder, self.user_home, fetcher, self.in_thread, elsewhere=elsewhere)
 
     def gauges(self, jobs: Callable[[], int]) -> Gauges:
         """Return what tells how the machine does; *jobs* says how many run."""

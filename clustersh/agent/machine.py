@@ -23,9 +23,10 @@ from ..trust.tls import load_client_policy
 from ..wire.link import Facts, Hello, Start, Welcome
 from .backoff import Backoff, Change, local_addresses
 from .connector import Connector
+from .executors.chosen import Ender
 from .fetch import BlobFetcher, InThread
 from .jobs import Jobs
-from .launch import Ender, Launcher
+from .launch import Launcher
 from .link import Answer, Gauges, LinkFactory
 from .records import StoredJob
 from .runner import Machinery, Runner

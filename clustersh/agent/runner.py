@@ -14,8 +14,9 @@ from ..wire.link import Start, Stdin
 from ..wire.output import Stream
 from ..wire.units import format_timeout
 from .executors import ExecutorError
+from .executors.chosen import Ender
 from .fetch import Abandoned
-from .launch import Ender, Launch, Launcher
+from .launch import Launch, Launcher
 from .process import ProcessListener, SpawnError
 from .records import ProcessMark
 from .stdin import Reply, StdinStream

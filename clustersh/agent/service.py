@@ -29,7 +29,9 @@ from . import facts
 from .carried import Carried
 from .disk import explain
 from .environment import as_bytes, for_job, read_environment
-from .executors import ExecutorError, choose
+from .executors import ExecutorError
+from .executors.choice import choose
+from .executors.chosen import Chosen, Everywhere
 from .launch import LocalLauncher
 from .local import LocalReach
 from .machine import Machine, Process
@@ -161,9 +163,12 @@ class Agent:
         def environment(start: Start) -> dict[bytes, bytes]:
             return for_job(base, start.uuid, self.identity.machine, start.env)
 
-        executor = choose(environ, self._open_files)
-        launcher = LocalLauncher(self._reactor, self._in_thread, executor, environment)
-        return LocalReach(self._facts, launcher, self._process.ender, self._user_home, self._in_thread)
+        found = choose(self._config.executor, environ, self._open_files)
+        executor = Chosen(self._reactor, self._in_thread, found)
+        launcher = LocalLauncher(self._reactor, executor, environment)
+        here = self._process.ender
+        ender = Everywhere(executor, here) if executor.elsewhere else here
+        return LocalReach(self._facts, launcher, ender, self._user_home, self._in_thread)
 
     async def stop(self) -> None:
         """End the jobs, tell their outcomes while there are links, and close everything."""

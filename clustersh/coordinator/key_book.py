@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from ..trust.identity import Role
+from ..wire.tailnet import TailnetIdentity
 from .records import Adoption, Enrolled, Renamed
 
 
@@ -15,7 +16,8 @@ from .records import Adoption, Enrolled, Renamed
 class Key:
     """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339.
 
-    *carrier* says which other machine's agent carries this machine, if it has none of its own.
+    *ai*: it is an AI agent's, for as long as it is trusted. *carrier* says which other machine's agent carries this
+    machine, if it has none of its own.
     """
 
     fingerprint: str
@@ -27,6 +29,8 @@ class Key:
     ended: str = ""
     store: str = ""
     new: bool = False
+    ai: bool = False
+    tailnet: TailnetIdentity | None = None
     carrier: Adoption | None = None
 
 
@@ -63,7 +67,14 @@ class KeyBook:
         if before is not None:
             if not before.ended:  # else the name may be another's by now
                 self.by_name.pop((before.role, before.name), None)
-            key = replace(key, store=key.store or before.store, enrolled=before.enrolled, carrier=before.carrier)
+            key = replace(
+                key,
+                store=key.store or before.store,
+                tailnet=key.tailnet or before.tailnet,
+                enrolled=before.enrolled,
+                ai=key.ai or before.ai,
+                carrier=before.carrier,
+            )
         self.by_fingerprint[key.fingerprint] = key
         self._roster = None
         if key.ended:
@@ -76,9 +87,9 @@ class KeyBook:
 
 def key_of(record: Enrolled | Renamed, time: str, *, new: bool) -> Key:
     """Return the key that *record*, of that *time*, lets in."""
-    carrier = record.adoption if isinstance(record, Enrolled) else None
     words = (record.fingerprint, Role(record.role), record.name, record.id, record.address, time)
-    return Key(*words, new=new, carrier=carrier)
+    carrier = record.adoption if isinstance(record, Enrolled) else None
+    return Key(*words, new=new, ai=record.ai, carrier=carrier)
 
 
 def read_keys(connection: sqlite3.Connection) -> list[Key]:
@@ -95,6 +106,8 @@ def read_keys(connection: sqlite3.Connection) -> list[Key]:
             row["ended"],
             row["store"],
             bool(row["new"]),
+            bool(row["ai"]),
+            TailnetIdentity(row["tailnet_login"], row["tailnet_node"]) if row["tailnet_login"] else None,
             msgspec.json.decode(row["carrier"], type=Adoption) if row["carrier"] else None,
         )
         for row in rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from ..cli.changes import add_dry_run, show
 from ..cli.commands import Start
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
@@ -15,7 +16,6 @@ from ..wire.adopting import AdoptedAll, AdoptedMachine, AdoptFailed, AdoptMachin
 from ..wire.ids import machine_name
 from ..wire.problems import ProblemError
 from .client import connect
-from .words import add_dry_run, show
 
 EXAMPLES = (
     "clustersh adopt homelab-1",

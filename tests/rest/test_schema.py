@@ -49,6 +49,7 @@ class Caller:
         self._bodies = {
             "POST /v1/runs": {"target": "ws1", "command": {"shell": "true"}},
             "POST /v1/plans": {"target": "ws1", "command": {"shell": "true"}},
+            "POST /v1/policy/test": {"target": "ws1", "command": {"shell": "true"}},
             "POST /v1/groups/{name}/add": {"target": "ws1"},
             "POST /v1/groups/{name}/remove": {"target": "ws1"},
             "POST /v1/labels": {"target": "ws1", "labels": {"gpu": "yes"}},
