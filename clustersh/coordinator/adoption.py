@@ -1,7 +1,7 @@
 """Machines that only have SSH: a client has an agent carry them, which lets each in as a machine of its own.
 
 The agent gets a join token for one use, made for this name and this agent, and pairs with it as any machine does. What
-lets it in is that a client asked for it: an adoption needs no approval, whatever the policy says.
+lets it in is that a client asked for it that may use the gateway: it needs no approval, however machines are enrolled.
 """
 
 from __future__ import annotations
@@ -26,20 +26,30 @@ ONLINE_S = 10.0
 
 
 class Adoptions:
-    """Has agents carry machines. *host* is what the coordinator's host is called."""
+    """Has agents carry machines. *host* is what the coordinator's host is called.
+
+    *check_use* raises ProblemError where a client may not use a machine.
+    """
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, tokens: JoinTokens, pairings: Pairings, host: Callable[[], str]
+        self,
+        registry: Registry,
+        fleet: Fleet,
+        tokens: JoinTokens,
+        pairings: Pairings,
+        host: Callable[[], str],
+        check_use: Callable[[Identity, Key], None],
     ) -> None:
         self._registry = registry
         self._fleet = fleet
         self._tokens = tokens
         self._pairings = pairings
         self._host = host
+        self._check_use = check_use
 
     async def adopt(self, asked: AdoptMachine, client: Identity) -> AdoptedMachine:
         """Do what *client* asks for. Raises ProblemError."""
-        gateway = self.gateway(asked.via)
+        gateway = self._gateway(asked.via, client)
         name = _name(asked)
         done = AdoptedMachine(name, asked.destination, gateway.name, dry_run=asked.dry_run)
         known = self._registry.find(name)
@@ -63,15 +73,20 @@ class Adoptions:
             await self._fleet.until_online(machine.id, ONLINE_S)
         return done
 
-    async def hosts(self, via: str) -> tuple[Key, tuple[str, ...]]:
+    async def hosts(self, via: str, client: Identity) -> tuple[Key, tuple[str, ...]]:
         """Return the gateway, and the hosts in its user's ssh configuration. Raises ProblemError."""
-        gateway = self.gateway(via)
+        gateway = self._gateway(via, client)
         answer = await self._ask(gateway, AskHosts)
         assert isinstance(answer, HostList)
         return gateway, answer.hosts
 
-    def gateway(self, via: str) -> Key:
-        """Return the machine whose agent is to carry others. Raises ProblemError."""
+    def _gateway(self, via: str, client: Identity) -> Key:
+        """Return the machine whose agent is to carry others for *client*. Raises ProblemError."""
+        gateway = self._named(via)
+        self._check_use(client, gateway)
+        return gateway
+
+    def _named(self, via: str) -> Key:
         if via:
             machine = self._registry.machine(via)
             if machine.carrier is not None:

@@ -19,6 +19,7 @@ from .ledger import Ledger
 from .own_secret import own_secret
 from .pairing import Pairings
 from .policy.overrides import Overrides
+from .policy.policy import Policy
 from .refusals import Refusals
 from .registry import Registry
 from .rest_adopt import AdoptCalls
@@ -66,9 +67,9 @@ class Joining:
         """Read what there was before."""
         await self._tokens.load(index)
 
-    def add_to(self, api: Api, fleet: Fleet) -> None:
-        """Add the calls; agents of *fleet* adopt."""
+    def add_to(self, api: Api, fleet: Fleet, policy: Policy) -> None:
+        """Add the calls; agents of *fleet* adopt, for clients that *policy* lets use them."""
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
-        adoptions = Adoptions(self._registry, fleet, self._tokens, self._pairings, socket.gethostname)
+        adoptions = Adoptions(self._registry, fleet, self._tokens, self._pairings, socket.gethostname, policy.check_use)
         AdoptCalls(adoptions).add_to(api)

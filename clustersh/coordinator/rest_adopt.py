@@ -20,7 +20,7 @@ class AdoptCalls:
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
-        problems = (Kind.UNKNOWN_MACHINE, Kind.UNREACHABLE)
+        problems = (Kind.UNKNOWN_MACHINE, Kind.UNREACHABLE, Kind.POLICY)
         more = (*problems, Kind.NAME_TAKEN, Kind.RATE_LIMITED, Kind.STORAGE)
         api.add("POST", "/v1/adopt", self.adopt, CLIENTS, AdoptMachine, problems=more)
         api.add("GET", "/v1/adopt/hosts", self.hosts, CLIENTS, query=ViaQuery, problems=problems)
@@ -31,5 +31,5 @@ class AdoptCalls:
 
     async def hosts(self, request: Request, caller: Caller, query: ViaQuery) -> SshHosts:
         """List the hosts in the ssh configuration of an agent's user."""
-        gateway, hosts = await self._adoptions.hosts(query.via)
+        gateway, hosts = await self._adoptions.hosts(query.via, caller.identity)
         return SshHosts(gateway.name, hosts)

@@ -366,3 +366,36 @@ def test_forgetting_one_ends_it_and_it_can_be_adopted_again(own):
     assert cluster.sh("run", "homelab-1", "echo back").out == "back\n"
     assert cluster.coordinator.run("clusterd", "forget", "ws1").status == 0
     assert cluster.sh("machines", "--json").json["machines"] == [], "whom a machine carries goes with it"
+
+
+# -- what is refused
+
+
+def test_checks_need_an_agent_and_are_refused_in_a_line(sh):
+    done = sh("check", "homelab-1", "--tcp", "22")
+    assert done.status != 0 and "checks need an agent, and this machine has only ssh" in done.out + done.err, done
+
+
+def test_the_guard_judges_by_what_the_other_side_is(sh):
+    """Nothing of it is run: a policy is only asked."""
+    for line, verdict in (("Restart-Computer", "pass"), ("mkfs.ext4 /dev/sda", "deny")):
+        (told,) = sh("policy", "test", "--json", "homelab-1", line).json["verdicts"]
+        assert (told["machines"], told["platform"], told["verdict"]) == (["homelab-1"], "linux", verdict), line
+
+
+@pytest.mark.parametrize("enrollment", ["token", "approve"])
+def test_who_may_use_the_gateway_adopts_by_it_however_machines_are_enrolled(own, enrollment):
+    cluster, _ = own
+    config = f'[enrollment]\npolicy = "{enrollment}"\n'
+    for targets, status in (("homelab-1", 126), ("ws1", 0)):
+        end(cluster.coordinator_process)
+        limits = f'[policy.client."joshua@mba"]\ntargets = "{targets}"\n'
+        (cluster.coordinator.path / "config.toml").write_text(config + limits)
+        cluster.restart_coordinator()
+        cluster.until_status("ws1", "online")
+        done = cluster.sh("adopt", "nas")
+        assert done.status == status, done
+        if status:
+            assert "refused by policy: joshua@mba may run on homelab-1 only, not on ws1" in done.err
+            assert cluster.sh("adopt", "--all", "--dry-run").status == status, "nor is told what hosts there are"
+    assert done.out == "Adopted nas, via ws1.\n"
