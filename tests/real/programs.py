@@ -237,9 +237,13 @@ def make_home(folder: Path, name: str) -> Home:
     return Home(folder / name / "state", folder / name / "log")
 
 
-def make_cluster(folder: Path) -> Cluster:
-    """Start the real programs, let the agent in and log the client in by the real pairing."""
+def make_cluster(folder: Path, prepare: Callable[[Home], object] = lambda home: None) -> Cluster:
+    """Start the real programs, let the agent in and log the client in by the real pairing.
+
+    *prepare* is given the agent's home first.
+    """
     coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    prepare(agent)
     coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     try:
         address = coordinator.address()
