@@ -93,7 +93,7 @@ class Running:
     def add_to(self, api: Api, links: LinkFactory, host: str) -> None:
         """Register the calls about runs and jobs; *host* is what this coordinator calls itself."""
         runs, index, registry, fleet = self.runs, self._index, self._registry, self._fleet
-        outputs, names = Outputs(fleet, boot_clock), RunNames(runs, index)
+        outputs, names = Outputs(fleet, boot_clock), RunNames(runs, index, registry, self._targets)
         views = RunViews(runs, index, Texts(outputs, fleet, self._reactor), fleet)
         RunCalls(runs, self._requests, views, names, registry, fleet, links, host).add_to(api)
         JobCalls(runs, views, names, index, registry, self._targets, outputs).add_to(api)
