@@ -26,7 +26,7 @@ from .records import Adoption
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
-from .whois import NO_RULE, TailnetRule
+from .whois import NO_RULE, TailnetRule, outside
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -226,12 +226,7 @@ class Pairings:
         if self._tailnet.required and pairing.identity is None:
             self.drop(pairing)
             self._refusals.note(str(pairing.address), "not of the tailnet")
-            raise ProblemError(
-                Kind.ADDRESS_NOT_ALLOWED,
-                "this coordinator lets in its tailnet alone, "
-                f"and its Tailscale doesn't know who is at {pairing.address}",
-                hint="have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet",
-            )
+            raise outside(pairing.address)
 
     def _check_token(self, pairing: PairingState, shown: TokenProof) -> bytes:
         """Return the coordinator's own proof of the token that *shown* proves. Raises ProblemError; one try each."""
