@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from .executors.choice import choose
 from .executors.chosen import Chosen, Everywhere
 from .launch import LocalLauncher
 from .local import LocalReach
+from .lone_thread import in_lone_thread
 from .machine import Machine, Process
 from .process import keep_descriptors_private
 from .state import AgentIdentity, StatusFile
@@ -164,7 +166,7 @@ class Agent:
             return for_job(base, start.uuid, self.identity.machine, start.env)
 
         found = choose(self._config.executor, environ, self._open_files)
-        executor = Chosen(self._reactor, self._in_thread, found)
+        executor = Chosen(self._reactor, partial(in_lone_thread, self._reactor), found)
         launcher = LocalLauncher(self._reactor, executor, environment)
         here = self._process.ender
         ender = Everywhere(executor, here) if executor.elsewhere else here

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from zope.interface import implementer
 
-from ...plugins import by_name
+from ...plugins import by_name, installed
 from . import ExecutorError, IExecutor, Task
 
 log = Logger()
@@ -26,7 +25,7 @@ def choose(name: str | None, environ: Mapping[str, str], open_files: int | None 
     built_in = _BUILT_IN.get(wanted)
     if built_in is not None:
         return built_in(environ, open_files)
-    return find_plugin(wanted, getPlugins(IExecutor))
+    return find_plugin(wanted, installed(IExecutor))
 
 
 def find_plugin(name: str, plugins: Iterable[Any]) -> IExecutor:
