@@ -60,11 +60,11 @@ def run_twistd(plugin: str, argv: Sequence[str], options: Options, *, rundir: Pa
 def _server_options(plugin: str, module: str) -> type[Any]:
     """Return twistd's options, which know this one service: it would import others' plugins to find it."""
     from twisted.application.service import ServiceMaker
-    from twisted.scripts.twistd import ServerOptions
+    from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 
     maker = ServiceMaker(plugin, module, "", plugin)
 
-    class OneService(ServerOptions):  # type: ignore[misc]
+    class OneService(ServerOptions):
         subCommands = [(plugin, None, lambda: maker.options(), "")]  # noqa: RUF012 - Twisted's way
         loadedPlugins = {plugin: maker}  # noqa: RUF012
 

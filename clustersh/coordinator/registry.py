@@ -198,10 +198,7 @@ class Registry:
                 self._take_in(await self._ledger.append(kind(each.name, each.id, each.fingerprint, "itself")))
 
     async def revoke(self, name: str, *, dry_run: bool = False) -> None:
-        """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`.
-
-        With *dry_run*, here and in `forget` and `accept`, nothing changes: only the name is looked for.
-        """
+        """Trust the client *name* no more; *dry_run*: only look for it. Raises ProblemError, as `forget`."""
         key = self._named(Role.FRONTEND, name)
         if key is None:
             raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
