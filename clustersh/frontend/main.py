@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-from typing import NoReturn
+import sys
+
+import _signal  # type: ignore[import-not-found]  # `signal` imports enum, which takes longer than all of this
+
+from .standby.launcher import Launcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 INTERRUPTED = 130
 
@@ -12,9 +19,18 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """The console script."""
     # Until the program handles signals itself, Python would answer with a traceback out of an import.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    launcher = Launcher(sys.argv[1:], os.environ)
+    status = launcher.call()
+    if status is not None:
+        os._exit(status)
     from ..cli.program import run_program
+
+    if launcher.lost:
+        from .standby.lost import tell
+
+        run_program("clustersh", lambda invocation: tell(invocation, launcher))
     from .commands import choose
 
-    run_program("clustersh", choose)
+    run_program("clustersh", choose, key=launcher.key, at_end=launcher.leave)
