@@ -26,9 +26,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 _COLLECT_AFTER_S = 2.0
 
 
-def run_program(
-    name: str, choose: Choose, *, key: str = "", at_end: Callable[[], None] = lambda: None
-) -> NoReturn:
+def run_program(name: str, choose: Choose, *, key: str = "", at_end: Callable[[], None] = lambda: None) -> NoReturn:
     """Run the console program *name* and end this process with its exit status.
 
     *key* is the idempotency key of this call, where there is one already; *at_end* is done when all was printed.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` imports enum, which takes longer than all of this
 import os
 import sys
-
-import _signal  # type: ignore[import-not-found]  # `signal` imports enum, which takes longer than all of this
 
 from .standby.launcher import Launcher
 

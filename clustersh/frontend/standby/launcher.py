@@ -6,9 +6,8 @@ standby to hand the call to, `call` returns None, and the program goes on in thi
 
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from . import frames, place
 from .peer import is_stopped, peer_of
@@ -76,7 +75,7 @@ class Launcher:
         environ, words = self._environ, self._argv
         if not hasattr(_socket, "AF_UNIX") or environ.get("CLUSTERSH_STANDBY") == "off":
             return False
-        if environ.get("CI") or environ.get("CLUSTERSH_DEBUG") or words[:1] and words[0] in _IN_PROCESS:
+        if environ.get("CI") or environ.get("CLUSTERSH_DEBUG") or (words and words[0] in _IN_PROCESS):
             return False
         # What these name is this process's own: the other end of a <(...), its terminal.
         own = (word.rpartition("=")[2].startswith(f"{folder}/") for word in words for folder in _OF_THIS_PROCESS)
@@ -94,6 +93,8 @@ class Launcher:
             if uid != os.geteuid():
                 return None
             connection.sendall(frames.frame(frames.HELLO, where.key))
+            from . import relay as relay  # while it wakes up
+
             ready = _ready(connection, pid)
         except OSError:
             connection.close()
@@ -130,6 +131,6 @@ def _ready(connection: _socket.socket, pid: int) -> bool:
 
 def _working_directory(environ: Mapping[str, str]) -> str:
     try:
-        return os.getcwd()  # noqa: PTH109
+        return os.getcwd()
     except OSError:
         return environ.get("PWD", "/")

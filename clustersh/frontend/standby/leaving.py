@@ -57,7 +57,7 @@ def _wanted(home: Path) -> bool:
 
 def _make_folder(where: Place) -> None:
     with contextlib.suppress(FileExistsError):
-        os.mkdir(where.folder, 0o700)  # noqa: PTH102
+        os.mkdir(where.folder, 0o700)
     if not where.private:
         raise PermissionError(f"{where.folder} is open to others")
 
@@ -78,7 +78,7 @@ def _lock(path: str) -> int | None:
 def _inherited() -> list[int]:
     """Return the descriptors that another program would get from this process."""
     found = list[int]()
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208
+    for name in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError):
             if os.get_inheritable(int(name)):
                 found.append(int(name))

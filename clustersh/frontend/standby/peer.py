@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import _socket
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def is_stopped(pid: int) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat", "rb") as file:
             state = file.read().rpartition(b") ")[2][:1]
     except OSError:
         return True

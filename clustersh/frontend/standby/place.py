@@ -54,15 +54,15 @@ def _home(environ: Mapping[str, str]) -> str:
     """As `clustersh.home.default_home`, whose imports a launcher has no time for."""
     chosen = environ.get("CLUSTERSH_HOME")
     if chosen:
-        return os.path.abspath(os.path.expanduser(chosen))  # noqa: PTH100, PTH111
-    return f"{environ.get('HOME') or os.path.expanduser('~')}/.config/clustersh"  # noqa: PTH111
+        return os.path.abspath(os.path.expanduser(chosen))
+    return f"{environ.get('HOME') or os.path.expanduser('~')}/.config/clustersh"
 
 
 def _key(home: str, environ: Mapping[str, str]) -> bytes:
     root = os.stat("/")
     parts = [
         __version__,
-        os.path.dirname(__file__),  # noqa: PTH120
+        os.path.dirname(__file__),
         home,
         *map(str, (os.geteuid(), os.getuid(), os.getegid(), *sorted(os.getgroups()), root.st_dev, root.st_ino)),
         *map(_namespace, _NAMESPACES),
@@ -73,7 +73,7 @@ def _key(home: str, environ: Mapping[str, str]) -> bytes:
 
 def _namespace(name: str) -> str:
     try:
-        return os.readlink(f"/proc/self/ns/{name}")  # noqa: PTH115
+        return os.readlink(f"/proc/self/ns/{name}")
     except OSError:
         return ""
 

@@ -1,4 +1,4 @@
-"""The standby's own process: ``python -m clustersh.frontend.standby.process LOCK``, LOCK being the lock's descriptor."""
+"""The standby's own process: ``python -m clustersh.frontend.standby.process LOCK`` (the descriptor of its lock)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     standby = Standby(reactor, where, lock)
-    reactor.callWhenRunning(standby.begin)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(standby.begin)
+    reactor.run()
     os._exit(0)
 
 
@@ -64,7 +64,7 @@ def keep_log(path: Path) -> None:
     from twisted.logger import textFileLogObserver as observer
 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    file = open(descriptor, "w", encoding="utf-8", buffering=1)  # noqa: SIM115, PTH123
+    file = open(descriptor, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
     level = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     globalLogBeginner.beginLoggingTo(
         [FilteringLogObserver(observer(file), [level])], discardBuffer=True, redirectStandardIO=False

@@ -5,15 +5,14 @@ Descriptors are read and written only where that can't block, else (writes) in a
 
 from __future__ import annotations
 
-import errno
-import os
-import select
-import stat
-
 import _queue
 import _signal  # type: ignore[import-not-found]
 import _socket
 import _thread
+import errno
+import os
+import select
+import stat
 
 from . import frames
 

@@ -47,7 +47,7 @@ class Host(Protocol):
         """Return what `clustersh standby` shows."""
 
     def stop(self) -> None:
-        """End, at once."""
+        """Take no more calls, and end once there are none."""
 
 
 class Session(Connection):
@@ -62,7 +62,7 @@ class Session(Connection):
         self._take: dict[int, Callable[[bytes], None]] = {
             frames.HELLO: self._hello,
             frames.ASK: self._ask,
-            frames.STOP: lambda _: host.stop(),
+            frames.STOP: self._stop,
         }
         self._running: Deferred[int] | None = None
         self._late: Any = None
@@ -98,6 +98,10 @@ class Session(Connection):
         self._in_time()
         self.transport.write(frames.frame(frames.STATE, self._host.state()))
         self.transport.loseConnection()
+
+    def _stop(self, _: bytes) -> None:
+        self._host.stop()
+        self._ask(b"")
 
     def _call(self, payload: bytes) -> None:
         self._in_time()

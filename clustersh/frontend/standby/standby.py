@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -25,22 +24,10 @@ from ..client import connect
 from ..state import LOGIN_FILE, PENDING_FILE, client_folder
 from .place import Place
 from .session import Session
+from .state import State
 
 LOOK_EVERY_S = 5.0
 BACKLOG = 512
-
-
-class State(msgspec.Struct, frozen=True):
-    """What ``clustersh standby`` shows."""
-
-    pid: int
-    version: str
-    socket: str
-    started: float
-    calls: int
-    running: int
-    idle_s: float
-    ends_after_s: float
 
 
 class Standby(Factory):
@@ -68,13 +55,13 @@ class Standby(Factory):
         self._read = {path: _look(path) for path in self._paths()}
         self._patience = load(self.home).client.standby
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._where.socket)  # noqa: PTH108
+            os.unlink(self._where.socket)
         self._port = self._reactor.listenUNIX(self._where.socket, self, backlog=BACKLOG, mode=0o600)
         self._read[self._where.socket] = _look(self._where.socket)
         LoopingCall(self._look_around).start(LOOK_EVERY_S, now=False)
         Deferred.fromCoroutine(self._open_connection()).addErrback(lambda _: None)
 
-    def buildProtocol(self, _: UNIXAddress) -> Session:
+    def buildProtocol(self, addr: object) -> Session:
         """Return what serves one connection."""
         return Session(self._reactor, self)
 
@@ -123,9 +110,9 @@ class Standby(Factory):
     # -- the end
 
     def _look_around(self) -> None:
-        if self._port is not None and self.fresh() and not self._running:
-            if self._reactor.seconds() - self._since >= self._patience:
-                self._retire()
+        idle_s = self._reactor.seconds() - self._since
+        if self._port is not None and self.fresh() and not self._running and idle_s >= self._patience:
+            self._retire()
 
     def _retire(self) -> None:
         """Make room for the next standby: it may start while calls go on here."""
