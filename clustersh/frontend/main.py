@@ -20,7 +20,7 @@ def main() -> NoReturn:
     # Until the program handles signals itself, Python would answer with a traceback out of an import.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    launcher = Launcher(sys.argv[1:], os.environ)
+    launcher = Launcher(sys.argv[1:], os.environ, _working_directory)
     status = launcher.call()
     if status is not None:
         os._exit(status)
@@ -33,3 +33,10 @@ def main() -> NoReturn:
     from .commands import choose
 
     run_program("clustersh", choose, key=launcher.key, at_end=launcher.leave)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  # pathlib takes longer to import than all of this
+    except OSError:
+        return os.environ.get("PWD", "/")

@@ -60,10 +60,7 @@ class StandbyStart:
         raise AssertionError("this needs no reactor")
 
     def _show(self, where: Place) -> int:
-        state, pid = None, 0
-        with contextlib.suppress(OSError, msgspec.MsgspecError), _connected(where.socket) as (connection, pid):
-            connection.sendall(frames.frame(frames.ASK))
-            state = msgspec.json.decode(_answer(connection), type=State)
+        pid, state = _look(where.socket)
         memory = _memory(pid) if state is not None else 0
         if self._invocation.json:
             document = {"running": state is not None, "state": state, "memory_bytes": memory or None}
@@ -85,6 +82,16 @@ class StandbyStart:
             words = "".join(_stopped_text(*each) for each in stopped)
             self._invocation.console.out_now(words or "no standby runs\n")
         return 0
+
+
+def _look(path: str) -> tuple[int, State | None]:
+    """Return the pid of the standby at *path*, 0 if there is none, and what it says, if it does."""
+    pid = 0
+    with contextlib.suppress(OSError, msgspec.MsgspecError), _connected(path) as (connection, found):
+        pid = found
+        connection.sendall(frames.frame(frames.ASK))
+        return pid, msgspec.json.decode(_answer(connection), type=State)
+    return pid, None
 
 
 def _text(state: State, memory: int, now: float) -> str:

@@ -14,7 +14,7 @@ from .peer import is_stopped, peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _IN_PROCESS = ("up", "down", "login", "logout", "standby")
 """Commands that start programs, or change what a standby is for."""
@@ -33,9 +33,10 @@ class Launcher:
     when the call could not be repeated.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Callable[[], str]) -> None:
         self._argv = argv
         self._environ = environ
+        self._cwd = cwd
         self._place: place.Place | None = None
         self.key = os.urandom(16).hex()
         self.lost = False
@@ -110,7 +111,7 @@ class Launcher:
         words = [*self._argv, *(word.partition("=")[2] for word in self._argv)]
         named = {name: self._environ[name] for name in (*_NEEDED, *words) if name and name in self._environ}
         environ = [os.fsencode(f"{name}={value}") for name, value in named.items()]
-        head = [self.key.encode(), os.fsencode(_working_directory(self._environ)), *map(os.fsencode, self._argv)]
+        head = [self.key.encode(), os.fsencode(self._cwd()), *map(os.fsencode, self._argv)]
         return frames.pack([frames.pack(head), frames.pack(environ)])
 
     def _repeatable(self) -> bool:
@@ -127,10 +128,3 @@ def _ready(connection: _socket.socket, pid: int) -> bool:
         connection.settimeout(_PATIENT_S)
         answer = connection.recv(5)
     return answer[:1] == bytes((frames.READY,))
-
-
-def _working_directory(environ: Mapping[str, str]) -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return environ.get("PWD", "/")

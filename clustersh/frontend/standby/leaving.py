@@ -34,7 +34,7 @@ def leave(where: Place, environ: Mapping[str, str]) -> None:
     kept = {name: environ[name] for name in _KEPT if name in environ}
     os.posix_spawn(
         sys.executable,
-        [sys.executable, "-P", "-m", "clustersh.frontend.standby.process", str(lock)],
+        [sys.executable, "-P", "-m", "clustersh.frontend.standby.main", str(lock)],
         kept,
         file_actions=[*streams, *left_open],
         setsigmask=[],

@@ -53,7 +53,7 @@ class Standby(Factory):
     def begin(self) -> None:
         """Read what is to be read, then take calls."""
         self._read = {path: _look(path) for path in self._paths()}
-        self._patience = load(self.home).client.standby
+        self._patience = float(load(self.home).client.standby)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._where.socket)
         self._port = self._reactor.listenUNIX(self._where.socket, self, backlog=BACKLOG, mode=0o600)
@@ -174,9 +174,9 @@ async def _no_thread(_function: object) -> None:
 
 
 def _look(path: str) -> tuple[int, int, int] | None:
-    """Return what changes when a file is written or replaced; None where there is none."""
+    """Return what changes when a file is written, replaced or given other rights; None where there is none."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_ctime_ns, found.st_size

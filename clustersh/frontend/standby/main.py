@@ -1,4 +1,4 @@
-"""The standby's own process: ``python -m clustersh.frontend.standby.process LOCK`` (the descriptor of its lock)."""
+"""The standby's own process: ``python -m clustersh.frontend.standby.main LOCK`` (the descriptor of its lock)."""
 
 from __future__ import annotations
 
