@@ -237,9 +237,10 @@ def make_home(folder: Path, name: str) -> Home:
     return Home(folder / name / "state", folder / name / "log")
 
 
-def make_cluster(folder: Path) -> Cluster:
+def make_cluster(folder: Path, **client_environ: str) -> Cluster:
     """Start the real programs, let the agent in and log the client in by the real pairing."""
     coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    client.environ.update(client_environ)
     coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     try:
         address = coordinator.address()
