@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from ..heap import keep_freed_memory
 from ..home import default_home
+from ..standard_descriptors import open_standard_descriptors
 from .commands import AtOnce, Start
 from .console import Console
 from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed, from_problem
@@ -34,7 +35,7 @@ def run_program(name: str, choose: Choose, *, key: str = "", at_end: Callable[[]
     """
     # Most commands end before a collection would find anything; see _collect_again for those that don't.
     gc.disable()
-    _open_standard_descriptors()
+    open_standard_descriptors()
     invocation = this_process(name, key)
     if not _debugging(invocation):
         warnings.simplefilter("ignore")
@@ -230,15 +231,6 @@ def _working_directory() -> Path:
         return Path.cwd()
     except OSError:
         return Path(os.environ.get("PWD", "/"))
-
-
-def _open_standard_descriptors() -> None:
-    """See that 0, 1 and 2 are open: else the first socket would get such a number, and our output."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
 
 
 def _collect_again() -> None:

@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]  # `signal` imports enum, which
 import os
 import sys
 
+from ..standard_descriptors import open_standard_descriptors
 from .standby.launcher import Launcher
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ def main() -> NoReturn:
     # Until the program handles signals itself, Python would answer with a traceback out of an import.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    open_standard_descriptors()
     launcher = Launcher(sys.argv[1:], os.environ, _working_directory)
     status = launcher.call()
     if status is not None:

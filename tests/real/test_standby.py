@@ -68,9 +68,9 @@ def test_it_holds_nothing_of_its_first_caller(fresh: Cluster, tmp_path: Path) ->
     pid = Standby(fresh).pid
     assert os.read(read, 1) == b"", "somebody still has that pipe open"
     os.close(read)
-    open_files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    open_files = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     assert str(tmp_path / "held") not in open_files
-    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert str(Path(f"/proc/{pid}/cwd").readlink()) == "/"
     environ = Path(f"/proc/{pid}/environ").read_bytes()
     assert secret.encode() not in environ and b"TERM=" not in environ and b"SHELL=" not in environ
     assert secret.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()

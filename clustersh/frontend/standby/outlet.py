@@ -83,6 +83,11 @@ class RelayedOutlet:
         self._ahead = 0  # what is on its way is not acknowledged in full
         self._go_on()
 
+    def gone(self) -> None:
+        """The launcher is gone, and both streams with it."""
+        for stream in (1, 2):
+            self.failed(stream, True, "")
+
     def resize(self, sizes: bytes) -> None:
         """The terminal's size is another one now."""
         self._sizes = frames.numbers(sizes)

@@ -65,6 +65,7 @@ class Session(Connection):
             frames.STOP: self._stop,
         }
         self._running: Deferred[int] | None = None
+        self._outlet: RelayedOutlet | None = None
         self._late: Any = None
 
     def connectionMade(self) -> None:
@@ -82,6 +83,8 @@ class Session(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._in_time()
+        if self._outlet is not None:
+            self._outlet.gone()
         if self._running is not None:
             self._running.cancel()  # nobody waits for it any more; what runs elsewhere goes on
 
@@ -108,7 +111,7 @@ class Session(Connection):
         call, streams = frames.unpack(payload)
         head, environ = frames.unpack(call)
         terminals, same, sizes = frames.unpack(streams)
-        outlet = RelayedOutlet(self.transport.write, terminals, bool(same[0]), sizes)
+        outlet = self._outlet = RelayedOutlet(self.transport.write, terminals, bool(same[0]), sizes)
         stdin = RelayedStdin(self.transport.write, bool(terminals[0]))
         signals = Signals(lambda number: self._leave(128 + number))
         self._take = {
