@@ -49,6 +49,7 @@ class Standby(Factory):
         self.kept = Kept()
         self._patience = 0.0
         self._read: dict[str, tuple[int, int, int] | None] = {}
+        self._own: tuple[int, int, int] | None = None
 
     def begin(self) -> None:
         """Read what is to be read, then take calls."""
@@ -57,7 +58,7 @@ class Standby(Factory):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._where.socket)
         self._port = self._reactor.listenUNIX(self._where.socket, self, backlog=BACKLOG, mode=0o600)
-        self._read[self._where.socket] = _look(self._where.socket)
+        self._own = _look(self._where.socket)
         LoopingCall(self._look_around).start(LOOK_EVERY_S, now=False)
         Deferred.fromCoroutine(self._open_connection()).addErrback(lambda _: None)
 
@@ -110,8 +111,12 @@ class Standby(Factory):
     # -- the end
 
     def _look_around(self) -> None:
+        if self._port is None or not self.fresh():
+            return
+        found, own = _look(self._where.socket), self._own
+        gone = found is None or own is None or found[0] != own[0]
         idle_s = self._reactor.seconds() - self._since
-        if self._port is not None and self.fresh() and not self._running and idle_s >= self._patience:
+        if gone or (not self._running and idle_s >= self._patience):
             self._retire()
 
     def _retire(self) -> None:
