@@ -194,7 +194,9 @@ def test_one_callers_environment_is_no_others(standing: Cluster, standby: Standb
     assert standing.sh(*command, environ={"SECRET": "two"}).out == "two\n"
     refused = standing.sh(*command)
     assert (refused.status, refused.err.splitlines()[0]) == (125, "ERROR: --env SECRET: there is no such variable here")
-    assert standing.sh("run", "--wait", "9s", "--env=SECRET", "ws1", "echo $SECRET", environ={"SECRET": "x"}).out == "x\n"
+    assert (
+        standing.sh("run", "--wait", "9s", "--env=SECRET", "ws1", "echo $SECRET", environ={"SECRET": "x"}).out == "x\n"
+    )
     assert standby.calls == before + 4
     log = next(path for path in standby.folder.iterdir() if path.suffix == ".log")
     assert log.read_text() == ""

@@ -20,6 +20,7 @@ from ...cli.invocation import Invocation
 from ...cli.parser import Parser
 from ...wire.units import format_size, format_timeout
 from . import frames
+from .leaving import take_lock
 from .peer import peer_of
 from .place import Place, find
 from .state import State
@@ -112,8 +113,22 @@ def _sockets(where: Place) -> list[str]:
     """Return the sockets of all standbys on this state: of other versions and namespaces too."""
     if not where.private:
         return []
-    found = (path for path in Path(where.folder).iterdir() if path.name.startswith(f"{where.of_home}-"))
-    return [str(path) for path in found if path.is_socket()]
+    found = [path for path in Path(where.folder).iterdir() if path.name.startswith(f"{where.of_home}-")]
+    for lock in (path for path in found if path.suffix == ".lock"):
+        _until_started(lock)
+    sockets = (lock.with_suffix("") for lock in found if lock.suffix == ".lock")
+    return [str(path) for path in sockets if path.is_socket()]
+
+
+def _until_started(lock: Path) -> None:
+    """Where a standby holds *lock*, wait until it has its socket: else a stop would miss the one that just starts."""
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while time.monotonic() < deadline and not lock.with_suffix("").is_socket():
+        descriptor = take_lock(str(lock))
+        if descriptor is not None:
+            os.close(descriptor)
+            return
+        time.sleep(0.01)
 
 
 def _stop_one(path: str) -> tuple[int, int] | None:

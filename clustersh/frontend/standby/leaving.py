@@ -24,7 +24,7 @@ def leave(where: Place, environ: Mapping[str, str]) -> None:
     if not where.fits or not sys.executable or not _wanted(Path(where.home)):
         return
     _make_folder(where)
-    lock = _lock(where.lock)
+    lock = take_lock(where.lock)
     if lock is None:
         return
     os.set_inheritable(lock, True)
@@ -62,7 +62,7 @@ def _make_folder(where: Place) -> None:
         raise PermissionError(f"{where.folder} is open to others")
 
 
-def _lock(path: str) -> int | None:
+def take_lock(path: str) -> int | None:
     """Return a descriptor that holds the lock; None where a standby does."""
     import fcntl
 

@@ -8,9 +8,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..commands import BARE, COMMANDS, COMPLETE
 from .place import find
+
+if TYPE_CHECKING:
+    from .standby import Standby
 
 _AROUND = ("up", "down", "login", "logout", "standby")
 _MORE = ("submission", "run_request", "one_job", "showing", "plan", "stored_output", "many.attend", "many.show")
@@ -27,17 +31,25 @@ def main() -> None:
 
     from ...clocks import use_boot_clock
     from ...heap import keep_freed_memory
-    from .standby import Standby
+    from .standby import Standby as Made
 
     use_boot_clock(reactor)
     keep_freed_memory()
     keep_log(Path(where.log))
     gc.collect()
     gc.freeze()
-    standby = Standby(reactor, where, lock)
-    reactor.callWhenRunning(standby.begin)
+    standby = Made(reactor, where, lock)
+    reactor.callWhenRunning(begin, standby)
     reactor.run()
     os._exit(0)
+
+
+def begin(standby: Standby) -> None:
+    """Have it take calls, or end: it is nobody's concern why there is none."""
+    try:
+        standby.begin()
+    except Exception:
+        os._exit(1)
 
 
 def let_go() -> None:
