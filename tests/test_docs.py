@@ -55,7 +55,7 @@ def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
     if text == "[]":
         assert default == ()
         return
-    read = {config.Duration: units.parse_duration, config.Size: units.parse_size}.get(type(default), str)
+    read = {config.Duration: units.parse_duration, config.Size: units.parse_size, config.IdleTime: units.parse_duration}.get(type(default), str)
     assert read(text.strip('"')) == default
 
 
