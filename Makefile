@@ -12,8 +12,9 @@
 #                       ARGS="--seconds 60" for each)
 #   make lint           linter, formatter and type checker
 #   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
-#   make bench-NAME     one: latency, launch, throughput, bulk, intake, history, memory, fleet-size, fleet-idle, fleet-peers
-#                       (ARGS=... is handed to it; the last one takes pdsh where it is, and Ansible and Salt from the
+#   make bench-NAME     one: latency, launch, throughput, bulk, intake, history, memory, fleet-size, fleet-idle,
+#                       fleet-peers, guard
+#                       (ARGS=... is handed to it; fleet-peers takes pdsh where it is, and Ansible and Salt from the
 #                       package index, into .venv/peers)
 #   make deb            build the Debian package in dist (DEB_PYTHON=... is the system's Python that it is for)
 #   make clean          stop, and remove .venv, .home and everything that was built

@@ -13,7 +13,7 @@ from .programs import ROOT
 
 NAMES = (
     *("latency", "launch", "throughput", "bulk", "intake", "history", "memory"),
-    *("fleet_size", "fleet_idle", "fleet_peers"),
+    *("fleet_size", "fleet_idle", "fleet_peers", "guard"),
 )
 PAGE = ROOT / "docs" / "benchmarks.md"
 

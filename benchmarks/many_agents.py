@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import ipaddress
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
@@ -56,6 +57,8 @@ FIRST_ADDRESS = ipaddress.IPv4Address("127.64.0.1")
 COMING_AT_FIRST = 32
 """Agents that connect at a time in the beginning."""
 CONNECT_S = 30.0
+NICE = 10
+"""Machines would not use the coordinator's processor, nor the client's."""
 
 Tell = Callable[[FromAgent], None]
 
@@ -179,7 +182,8 @@ class Crowd:
             clock=boot_clock,
             on_welcome=welcomed,
         )
-        plain = HostnameEndpoint(
+        # Not by name: thousands would wait for the few threads in which one process looks names up.
+        plain = TCP4ClientEndpoint(
             reactor, self._address.host, self._address.port, timeout=CONNECT_S, bindAddress=(source, 0)
         )
         connector = Connector(
@@ -219,6 +223,7 @@ def main() -> None:
     options = parser.parse_args()
     last = None if options.count is None else options.first + options.count
     folders = sorted(options.folder.iterdir())[options.first : last]
+    os.nice(NICE)
     raise_open_files()
     use_boot_clock(reactor)
     StandardIO(UntilEnd())

@@ -210,4 +210,5 @@ def restarted(cluster: Cluster, work: Callable[[], object]) -> float:
 
 def online(rest: Rest) -> bool:
     """Whether ws1 has a link."""
-    return any(each["name"] == "ws1" and each["status"] == "online" for each in rest.get("/v1/machines")["machines"])
+    (machine,) = rest.get("/v1/machines?target=ws1")["machines"]
+    return bool(machine["status"] == "online")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -15,6 +16,9 @@ from .address import DEFAULT_PORT, Address, parse_address
 from .wire import ids, units
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Force: TypeAlias = Literal["self", "approve", "never"]
+"""Who may pass a rule that blocks: the client itself, the client once an admin has allowed it, or nobody."""
+RuleAction: TypeAlias = Literal["allow", "block", "deny"]
 
 
 class ConfigError(Exception):
@@ -57,6 +61,10 @@ class MachineName(str):
     """A machine's name."""
 
 
+class PluginName(str):
+    """What a plugin is called."""
+
+
 class CoordinatorAddress(str):
     """Where a coordinator is, ``host:port``."""
 
@@ -96,6 +104,7 @@ class EnrollmentConfig(_Section, frozen=True):
     policy: Literal["open", "token", "approve"] = "open"
     new_machines: Literal["wait", "use"] = "wait"
     allow: tuple[NetworkText, ...] = ()
+    tailnet_only: bool = False
 
 
 class AgentConfig(_Section, frozen=True):
@@ -103,6 +112,7 @@ class AgentConfig(_Section, frozen=True):
 
     name: MachineName | None = None
     environment: Literal["login", "service"] = "login"
+    executor: PluginName | None = None
     grace: Duration = Duration(5)
     reconnect_max: Duration = Duration(60)
     blob_quota: Size = Size(1 << 30)
@@ -120,6 +130,38 @@ class ClientConfig(_Section, frozen=True):
     standby: IdleTime = IdleTime(600)
 
 
+class ClientPolicy(_Section, frozen=True):
+    """``[policy.client."NAME"]``: what holds for the clients of that name or pattern, on every machine."""
+
+    force: Force | None = None
+    rules: dict[str, RuleAction] = {}
+    targets: str | None = None
+    machines_at_once: int | None = None
+    jobs_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("machines_at_once", "jobs_per_minute"):
+            number = getattr(self, name)
+            if number is not None and not 1 <= number <= 1_000_000:
+                raise ValueError(f"{name}: a number between 1 and 1000000")
+
+
+class TargetPolicy(_Section, frozen=True):
+    """``[policy.target."TARGET"]``: what holds on those machines, for every client."""
+
+    force: Force | None = None
+    rules: dict[str, RuleAction] = {}
+
+
+class PolicyConfig(_Section, frozen=True):
+    """``[policy]``: what is stopped, who may force it, and what clients may do at all."""
+
+    force: Force = "self"
+    rules: dict[str, RuleAction] = {}
+    client: dict[str, ClientPolicy] = {}
+    target: dict[str, TargetPolicy] = {}
+
+
 class Config(_Section, frozen=True):
     """The whole of ``config.toml``; every key has a default, so the file may be missing."""
 
@@ -128,6 +170,7 @@ class Config(_Section, frozen=True):
     enrollment: EnrollmentConfig = EnrollmentConfig()
     agent: AgentConfig = AgentConfig()
     client: ClientConfig = ClientConfig()
+    policy: PolicyConfig = PolicyConfig()
 
 
 def load(home: Path) -> Config:
@@ -176,6 +219,8 @@ def _read_value(kind: type, value: Any) -> Any:
         return NetworkText(ipaddress.ip_network(_text(value)))
     if kind is MachineName:
         return MachineName(ids.machine_name(_text(value)))
+    if kind is PluginName:
+        return PluginName(ids.plugin_name(_text(value)))
     if kind is CoordinatorAddress:
         return CoordinatorAddress(parse_address(_text(value)).netloc)
     if kind is Fingerprint:
@@ -196,8 +241,7 @@ def _text(value: Any) -> str:
 def _explain(path: Path, values: dict[str, Any], problem: str) -> str:
     """Turn msgspec's message into one that a person can act on."""
     what, _, where = problem.partition(" - at `$")
-    steps = re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]", where.rstrip("`"))
-    keys: list[str | int] = [name or int(index) for name, index in steps]
+    keys = _keys(values, re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]", where.rstrip("`")))
     unknown = re.search(r"unknown field `([^`]*)`", what)
     if unknown:
         return _explain_unknown(path, keys, unknown[1])
@@ -209,26 +253,56 @@ def _explain(path: Path, values: dict[str, Any], problem: str) -> str:
     found: Any = values
     for key in keys:
         found = found[key]
-    return f"{path}: {_dotted(keys)}: found {found!r}; expected {expected}"
+    return f"{path}: {dotted(keys)}: found {found!r}; expected {expected}"
+
+
+def _keys(values: Any, steps: list[tuple[str, str]]) -> list[str | int]:
+    """Return the keys that msgspec's *steps* go by; it does not say which one of a mapping's (``[...]``)."""
+    keys: list[str | int] = []
+    for name, index in steps:
+        key: str | int = name or index
+        if index == "...":
+            kind = get_args(_kind_at(keys))[1]
+            key = next(each for each, value in values.items() if not _fits(value, kind))
+        elif index:
+            key = int(index)
+        keys.append(key)
+        values = values[key]
+    return keys
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, dec_hook=_read_value)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _explain_unknown(path: Path, keys: list[str | int], name: str) -> str:
     known = list(_kind_at(keys).__struct_fields__)
     close = difflib.get_close_matches(name, known, n=1)
     expected = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
-    return f"{path}: {_dotted([*keys, name])}: found a key that does not exist; {expected}"
+    return f"{path}: {dotted([*keys, name])}: found a key that does not exist; {expected}"
 
 
-def _dotted(keys: list[str | int]) -> str:
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".") or "the whole file"
+def dotted(keys: list[str | int]) -> str:
+    """Return the place that *keys* lead to, as TOML writes it."""
+    texts = (
+        f"[{key}]" if isinstance(key, int) else f".{key if re.fullmatch('[A-Za-z0-9_-]+', key) else json.dumps(key)}"
+        for key in keys
+    )
+    return "".join(texts).removeprefix(".") or "the whole file"
 
 
 def _kind_at(keys: list[str | int]) -> Any:
     """The type that the configuration has at *keys*."""
     kind: Any = Config
     for key in keys:
-        kind = get_args(kind)[0] if isinstance(key, int) else get_type_hints(kind)[key]
+        if isinstance(key, int):
+            kind = get_args(kind)[0]
+        else:
+            kind = get_args(kind)[1] if get_origin(kind) is dict else get_type_hints(kind)[key]
     return kind
 
 
@@ -236,6 +310,8 @@ def _expected(kind: Any) -> str:
     """Say in words what a value of *kind* looks like."""
     if get_origin(kind) is Literal:
         return " or ".join(f"'{value}'" for value in get_args(kind))
+    if get_origin(kind) is dict:
+        return f"a table, each of whose values is {_expected(get_args(kind)[1])}"
     if get_origin(kind) is tuple:
         return f"a list, each {_expected(get_args(kind)[0])}"
     choices = [choice for choice in get_args(kind) if choice is not type(None)]
@@ -245,12 +321,16 @@ def _expected(kind: Any) -> str:
 
 
 _WORDS: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
     Duration: "a duration with its unit such as '90s', '10m' or '1h30m' ('0' for none), at most 366 days",
     IdleTime: "'off', or how long without a command, such as '10m'",
     Size: "a size such as '128KiB', '10GiB' or a number of bytes",
     Listen: "an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'",
     NetworkText: "a network such as '203.0.113.0/24', its host bits zero",
     CoordinatorAddress: "a coordinator such as 'joshua-ws1' or '10.0.0.5:5672'",
+    PluginName: "the name of an executor such as 'bash': 1 to 64 of a-z, 0-9 and '-', not a '-' first or last",
     Fingerprint: "a SHA-256: 64 hex digits, with or without colons",
     MachineName: "a machine's name, not 'all': 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit first and last",
 }

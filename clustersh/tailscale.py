@@ -1,4 +1,4 @@
-"""What ``tailscale status --json`` says, read with patience: its fields come and go with its versions."""
+"""What Tailscale's program says in JSON, read with patience: its fields come and go with its versions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from .wire.codec import WireError, decode_json
+from .wire.tailnet import TailnetIdentity, TailnetState
 from .wire.units import parse_timestamp
 
 DIRECT, RELAYED = "direct", "relayed"
@@ -52,8 +53,49 @@ class _Peer(msgspec.Struct, frozen=True):
 
 
 class _Status(msgspec.Struct, frozen=True):
+    backend: str | None = msgspec.field(default=None, name="BackendState")
     own: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="Self")
     peers: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="Peer")
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str | None = msgspec.field(default=None, name="Name")
+    computed: str | None = msgspec.field(default=None, name="ComputedName")
+
+
+class _User(msgspec.Struct, frozen=True):
+    login: str | None = msgspec.field(default=None, name="LoginName")
+
+
+class _Whois(msgspec.Struct, frozen=True):
+    node: _Named | None = msgspec.field(default=None, name="Node")
+    user: _User | None = msgspec.field(default=None, name="UserProfile")
+
+
+_STATES = {
+    "Running": TailnetState.RUNNING,
+    "Stopped": TailnetState.STOPPED,
+    "NeedsLogin": TailnetState.LOGGED_OUT,
+    "NeedsMachineAuth": TailnetState.UNAPPROVED,
+    "NoState": TailnetState.STARTING,
+    "Starting": TailnetState.STARTING,
+}
+
+
+def parse_backend(content: bytes) -> TailnetState:
+    """Return what the status says that Tailscale is. Raises WireError."""
+    backend = decode_json(content, _Status).backend or ""
+    if backend not in _STATES:
+        raise WireError(f"it is in a state that is not known, {backend[:40]!r}")
+    return _STATES[backend]
+
+
+def parse_whois(content: bytes) -> TailnetIdentity | None:
+    """Return whom ``tailscale whois --json`` tells of; None where it names nobody. Raises WireError."""
+    found = decode_json(content, _Whois)
+    login = ((found.user and found.user.login) or "")[:_NAME_LENGTH]
+    node = ((found.node and (found.node.name or found.node.computed)) or "").rstrip(".")[:_NAME_LENGTH]
+    return TailnetIdentity(login, node) if login and node else None
 
 
 def parse_status(content: bytes) -> tuple[Node, ...]:

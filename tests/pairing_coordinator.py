@@ -12,7 +12,9 @@ import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from clustersh.coordinator.addresses import plain_address
+from clustersh.coordinator.approvals import Approvals
 from clustersh.coordinator.pairing import Pairings
+from clustersh.coordinator.policy.overrides import Overrides
 from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusals
 from clustersh.coordinator.tokens import JoinTokens
@@ -55,6 +57,7 @@ class PairingCoordinator:
             tokens=self.tokens,
             host="ws1",
         )
+        self.approvals = Approvals(self.pairings, Overrides(clock, secrets.token_bytes), clock, self.refusals)
 
     def holder(self, role: Role, name: str) -> str | None:
         return self.taken.get((role, name))
@@ -64,7 +67,16 @@ class PairingCoordinator:
             raise ProblemError(Kind.NAME_TAKEN, f"the name {name} belongs to another key", hint="choose with --name")
 
     async def register(
-        self, role: Role, name: str, public_key: Any, key: str, address: str, approved_by: str, token: str = ""
+        self,
+        role: Role,
+        name: str,
+        public_key: Any,
+        key: str,
+        address: str,
+        approved_by: str,
+        token: str = "",
+        *,
+        ai: bool = False,
     ) -> bytes:
         self.taken[role, name] = key
         await self.ledger.append(Enrolled(role.value, name, "id-1", key, address, approved_by, token))
@@ -72,7 +84,7 @@ class PairingCoordinator:
         return issued.public_bytes(Encoding.DER)
 
     async def approve(self, code: str) -> Approved:
-        return await self.pairings.approve(code)
+        return await self.approvals.approve(code, "admin-1")
 
     async def stop(self) -> None:
         self.refusals.stop()

@@ -9,7 +9,19 @@ import sys
 
 import pytest
 
-from benchmarks import bulk, fleet_idle, fleet_peers, fleet_size, intake, latency, launch, memory, tables, throughput
+from benchmarks import (
+    bulk,
+    fleet_idle,
+    fleet_peers,
+    fleet_size,
+    guard,
+    intake,
+    latency,
+    launch,
+    memory,
+    tables,
+    throughput,
+)
 
 from .conftest import ROOT
 
@@ -62,7 +74,11 @@ def test_a_parts_time_is_what_it_adds_to_the_one_before() -> None:
 @pytest.mark.real
 def test_the_parts_of_a_short_command_are_measured() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.launch", "--runs", "2"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmarks.launch", "--runs", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == 6 and "records, link, spawn" in ran.stdout
@@ -114,6 +130,13 @@ def test_the_fleet_s_reports_hold_their_figures_against_the_aims() -> None:
     assert "20 real agents, 80 simulated ones" in shown and "left out: salt: it is not here" in shown
 
 
+def test_the_guard_s_report_holds_its_median_against_the_aim() -> None:
+    shown = guard.report({"bash": {"ls": 60.0, "rm -rf /": 80.0, "true": 600.0}}, {"a script": 5000.0})
+    assert re.search(r"^3 commands of bash +80 +600$", shown, re.MULTILINE)
+    assert shown.endswith("(here 80): met\n")
+    assert guard.report({"bash": {"ls": 501.0}}, {}).endswith("(here 501): MISSED\n")
+
+
 _WAYS = ("one at a time", "50 in flight", "50 connections")
 
 
@@ -126,6 +149,7 @@ _WAYS = ("one at a time", "50 in flight", "50 connections")
         ("memory", "--agents", "2"),
         ("fleet_size", "--few", "2", "--many", "4", "--turns", "1"),
         ("fleet_idle", "--agents", "3", "--idle", "0.2"),
+        ("guard", "--turns", "1"),
     ],
     ids=lambda words: words[0],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clustersh import config
-from clustersh.config import Config, ConfigError
+from clustersh.config import ClientPolicy, Config, ConfigError, PolicyConfig, TargetPolicy
 
 EVERYTHING = """
 [coordinator]
@@ -31,6 +31,21 @@ reserve = "0"
 
 [client]
 retry_for = "1h30m"
+
+[policy]
+force = "approve"
+rules = { power = "deny" }
+
+[policy.client."ai-*@*"]
+force = "never"
+targets = "@lab,!db1"
+machines_at_once = 5
+jobs_per_minute = 30
+rules = { power = "block" }
+
+[policy.target."@lab"]
+force = "self"
+rules = { power = "allow" }
 """
 
 
@@ -59,6 +74,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert (loaded.agent.grace, loaded.agent.reconnect_max) == (0.5, 600)
     assert (loaded.agent.blob_quota, loaded.agent.reserve) == (10**9, 0)
     assert loaded.client.retry_for == 5400
+    assert loaded.policy == PolicyConfig(
+        "approve",
+        {"power": "deny"},
+        {"ai-*@*": ClientPolicy("never", {"power": "block"}, "@lab,!db1", 5, 30)},
+        {"@lab": TargetPolicy("self", {"power": "allow"})},
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,6 +104,14 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("[coordinator]\nlisten = 99999", "coordinator.listen", "99999", "an address"),
         ("[enrollment]\nallow = '10.0.0.0/8'", "enrollment.allow", "'10.0.0.0/8'", "a list"),
         ("[enrollment]\nallow = ['::1', '10.0.0.1/8']", "enrollment.allow[1]", "'10.0.0.1/8'", "host bits zero"),
+        ("[policy]\nforce = 'me'", "policy.force", "'me'", "'self' or 'approve' or 'never'"),
+        ("[policy]\nclient = 3", "policy.client", "3", "a table, each of whose values is a table"),
+        ("[policy.rules]\npower = 'x'", "policy.rules.power", "'x'", "'allow' or 'block' or 'deny'"),
+        ("[policy.client.a]\n[policy.client.'b@*']\nforce = 1", 'policy.client."b@*".force', "1", "'self' or"),
+        ("[policy.target.'@a']\nrules = {x = 'y'}", 'policy.target."@a".rules.x', "'y'", "'allow' or"),
+        ("[policy.client.a]\nmachines_at_once = 0", "policy.client.a.machines_at_once", "0", "between 1 and 1000000"),
+        ("[policy.client.a]\njobs_per_minute = true", "policy.client.a.jobs_per_minute", "True", "a whole number"),
+        ("[policy.client.a]\ntargets = []", "policy.client.a.targets", "[]", "text"),
         ("[enrollment]\nallow = [7]", "enrollment.allow[0]", "7", "a network"),
     ],
 )
@@ -101,6 +130,7 @@ def test_an_error_names_file_key_found_and_expected(
     [
         ("[agent]\ngrase = '5s'", "agent.grase", "did you mean 'grace'?"),
         ("[agents]\nname = 'x'", "agents", "did you mean 'agent'?"),
+        ("[policy.client.a]\nforced = 'self'", "policy.client.a.forced", "did you mean 'force'?"),
         ("[client]\nzzz = 1", "client.zzz", "expected one of retry_for, standby"),
     ],
 )

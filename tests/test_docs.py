@@ -15,12 +15,16 @@ from clustersh import config
 from clustersh.agent.enroll import Enrolled
 from clustersh.agent.leave import Left
 from clustersh.agent.status import Status
+from clustersh.coordinator.guard import RULES, Guard
+from clustersh.coordinator.policy.rulebook import check
 from clustersh.coordinator.wheelhouse import Fill
 from clustersh.frontend.bare import Overview
 from clustersh.frontend.check_results import CheckReport, CheckResult, MachineCheck
+from clustersh.frontend.discover import Discovery, Found
 from clustersh.frontend.sshsync import Imported
 from clustersh.services.program import Report
-from clustersh.wire import fleet, joining, rest, units
+from clustersh.wire import fleet, joining, policy, rest, units
+from clustersh.wire.jobs import Command
 from clustersh.wire.problems import STATUS, Kind
 
 from .conftest import ROOT
@@ -28,6 +32,8 @@ from .conftest import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "packaging").glob("*.md")])
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| .+ \| .+ \|$", re.MULTILINE)
+
+NESTED = {'policy.client."NAME"': config.ClientPolicy, 'policy.target."TARGET"': config.TargetPolicy}
 
 
 def documented() -> dict[str, dict[str, str]]:
@@ -40,22 +46,34 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 def test_every_section_and_key_is_documented_and_no_other() -> None:
-    real = {name: set(kind.__struct_fields__) for name, kind in get_type_hints(config.Config).items()}
+    kinds = {**get_type_hints(config.Config), **NESTED}
+    real = {name: set(kind.__struct_fields__) for name, kind in kinds.items()}
     assert {name: set(rows) for name, rows in documented().items()} == real
 
 
 @pytest.mark.parametrize(("section", "key"), [(name, key) for name, rows in documented().items() for key in rows])
 def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
     shown = documented()[section][key]
-    default = getattr(getattr(config.Config(), section), key)
+    default = getattr(NESTED[section]() if section in NESTED else getattr(config.Config(), section), key)
     if default is None:
         assert shown == "none"
         return
     text = shown.strip("`")
+    if isinstance(default, bool):
+        assert text == str(default).lower()
+        return
     if text == "[]":
         assert default == ()
         return
-    read = {config.Duration: units.parse_duration, config.Size: units.parse_size, config.IdleTime: units.parse_duration}.get(type(default), str)
+    if text == "{}":
+        assert default == {}
+        return
+    readers = {
+        config.Duration: units.parse_duration,
+        config.IdleTime: units.parse_duration,
+        config.Size: units.parse_size,
+    }
+    read = readers.get(type(default), str)
     assert read(text.strip('"')) == default
 
 
@@ -64,6 +82,16 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "config.toml").write_text(example)
     assert config.load(tmp_path).agent.environment == "service"
+
+
+@pytest.mark.parametrize(
+    "example", re.findall(r"```toml\n(.*?)```", (DOCS / "policy.md").read_text(encoding="utf-8"), re.DOTALL)
+)
+def test_the_documented_policies_can_be_meant(example: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(example)
+    read = config.load(tmp_path).policy
+    assert read != config.PolicyConfig()
+    check(read, RULES, tmp_path / "config.toml")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -111,6 +139,8 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (CheckReport, "`check`"),
         (rest.Whoami, "`whoami`"),
         (fleet.TargetView, "`targets`"),
+        (Discovery, "`discover`"),
+        (Found, "`discover`"),
         (fleet.Groups, "`groups`, `groups list`"),
         (fleet.Group, "`groups`, `groups list`"),
         (fleet.GroupChanged, "`groups add`"),
@@ -121,6 +151,13 @@ def test_every_type_of_problem_is_documented_with_its_status(kind: Kind) -> None
         (rest.Cancelled, "`cancel`"),
         (rest.Approved, "`clusterd approve`"),
         (rest.Client, "`clusterd clients`"),
+        (rest.Pending, "`clusterd pending`"),
+        (policy.AllowedRun, "`clusterd approve`"),
+        (policy.PolicyTest, "`policy test`"),
+        (policy.MachinesVerdict, "`policy test`"),
+        (policy.PolicyView, "`policy`"),
+        (policy.RuleView, "`policy`"),
+        (policy.OnTarget, "`policy`"),
         (joining.Invitation, "`clusterd invite`"),
         (Fill, "`clusterd wheelhouse`"),
         (rest.Verified, "`clusterd audit verify`"),
@@ -149,3 +186,32 @@ def test_every_field_of_a_job_and_a_run_is_documented(document: type[msgspec.Str
 def test_every_field_of_a_check_is_documented(part: type[msgspec.Struct]) -> None:
     text = (DOCS / "json.md").read_text(encoding="utf-8").partition("## Checks")[2].partition("\n## ")[0]
     assert [name for name in part.__struct_fields__ if f'"{name}"' not in text] == []
+
+
+def test_every_rule_of_the_guard_is_documented_with_its_action_and_its_words() -> None:
+    text = (DOCS / "guard.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \| (.+?) \|", text, re.MULTILINE)
+    assert rows == [(rule.name, str(rule.action), rule.why) for rule in RULES.values()]
+
+
+def _shown(text: str) -> list[str]:
+    return [code for code in re.findall(r"`([^`]+)`", text) if " " in code and "..." not in code]
+
+
+@pytest.mark.parametrize("command", _shown((DOCS / "guard.md").read_text("utf-8").partition("## What passes")[2]))
+def test_what_passes_is_told_truly(command: str) -> None:
+    if command not in ("x=; rm -rf $x/", "rm -rf /"):
+        for platform in ("linux/amd64", "windows/amd64"):
+            assert Guard().judge(Command(shell=command), None, platform) == (), command
+
+
+@pytest.mark.parametrize(
+    "row", re.findall(r"^\| `[a-z-]+` \| (?:deny|block).*", (DOCS / "guard.md").read_text("utf-8"), re.M)
+)
+def test_the_examples_of_a_rule_break_it(row: str) -> None:
+    name, _, _, examples = re.split(r"(?<!\\) \| ", row.strip("| "), maxsplit=3)
+    for command in _shown(examples.replace("\\|", "|")):
+        judged = [Guard().judge(Command(shell=command), None, kind) for kind in ("linux/amd64", "windows/amd64")]
+        assert name.strip("`") in {finding.rule for each in judged for finding in each} or command == "sudo reboot", (
+            command
+        )

@@ -13,12 +13,13 @@ from ..wire.jobs import Outcome, State
 from ..wire.link import Start, Stdin
 from ..wire.output import Stream
 from ..wire.units import format_timeout
-from .executors import ExecutorError, IExecutor, Task
-from .fetch import Abandoned, InThread
+from .executors import ExecutorError
+from .executors.chosen import Chosen, Ender
+from .fetch import Abandoned
 from .process import ProcessListener, SpawnError, spawn
 from .records import ProcessMark
 from .stdin import Reply, StdinStream
-from .tree import Tree, TreeEnder, created
+from .tree import Tree, created
 from .workspace import Workspace, WorkspaceError, Workspaces
 
 CANCELLED = Outcome(State.CANCELLED, reason="cancelled")
@@ -35,11 +36,10 @@ class Machinery(NamedTuple):
     """What every job on this machine is run with. *environment* makes a job's environment out of its Start."""
 
     reactor: Any
-    in_thread: InThread
-    executor: IExecutor
+    executor: Chosen
     environment: Callable[[Start], dict[bytes, bytes]]
     workspaces: Workspaces
-    ender: TreeEnder
+    ender: Ender
     machine: str
     boot_id: str
 
@@ -104,7 +104,7 @@ class Runner(ProcessListener):
             self._stdin.close()
         try:
             task = await workspace.prepare()
-            argv = await self._argv(task)
+            argv = await self._with.executor.argv(task)
             if self._verdict is not None:
                 return self._verdict
             self._spawn(argv)
@@ -119,15 +119,6 @@ class Runner(ProcessListener):
             # The answer says that nothing is left, so it waits for that.
             await self._ending
         return self._verdict or outcome
-
-    async def _argv(self, task: Task) -> list[bytes]:
-        try:
-            if self._with.executor.writes(task):
-                argv: list[bytes] = await self._with.in_thread(self._with.executor.argv, task)
-                return argv
-            return self._with.executor.argv(task)
-        except OSError as error:
-            raise ExecutorError(f"its command can't be written to a file: {error.strerror}") from error
 
     def _spawn(self, argv: list[bytes]) -> None:
         now = self._spawned_at = self._last_output = self._with.reactor.seconds()

@@ -35,7 +35,9 @@ from .backoff import Backoff, Change, local_addresses
 from .connector import Connector
 from .disk import explain
 from .environment import as_bytes, for_job, read_environment
-from .executors import ExecutorError, choose
+from .executors import ExecutorError
+from .executors.choice import choose
+from .executors.chosen import Chosen, Ender, Everywhere
 from .fetch import BlobFetcher
 from .gauges import Gauges
 from .jobs import Jobs
@@ -213,7 +215,12 @@ class Agent:
     async def _make_jobs(self, environ: Mapping[str, str], base: Mapping[str, str], left: frozenset[str]) -> Jobs:
         cache = BlobStore(private_folder(self._folder / "blobs"), self._config.blob_quota)
         fetcher = BlobFetcher(self._reactor, self._rest, cache, self.identity.machine, self._in_thread)
-        workspaces = self._workspaces = Workspaces(self._folder / "work", self._user_home, fetcher, self._in_thread)
+        found = choose(self._config.executor, environ, self._open_files)
+        executor = Chosen(self._reactor, self._in_thread, found)
+        self._job_ender: Ender = Everywhere(executor, self._ender) if executor.elsewhere else self._ender
+        workspaces = self._workspaces = Workspaces(
+            self._folder / "work", self._user_home, fetcher, self._in_thread, elsewhere=executor.elsewhere
+        )
         await self._in_thread(workspaces.remove_leftovers, left)
 
         inherited = as_bytes(base)
@@ -223,11 +230,10 @@ class Agent:
 
         machinery = Machinery(
             self._reactor,
-            self._in_thread,
-            choose(environ, self._open_files),
+            executor,
             environment,
             workspaces,
-            self._ender,
+            self._job_ender,
             self.identity.machine,
             self._boot_id,
         )
@@ -259,7 +265,7 @@ class Agent:
             lasted = age(mark.created)
         elif job.record is not None:
             lasted = max(0.0, await self._store.last_trace(job.uuid) - job.record.begun)
-        await self._ender.end(tree)
+        await self._job_ender.end(tree)
         await self._in_thread(self._workspaces.remove_leftover, job.uuid)
         return lasted
 

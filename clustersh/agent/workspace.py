@@ -32,13 +32,19 @@ class WorkspaceError(Exception):
 
 
 class Workspaces:
-    """Makes a workspace a job in *folder*. *user_home* is where commands run unless told otherwise."""
+    """Makes a workspace a job in *folder*. *user_home* is where commands run unless told otherwise.
 
-    def __init__(self, folder: Path, user_home: Path, fetcher: BlobFetcher, in_thread: InThread) -> None:
+    *elsewhere*: they don't run here, so where a command is to run can't be looked at.
+    """
+
+    def __init__(
+        self, folder: Path, user_home: Path, fetcher: BlobFetcher, in_thread: InThread, *, elsewhere: bool = False
+    ) -> None:
         self.folder = folder
         self.user_home = user_home
         self.fetcher = fetcher
         self.in_thread = in_thread
+        self.elsewhere = elsewhere
 
     def of(self, start: Start, wanted: Callable[[], bool]) -> Workspace:
         """Return the workspace of a job; *wanted* says whether it may still start."""
@@ -90,16 +96,29 @@ class Workspace:
         finally:
             for blob in pins:
                 cache.unpin(blob.sha256)
-        # A directory that somebody names may be on a server that is gone; the home is where the agent itself lives.
-        named = bool(self._start.cwd) or self._start.files is not None
-        cwd = await self._all.in_thread(self._working_directory) if named else self._working_directory()
-        return Task(self._start.command, cwd, self._folder, script_content)
+        return Task(
+            self._start.command,
+            await self._where(),
+            self._folder,
+            script_content,
+            self._start.uuid,
+            self._start.cwd,
+            None if self._start.files is None else self._files,
+            self._start.env,
+        )
 
     async def remove(self) -> None:
         """Remove the job's folders, unless it asked to keep its files."""
         kept = self._start.keep_files and self._start.files is not None
         if not kept and self._folder.exists():
             await self._all.in_thread(_remove, self._folder)
+
+    async def _where(self) -> Path:
+        if self._all.elsewhere:
+            return self._all.user_home
+        # A directory that somebody names may be on a server that is gone; the home is where the agent itself lives.
+        named = bool(self._start.cwd) or self._start.files is not None
+        return await self._all.in_thread(self._working_directory) if named else self._working_directory()
 
     def _working_directory(self) -> Path:
         """Return where the command runs, checked: a relative directory lies under its files, or else its home."""

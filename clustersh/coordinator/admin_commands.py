@@ -17,37 +17,52 @@ from ..wire.rest import Approve, Approved, Client, Clients, Machine, Machines, N
 from ..wire.units import format_duration, parse_timestamp
 from .admin_client import ask
 
+_SHOWN = 10
+
 
 def prepare_approve(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``approve``."""
-    parser = Parser("clusterd approve", "Let in whoever shows this code.", ("clusterd approve 1a2b3c4d",))
-    parser.add_argument(
-        "code", type=reads(_code), metavar="CODE", help="the 8 hex digits that the login or enrollment shows"
-    )
+    examples = ("clusterd approve 1a2b3c4d", "clusterd approve --ai 1a2b3c4d")
+    summary = "Let in whoever shows this code, or allow the command that was refused with it, once."
+    parser = Parser("clusterd approve", summary, examples)
+    parser.add_argument("--ai", action="store_true", help="this client is an AI agent's: what it forces is approved")
+    parser.add_argument("code", type=reads(_code), metavar="CODE", help="the 8 hex digits that the other side shows")
     options = parser.read(invocation, arguments)
-    return lambda reactor: approve(reactor, invocation, options.code)
+    return lambda reactor: approve(reactor, invocation, Approve(options.code, options.ai))
 
 
-async def approve(reactor: Any, invocation: Invocation, code: str) -> int:
-    """Approve, and print who was let in."""
+async def approve(reactor: Any, invocation: Invocation, typed: Approve) -> int:
+    """Approve, and print who was let in, or what was allowed."""
     approved = await ask(
         reactor,
         invocation,
-        lambda client: client.call("POST", "/v1/admin/approve", Approve(code), answer=Approved),
+        lambda client: client.call("POST", "/v1/admin/approve", typed, answer=Approved),
     )
-    await _print(
-        invocation,
-        approved,
-        f"Allowed {printable(approved.name)} ({approved.role}) from {approved.address}.\n"
-        f"key:   {approved.fingerprint}\n"
-        f"check: {approved.check} (the other side shows the same 4 digits; if not, revoke it)\n",
-    )
+    await _print(invocation, approved, _allowed(approved))
     return 0
+
+
+def _allowed(approved: Approved) -> str:
+    run = approved.allowed
+    if run is None:
+        role = "an AI agent's client" if approved.ai else approved.role
+        return (
+            f"Allowed {printable(approved.name)} ({role}) from {approved.address}.\n"
+            f"key:   {approved.fingerprint}\n"
+            f"check: {approved.check} (the other side shows the same 4 digits; if not, revoke it)\n"
+        )
+    machines = ", ".join(run.machines[:_SHOWN]) + (f" and {more} more" if (more := run.count - _SHOWN) > 0 else "")
+    return (
+        f"Allowed {printable(run.client)} to run this, once, within 10 minutes:\n"
+        f"command: {printable(run.command)}\n"
+        f"on:      {printable(run.target)} ({printable(machines)})\n"
+        f"rules:   {', '.join(run.rules)}\n"
+    )
 
 
 def prepare_pending(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``pending``."""
-    summary = "List who waits to be let in. Codes are never shown: the one who asks must tell you."
+    summary = "List who waits to be let in, and which runs wait. Codes are never shown: the one who asks must tell you."
     Parser("clusterd pending", summary, ("clusterd pending",)).read(invocation, arguments)
     return lambda reactor: pending(reactor, invocation)
 
@@ -56,10 +71,10 @@ async def pending(reactor: Any, invocation: Invocation) -> int:
     """Print who waits."""
     found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/admin/pending", answer=PendingList))
     rows = [
-        (waiting.name, waiting.role, waiting.address, f"{format_duration(waiting.age_s)} ago")
+        (waiting.name, waiting.role, waiting.address, f"{format_duration(waiting.age_s)} ago", printable(waiting.what))
         for waiting in found.pending
     ]
-    await _print(invocation, found, _table(invocation, ("name", "role", "address", "asked"), rows))
+    await _print(invocation, found, _table(invocation, ("name", "role", "address", "asked", "for"), rows))
     return 0
 
 
@@ -73,10 +88,18 @@ async def clients(reactor: Any, invocation: Invocation) -> int:
     """Print every client there ever was."""
     found = await ask(reactor, invocation, lambda client: client.call("GET", "/v1/admin/clients", answer=Clients))
     rows = [
-        (client.name, _client_status(client), _day(client.enrolled), client.address, client.fingerprint)
+        (
+            client.name,
+            _client_status(client),
+            _day(client.enrolled),
+            client.address,
+            "AI agent" if client.ai else "",
+            f"{client.tailnet.login} on {client.tailnet.node}" if client.tailnet else "",
+            client.fingerprint,
+        )
         for client in found.clients
     ]
-    headers = ("name", "status", "enrolled", "address", "key")
+    headers = ("name", "status", "enrolled", "address", "kind", "tailnet", "key")
     await _print(invocation, found, _table(invocation, headers, rows))
     return 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Unpack
 
 import msgspec
@@ -24,6 +24,7 @@ from ..wire.codec import WireError, decode_json, encode_json
 from ..wire.problems import Kind, ProblemError
 from ..wire.queries import NoQuery
 from ..wire.rest import JSON
+from .addresses import IpAddress
 from .bodies import BodyStream, ClientGone
 from .callers import Gate, plain_http
 from .http import Request, path_text, too_large
@@ -36,9 +37,10 @@ from .routes import Answer, Body, Bytes, Handler, Pieces, Route, Told
 class Api:
     """All calls, behind one gate."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, came: Callable[[str, IpAddress, int], None] | None = None) -> None:
         self._log = Logger()
         self._gate = gate
+        self._came = came
         self._router = Router()
         self._routes: list[Route] = []
 
@@ -146,6 +148,8 @@ class Api:
             self._gate.admit_stranger(request)
         elif request.caller is None:
             request.caller = self._gate.admit(request, route.roles)
+            if self._came is not None:
+                self._came(request.caller.fingerprint, request.peer, request.peer_port)
         if isinstance(route.body, type):
             _check_json(request)
 

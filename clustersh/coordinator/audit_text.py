@@ -20,6 +20,7 @@ from .records import (
     Labelled,
     MachineRef,
     Orphan,
+    PolicyOverridden,
     Record,
     Renamed,
     Repaired,
@@ -29,6 +30,7 @@ from .records import (
     RunStopped,
     StoreSeen,
     Summary,
+    TailnetSeen,
     TokenCreated,
     TokenRevoked,
 )
@@ -55,6 +57,9 @@ def describe(record: Record) -> Words:
         case RunRefused():
             what = f"refused {short(record.uuid)}"
             return Words(what, record.client, record.target, f"{record.problem.detail}: {record.command.text}")
+        case PolicyOverridden():
+            what = f"overridden {short(record.uuid)}"
+            return Words(what, record.client, "", f"{', '.join(record.rules)}; allowed by {record.approver}")
         case JobEnded():
             lasted = f" after {format_duration(record.duration_s)}" if record.started else ""
             return Words(f"ended {short(record.uuid)}", "", record.machine, _outcome(record.outcome) + lasted)
@@ -87,6 +92,8 @@ def describe(record: Record) -> Words:
             return Words("labelled", record.client, _names(record.machines), " ".join(changes))
         case StoreSeen():
             return Words("store", "", record.machine, record.store)
+        case TailnetSeen():
+            return Words("tailnet", record.name, "", f"{record.login} on {record.node}")
         case Repaired():
             return Words("repaired", "", "", f"{record.cut} bytes cut from {record.file}, kept in {record.kept}")
         case Summary():
@@ -100,7 +107,8 @@ def _names(machines: tuple[MachineRef, ...]) -> str:
 def _joined(record: Enrolled | Renamed) -> str:
     """How that key was let in."""
     by = f"{record.approved_by} {record.token}".strip()
-    return f"{record.role} from {record.address or 'here'}, approved by {by}"
+    role = f"{record.role} (AI agent)" if record.ai else record.role
+    return f"{role} from {record.address or 'here'}, approved by {by}"
 
 
 def _outcome(outcome: Outcome) -> str:

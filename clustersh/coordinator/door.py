@@ -36,7 +36,9 @@ from .turns import LINKS, Turns
 
 FIRST_BYTE_S = 10.0
 """Seconds in which a connection must send its first byte."""
-BACKLOG = 512
+BACKLOG = 4096
+"""Connections that may wait to be accepted, as far as the system allows it. What comes beyond them is dropped without a
+word, and whoever it was, a client too, tries again only after 1, 3, 7, 15, 31 seconds."""
 MAX_HELLO = 16 << 10
 """Bytes that a connection may send before its TLS handshake begins."""
 _TLS_HANDSHAKE = 0x16

@@ -108,6 +108,9 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
         if token[1]:
             word = token[1].strip().lower()
         else:
+            if not word and (operator, token[2]) == (",", "!") and token.start():
+                operator = "!"  # "all,!db1" is as clear as "all!db1"
+                continue
             if not word:
                 raise _missing(text, token[2])
             yield operator, word

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ..wire.jobs import offline_reason
 from ..wire.link import (
     MAX_READS,
     Chunk,
@@ -311,8 +312,8 @@ class Fleet:
         """Return why nothing can be sent to *machine* now."""
         seen = self.seen.get(machine.id)
         if seen is None:
-            return f"{machine.name} is offline (never seen yet)"
-        return f"{machine.name} is offline (last seen {format_duration(max(0.0, self._now() - seen.at))} ago)"
+            return offline_reason(machine.name, "never seen yet")
+        return offline_reason(machine.name, f"last seen {format_duration(max(0.0, self._now() - seen.at))} ago")
 
     @property
     def online(self) -> set[str]:

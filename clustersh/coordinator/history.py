@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from ..folding import node_set
 from ..wire.ids import is_run_uuid, uuid_ending
 from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.problems import Kind, Problem, ProblemError
@@ -22,6 +23,9 @@ _JOB = (
     f"SELECT jobs.*, substr(runs.command, 1, {MAX_LISTED_COMMAND + 1}) AS command, runs.cwd, runs.requested,"  # noqa: S608
     " runs.timeout_s FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
 )
+
+_NAMED = 100
+"""Machines of a run that an error names."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,11 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs to list; empty parts don't restrict. *since* is in seconds since 1970, *before* a uuid."""
+    """Which jobs to list; empty parts don't restrict. *machine_ids* are those of a target, *since* is in seconds since
+    1970, *before* a uuid."""
 
     machine: str = ""
+    machine_ids: tuple[str, ...] = ()
     client: str = ""
     states: tuple[State, ...] = ()
     since: float = 0.0
@@ -125,8 +131,9 @@ def machine_of(connection: sqlite3.Connection, uuid: str, machine: str) -> Machi
         "SELECT machine, machine_id FROM jobs WHERE uuid = ? AND machine = ?", (uuid, machine.lower())
     ).fetchone()
     if row is None:
-        where = connection.execute("SELECT machine FROM jobs WHERE uuid = ? LIMIT 3", (uuid,)).fetchall()
-        hint = f"it was for {', '.join(each['machine'] for each in where)}" if where else ""
+        names = [each.name for each in machines(connection, uuid)]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        hint = f"it was for {node_set(names[:_NAMED])}{more}" if names else ""
         raise ProblemError(Kind.UNKNOWN_RUN, f"{uuid} did not run on {machine!r}", hint=hint)
     return MachineRef(row["machine"], row["machine_id"])
 
@@ -183,6 +190,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[str]]:
     values: list[str] = []
     for condition, value in (
         ("jobs.machine = ?", wanted.machine),
+        ("jobs.machine_id IN (SELECT value FROM json_each(?))", _as_json(wanted.machine_ids)),
         ("jobs.client = ?", wanted.client),
         ("jobs.uuid >= ?", _first_uuid(wanted.since) if wanted.since > 0 else ""),
         ("jobs.uuid < ?", wanted.before),
@@ -195,6 +203,11 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[str]]:
         conditions.append(f"jobs.state IN ({', '.join('?' * len(states))})")
         values.extend(states)
     return conditions, values
+
+
+def _as_json(words: Sequence[str]) -> str:
+    """Return *words* as one value: SQLite takes only so many."""
+    return msgspec.json.encode(words).decode() if words else ""
 
 
 def _first_uuid(seconds: float) -> str:

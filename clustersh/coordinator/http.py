@@ -93,6 +93,11 @@ class Request(server.Request):
         return self.channel.peer
 
     @property
+    def peer_port(self) -> int:
+        """The other end's port."""
+        return int(getattr(self.client, "port", 0))
+
+    @property
     def local(self) -> IpAddress:
         """This end's address."""
         return plain_address(self.host.host)

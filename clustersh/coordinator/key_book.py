@@ -6,12 +6,16 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 
 from ..trust.identity import Role
+from ..wire.tailnet import TailnetIdentity
 from .records import Enrolled, Renamed
 
 
 @dataclass(frozen=True)
 class Key:
-    """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339."""
+    """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339.
+
+    *ai*: it is an AI agent's, for as long as it is trusted.
+    """
 
     fingerprint: str
     role: Role
@@ -22,6 +26,8 @@ class Key:
     ended: str = ""
     store: str = ""
     new: bool = False
+    ai: bool = False
+    tailnet: TailnetIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,13 @@ class KeyBook:
         if before is not None:
             if not before.ended:  # else the name may be another's by now
                 self.by_name.pop((before.role, before.name), None)
-            key = replace(key, store=key.store or before.store, enrolled=before.enrolled)
+            key = replace(
+                key,
+                store=key.store or before.store,
+                tailnet=key.tailnet or before.tailnet,
+                enrolled=before.enrolled,
+                ai=key.ai or before.ai,
+            )
         self.by_fingerprint[key.fingerprint] = key
         self._roster = None
         if key.ended:
@@ -70,7 +82,9 @@ class KeyBook:
 
 def key_of(record: Enrolled | Renamed, time: str, *, new: bool) -> Key:
     """Return the key that *record*, of that *time*, lets in."""
-    return Key(record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new)
+    return Key(
+        record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new, ai=record.ai
+    )
 
 
 def read_keys(connection: sqlite3.Connection) -> list[Key]:
@@ -87,6 +101,8 @@ def read_keys(connection: sqlite3.Connection) -> list[Key]:
             row["ended"],
             row["store"],
             bool(row["new"]),
+            bool(row["ai"]),
+            TailnetIdentity(row["tailnet_login"], row["tailnet_node"]) if row["tailnet_login"] else None,
         )
         for row in rows
     ]

@@ -24,12 +24,12 @@ class Bucket:
         self.level = min(self.burst, self.level + (now - self.at) * self.rate)
         self.at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token; False where there is none."""
+    def take(self, now: float, tokens: int = 1) -> bool:
+        """Take so many tokens; False where there are less."""
         self.refill(now)
-        if self.level < 1:
+        if self.level < tokens:
             return False
-        self.level -= 1
+        self.level -= tokens
         return True
 
 
@@ -51,15 +51,23 @@ class RateLimit:
         bucket.refill(self._clock())
         return bucket.level >= 1
 
-    def take(self, source: str) -> bool:
-        """Take one of *source*'s tokens; False where it has none left."""
+    def wait_s(self, source: str, tokens: int) -> float:
+        """Return in how many seconds *source* will have so many tokens, of *burst* at most."""
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            return 0.0
+        bucket.refill(self._clock())
+        return max(0.0, (tokens - bucket.level) / self._rate)
+
+    def take(self, source: str, tokens: int = 1) -> bool:
+        """Take so many of *source*'s tokens; False where it has less."""
         now = self._clock()
         bucket = self._buckets.get(source) or Bucket(self._rate, self._burst, self._burst, now)
         self._buckets[source] = bucket
         self._buckets.move_to_end(source)
         if len(self._buckets) > self._sources:
             self._buckets.popitem(last=False)
-        return bucket.take(now)
+        return bucket.take(now, tokens)
 
 
 def source_of(address: IpAddress) -> str:

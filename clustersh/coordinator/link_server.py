@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, cast
 
+from autobahn.twisted.resource import WebSocketResource
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,6 +43,7 @@ class LinkProtocol(WebSocketServerProtocol):
     """One agent's WebSocket. Frames are binary messages of `wire.link`; the first is a Hello."""
 
     _logger = Logger()
+    machine: Key
     _link: Link | None = None
     _outbox: Outbox
     _hello_limit: Any = None
@@ -52,12 +54,8 @@ class LinkProtocol(WebSocketServerProtocol):
         if SUBPROTOCOL not in request.protocols:
             raise ConnectionDeny(400, f"speak {SUBPROTOCOL}")
         transport: Any = self.transport
-        try:
-            key = self.factory.authorise(transport)
-        except ProblemError as error:
-            raise ConnectionDeny(error.problem.status, error.problem.detail) from error
         self._outbox = Outbox(self.factory.timer, self._transmit)
-        self._link = Link(key, str(plain_address(transport.getPeer().host)), self._outbox.put, self._hang_up)
+        self._link = Link(self.machine, str(plain_address(transport.getPeer().host)), self._outbox.put, self._hang_up)
         return SUBPROTOCOL
 
     def onOpen(self) -> None:
@@ -152,8 +150,20 @@ class LinkProtocol(WebSocketServerProtocol):
         self.sendClose(REPLACED if replaced else GOING_AWAY, reason)
 
 
+class _Taking(NamedTuple):
+    """Makes one machine's adapter."""
+
+    factory: LinkFactory
+    machine: Key
+
+    def buildProtocol(self, address: Any) -> LinkProtocol:
+        protocol: Any = self.factory.buildProtocol(address)
+        protocol.machine = self.machine
+        return cast(LinkProtocol, protocol)
+
+
 class LinkFactory(WebSocketServerFactory):
-    """Makes the adapters. *authorise* returns the machine that a transport's certificate is of, or raises.
+    """Makes the adapters.
 
     *complain* is told of a machine's name and what is wrong with what it sends; what exactly, the machine is told.
     """
@@ -162,13 +172,11 @@ class LinkFactory(WebSocketServerFactory):
         self,
         reactor: Any,
         fleet: Fleet,
-        authorise: Callable[[Any], Key],
         complain: Callable[[str, str], None],
     ) -> None:
         super().__init__(protocols=[SUBPROTOCOL], reactor=reactor)
         self.timer = reactor
         self.fleet = fleet
-        self.authorise = authorise
         self.complain = complain
         self.links: set[LinkProtocol] = set()
         self._gone = Signal()
@@ -183,6 +191,10 @@ class LinkFactory(WebSocketServerFactory):
             tcpNoDelay=True,
         )
         self.protocol = with_options(LinkProtocol, self)
+
+    def taking(self, machine: Key) -> WebSocketResource:
+        """Return what takes over the connection of *machine*, whose certificate was checked."""
+        return WebSocketResource(_Taking(self, machine))
 
     def cut(self, machine_id: str) -> None:
         """Drop every connection of that machine now, whether it has said hello or not."""

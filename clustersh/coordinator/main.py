@@ -24,6 +24,10 @@ COMMANDS = {
     "machines": Command(f"{_ADMIN}:prepare_machines", "list the machines"),
     "accept": Command(f"{_ADMIN}:prepare_accept", "have a new machine be one like any other"),
     "forget": Command(f"{_ADMIN}:prepare_forget", "let a machine in no more, and free its name"),
+    "groups": Command(
+        "clustersh.coordinator.group_commands:prepare_groups", "list and change groups, the policy's too"
+    ),
+    "label": Command("clustersh.coordinator.group_commands:prepare_label", "set and list labels, the policy's too"),
     "invite": Command("clustersh.coordinator.invite_command:prepare", "the line that brings a machine in safely"),
     "wheelhouse": Command(
         "clustersh.coordinator.wheelhouse_command:prepare", "what machines without a package index install"

@@ -69,9 +69,10 @@ class OpenJob:
 class OpenRun:
     """A run and its jobs by machine id. *command* is as people read it; *weight* is what the run costs its client.
 
-    *request* is kept until all was dispatched (*undispatched* counts): it holds the environment. *order* has the ids of
-    the machines in the order in which their jobs ended, *unconfirmed* those that did not acknowledge the start.
-    *changed* tells of each end and each missing acknowledgement, *settling* that nothing more can be awaited.
+    *width* is on how many of its machines it is at once, at most. *request* is kept until all was dispatched
+    (*undispatched* counts): it holds the environment. *order* has the ids of the machines in the order in which their
+    jobs ended, *unconfirmed* those that did not acknowledge the start, and *doubts* counts its changes. *changed* tells
+    of them and of each end, *settling* that nothing more can be awaited.
     """
 
     uuid: str
@@ -91,8 +92,10 @@ class OpenRun:
     request: RunRequest | None = None
     blobs: frozenset[str] = frozenset()
     weight: int = 0
+    width: int = 0
     order: list[str] = field(default_factory=list)
     unconfirmed: dict[str, OpenJob] = field(default_factory=dict)
+    doubts: int = 0
     heads: RunHeads = field(default_factory=RunHeads)
     changed: Signal = field(default_factory=Signal)
     settling: Signal = field(default_factory=Signal)
@@ -101,6 +104,7 @@ class OpenRun:
 
     def __post_init__(self) -> None:
         self.undispatched = len(self.jobs)
+        self.width = self.width or len(self.jobs)
 
     @property
     def ended(self) -> bool:
@@ -131,12 +135,15 @@ class OpenRun:
         """The machine has acknowledged the start."""
         job.stop_clock()
         job.started = job.started or when
-        self._doubt_no_more(job)
+        if job.unconfirmed:
+            self._doubt_no_more(job)
+            self.changed.fire()
 
     def doubt(self, job: OpenJob) -> None:
         """The machine did not acknowledge the start in time."""
         job.unconfirmed = True
         self.unconfirmed[job.machine.id] = job
+        self.doubts += 1
         self.tell(job)
 
     def finish(self, job: OpenJob, end: JobEnd, when: str) -> None:
@@ -146,8 +153,10 @@ class OpenRun:
         self.order.append(job.machine.id)
 
     def _doubt_no_more(self, job: OpenJob) -> None:
-        job.unconfirmed = False
-        self.unconfirmed.pop(job.machine.id, None)
+        if job.unconfirmed:
+            job.unconfirmed = False
+            del self.unconfirmed[job.machine.id]
+            self.doubts += 1
 
     def tell(self, job: OpenJob) -> None:
         """Wake those who wait for news of the job, or of the run."""
@@ -191,6 +200,7 @@ class RunTable:
     def __init__(self) -> None:
         self._open: dict[str, OpenRun] = {}
         self._on: dict[str, dict[str, OpenRun]] = {}
+        self._of: dict[str, dict[str, OpenRun]] = {}
         self._recent = RecentRuns()
         self._count: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
@@ -223,6 +233,7 @@ class RunTable:
         """Enter a run, whose room was claimed."""
         run.heads = RunHeads(self.head_room)
         self._open[run.uuid] = run
+        self._of.setdefault(run.client_id, {})[run.uuid] = run
         for machine_id, job in run.jobs.items():
             if job.end is None:
                 self._on.setdefault(machine_id, {})[run.uuid] = run
@@ -241,6 +252,10 @@ class RunTable:
             self._on.pop(job.machine.id, None)
         if run.ended and self._open.pop(run.uuid, None) is not None:
             run.request = None
+            of_client = self._of[run.client_id]
+            del of_client[run.uuid]
+            if not of_client:
+                del self._of[run.client_id]
             self.give_back(run.client_id, run.weight)
             run.heads.leave_room()
             self._recent.add(run)
@@ -267,6 +282,10 @@ class RunTable:
         """Return how many of the machine's jobs have not ended, of those that were sent."""
         jobs = (run.jobs[machine_id] for run in self._on.get(machine_id, {}).values())
         return sum(job.end is None and job.epoch is not None for job in jobs)
+
+    def at_once(self, client_id: str) -> int:
+        """Return on how many machines a client's runs are, each machine counted in each run."""
+        return sum(min(run.width, len(run.jobs) - len(run.order)) for run in self._of.get(client_id, {}).values())
 
     def running(self) -> Counter[str]:
         """Return how many jobs run on each machine, as far as agents have told."""

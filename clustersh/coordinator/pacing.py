@@ -100,6 +100,14 @@ class Pacing:
         self._stopped = True
 
 
+def widest(machines: int, pace: Pace | None) -> int:
+    """Return how many of *machines* a run is on at once, at most."""
+    if pace is None:
+        return machines
+    canary = min(pace.canary, machines)
+    return max(canary, min(batch_size(pace.rolling, machines), machines - canary))
+
+
 def batch_size(rolling: str, machines: int) -> int:
     """Return how many of *machines* a batch takes: a part is rounded up, and "" is all of them."""
     if not rolling:

@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -23,6 +24,7 @@ from .pairing_state import PairingState, Stage, read_start
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
+from .whois import NO_RULE, TailnetRule
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -34,7 +36,7 @@ ALL_RATE, ALL_BURST = 10.0, 100.0
 MAX_PENDING_EACH = 20
 MAX_PENDING = 1000
 WRONG_RATE, WRONG_BURST = 10 / 60, 10.0
-"""Wrong codes a second, and at once, before all codes are refused for a while; the same for each address's tokens."""
+"""Wrong codes a second, and at once, before codes are refused for a while; the same for each address's tokens."""
 _EVERYONE = "everyone"
 
 
@@ -56,6 +58,8 @@ class Registrar(Protocol):
         address: str,
         approved_by: str,
         token: str = "",
+        *,
+        ai: bool = False,
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError."""
 
@@ -74,6 +78,7 @@ class Pairings:
         policy: Literal["open", "token", "approve"],
         tokens: JoinTokens,
         host: str = "",
+        tailnet: TailnetRule = NO_RULE,
     ) -> None:
         self._log = Logger()
         self._registrar = registrar
@@ -84,16 +89,15 @@ class Pairings:
         self._policy = policy
         self._tokens = tokens
         self._host = host
+        self._tailnet = tailnet
         self._pairings: dict[str, PairingState] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
-        self._wrong = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
         self._wrong_tokens = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
-        self._closed_until = float("-inf")
 
     # -- the stranger's calls
 
-    def start(self, asked: PairStart, address: IpAddress) -> PairOffer:
+    def start(self, asked: PairStart, address: IpAddress, port: int = 0) -> PairOffer:
         """Take a request in and offer what it is answered with. Raises ProblemError."""
         self._limit(address)
         request, role, name = read_start(asked)
@@ -110,6 +114,7 @@ class Pairings:
             address=address,
             begun=now,
             expires=now + PENDING_S,
+            port=port,
         )
         self._pairings[pairing.id] = pairing
         return PairOffer(pairing.id, self._ca_der, pairing.server_nonce, self._host)
@@ -119,9 +124,10 @@ class Pairings:
         pairing = self._pairing(id_)
         if pairing.stage is Stage.STARTED:
             if not opens(pairing.committed, revealed.nonce):
-                self._drop(pairing)
+                self.drop(pairing)
                 self._refusals.note(str(pairing.address), "a pairing's nonce is not what was committed to")
                 raise ProblemError(Kind.BAD_REQUEST, "the nonce is not the one that was committed to")
+            await self._identify(pairing)
             pairing.reveal(self._ca_der, revealed.nonce)
         elif not hmac.compare_digest(pairing.client_nonce, revealed.nonce):
             raise ProblemError(Kind.BAD_REQUEST, "another nonce was revealed before")
@@ -148,26 +154,32 @@ class Pairings:
             for pairing in waiting
         ]
 
-    async def approve(self, typed: str) -> Approved:
-        """Let in whoever has the code *typed*. Raises ProblemError: WRONG_CODE, RATE_LIMITED, or why it can't be."""
+    def with_code(self, code: str) -> list[PairingState]:
+        """Return those that have *code*."""
         self._expire()
-        self._check_not_closed()
-        code = typed.strip().lower()
-        matching = [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
-        if len(matching) > 1:
-            for pairing in matching:
-                self._drop(pairing)
+        return [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
+
+    async def approve(self, pairing: PairingState, *, ai: bool = False) -> Approved:
+        """Let *pairing* in, as an AI agent's client with *ai*. Raises ProblemError."""
+        if ai and pairing.role is not Role.FRONTEND:
+            raise ProblemError(Kind.BAD_REQUEST, "--ai is for clients, and this is a machine", hint="leave it out")
+        if pairing.stage is Stage.REVEALED:
+            await self._join(pairing, "admin", ai=ai)
+        elif pairing.stage is Stage.JOINING:
+            raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
+        elif ai and not pairing.ai:
             raise ProblemError(
-                Kind.WRONG_CODE,
-                f"{len(matching)} requests have this code, so all of them were refused",
-                hint="have the right one ask again",
+                Kind.BAD_REQUEST,
+                f"{pairing.name} was let in already, and not as an AI agent's",
+                hint=f"clusterd revoke {pairing.name}, and have it log in again",
             )
-        if not matching:
-            self._count_wrong()
-            raise _wrong_code()
-        (pairing,) = matching
-        await self._approve(pairing)
-        return Approved(pairing.name, pairing.role.value, str(pairing.address), pairing.fingerprint, pairing.code.check)
+        name, role, address = pairing.name, pairing.role.value, str(pairing.address)
+        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai)
+
+    def drop(self, pairing: PairingState) -> None:
+        """End *pairing*: it is refused, or too old."""
+        self._pairings.pop(pairing.id, None)
+        pairing.changed.fire()
 
     # -- decisions
 
@@ -188,13 +200,27 @@ class Pairings:
         self._refusals.note(str(address), reason)
         raise ProblemError(Kind.RATE_LIMITED, reason, hint=hint)
 
+    async def _identify(self, pairing: PairingState) -> None:
+        """Learn who asks, as far as Tailscale knows. Raises ProblemError where that has to be known, and isn't."""
+        pairing.identity = await self._tailnet.identify(pairing.address, pairing.port)
+        self._pairing(pairing.id)  # it may have expired meanwhile
+        if self._tailnet.required and pairing.identity is None:
+            self.drop(pairing)
+            self._refusals.note(str(pairing.address), "not of the tailnet")
+            raise ProblemError(
+                Kind.ADDRESS_NOT_ALLOWED,
+                "this coordinator lets in its tailnet alone, "
+                f"and its Tailscale doesn't know who is at {pairing.address}",
+                hint="have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet",
+            )
+
     def _check_token(self, pairing: PairingState, shown: TokenProof) -> bytes:
         """Return the coordinator's own proof of the token that *shown* proves. Raises ProblemError; one try each."""
         source = source_of(pairing.address)
         answer = self._tokens.answer(shown, pairing.transcript)
         if answer is not None and self._wrong_tokens.left(source):
             return answer
-        self._drop(pairing)
+        self.drop(pairing)
         if not self._wrong_tokens.take(source):
             self._refusals.note(str(pairing.address), "too many wrong join tokens")
             raise ProblemError(Kind.RATE_LIMITED, "too many wrong join tokens", hint="try again in a minute")
@@ -218,16 +244,10 @@ class Pairings:
             except ProblemError as error:
                 if error.problem.kind is Kind.WRONG_TOKEN:
                     self._refusals.note(str(pairing.address), "a join token that is no longer good")
-                    self._drop(pairing)
+                    self.drop(pairing)
                 raise
 
-    async def _approve(self, pairing: PairingState) -> None:
-        if pairing.stage is Stage.REVEALED:
-            await self._join(pairing, "admin")
-        elif pairing.stage is Stage.JOINING:
-            raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
-
-    async def _join(self, pairing: PairingState, approved_by: str, token: str = "") -> None:
+    async def _join(self, pairing: PairingState, approved_by: str, token: str = "", *, ai: bool = False) -> None:
         pairing.stage = Stage.JOINING
         try:
             pairing.certificate = await self._registrar.register(
@@ -238,13 +258,17 @@ class Pairings:
                 str(pairing.address),
                 approved_by,
                 token,
+                ai=ai,
             )
         except BaseException:
             pairing.stage = Stage.REVEALED
             raise
-        pairing.stage = Stage.APPROVED
+        pairing.stage, pairing.ai = Stage.APPROVED, ai
         pairing.expires = self._clock.seconds() + PENDING_S
         pairing.changed.fire()
+        if pairing.identity is not None:
+            noting = Deferred.fromCoroutine(self._tailnet.note(pairing.fingerprint, pairing.identity))
+            noting.addErrback(lambda failure: self._log.failure("a key's tailnet identity can't be noted", failure))
         self._log.info(
             "let in the {role} {name} from {address}, key {fingerprint} ({approved_by})",
             role=pairing.role.value,
@@ -253,18 +277,6 @@ class Pairings:
             fingerprint=pairing.fingerprint,
             approved_by=approved_by,
         )
-
-    def _check_not_closed(self) -> None:
-        left = self._closed_until - self._clock.seconds()
-        if left > 0:
-            raise ProblemError(
-                Kind.RATE_LIMITED, f"too many wrong codes: no code is taken for {left:.0f} s", hint="then try again"
-            )
-
-    def _count_wrong(self) -> None:
-        self._refusals.note("the admin", "wrong code")
-        if not self._wrong.take(_EVERYONE):
-            self._closed_until = self._clock.seconds() + 60
 
     # -- the table
 
@@ -293,16 +305,4 @@ class Pairings:
     def _expire(self) -> None:
         now = self._clock.seconds()
         for pairing in [pairing for pairing in self._pairings.values() if pairing.expires <= now]:
-            self._drop(pairing)
-
-    def _drop(self, pairing: PairingState) -> None:
-        self._pairings.pop(pairing.id, None)
-        pairing.changed.fire()
-
-
-def _wrong_code() -> ProblemError:
-    return ProblemError(
-        Kind.WRONG_CODE,
-        "no pending request has this code: mistyped, expired, or somebody sits in between",
-        hint="if that login reports success, it is talking to an impostor: run `clustersh logout` there",
-    )
+            self.drop(pairing)

@@ -13,6 +13,7 @@ from ..trust.pairing import PairingCode, PairingRequest, read_request, transcrip
 from ..wire.ids import client_name, machine_name
 from ..wire.pairing import PairStart
 from ..wire.problems import Kind, ProblemError
+from ..wire.tailnet import TailnetIdentity
 from .addresses import IpAddress
 from .signals import Signal
 
@@ -43,11 +44,14 @@ class PairingState:
     address: IpAddress
     begun: float
     expires: float
+    port: int = 0
     stage: Stage = Stage.STARTED
     client_nonce: bytes = b""
     transcript: bytes = b""
     code: PairingCode = _NO_CODE
     certificate: bytes = b""
+    ai: bool = False
+    identity: TailnetIdentity | None = None
     changed: Signal = field(default_factory=Signal)
 
     @property

@@ -30,11 +30,12 @@ from .records import (
     RunRequested,
     RunStopped,
     StoreSeen,
+    TailnetSeen,
     TokenCreated,
     TokenRevoked,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -63,7 +64,8 @@ CREATE INDEX open_jobs ON jobs (state) WHERE state = 'requested';
 CREATE TABLE keys (
     fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
-    new INTEGER NOT NULL DEFAULT 0
+    new INTEGER NOT NULL DEFAULT 0, ai INTEGER NOT NULL DEFAULT 0,
+    tailnet_login TEXT NOT NULL DEFAULT '', tailnet_node TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
@@ -133,7 +135,9 @@ def _run_stopped(connection: sqlite3.Connection, entry: Entry, record: RunStoppe
 
 
 def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
-    _insert_run(connection, entry, record, ("", 0.0, "", "", msgspec.json.encode(record.problem), "", True, "[]", "[]"))
+    if record.key:
+        problem = msgspec.json.encode(record.problem)
+        _insert_run(connection, entry, record, ("", 0.0, "", "", problem, "", True, "[]", "[]"))
 
 
 def _insert_run(
@@ -194,8 +198,9 @@ def _cancel_requested(connection: sqlite3.Connection, entry: Entry, record: Canc
 
 def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | Renamed) -> None:
     connection.execute(
-        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new, ai) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address,"
+        " ai = ai OR excluded.ai,"
         " new = CASE WHEN excluded.name = name THEN new ELSE excluded.new END",
         (
             record.fingerprint,
@@ -205,6 +210,7 @@ def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | R
             record.address,
             entry.time,
             record.approved_by == "open",
+            record.ai,
         ),
     )
     connection.execute("UPDATE tokens SET used = used + 1 WHERE id = ?", (record.token,))
@@ -264,6 +270,13 @@ def _store_seen(connection: sqlite3.Connection, entry: Entry, record: StoreSeen)
     connection.execute("UPDATE keys SET store = ? WHERE id = ?", (record.store, record.machine_id))
 
 
+def _tailnet_seen(connection: sqlite3.Connection, entry: Entry, record: TailnetSeen) -> None:
+    connection.execute(
+        "UPDATE keys SET tailnet_login = ?, tailnet_node = ? WHERE fingerprint = ?",
+        (record.login, record.node, record.fingerprint),
+    )
+
+
 def _token_created(connection: sqlite3.Connection, entry: Entry, record: TokenCreated) -> None:
     connection.execute(
         "INSERT INTO tokens (id, uses, created, expires) VALUES (?, ?, ?, ?)",
@@ -291,6 +304,7 @@ _PROJECTIONS: dict[type[Record], Callable[[sqlite3.Connection, Entry, Any], None
     GroupDeleted: _group_deleted,
     Labelled: _labelled,
     StoreSeen: _store_seen,
+    TailnetSeen: _tailnet_seen,
     TokenCreated: _token_created,
     TokenRevoked: _token_revoked,
 }

@@ -71,7 +71,10 @@ class RunStopped(_Record, frozen=True, tag="stopped"):
 
 
 class RunRefused(_Record, frozen=True, tag="refused"):
-    """A client asked for a run and was refused; asked again with that key, it gets the same answer."""
+    """A client asked for a run and was refused; asked again with that key, it gets the same answer.
+
+    Without a *key* it is not final: an admin was asked to allow the run.
+    """
 
     uuid: str
     client: str
@@ -81,6 +84,19 @@ class RunRefused(_Record, frozen=True, tag="refused"):
     target: str
     command: Command
     problem: Problem
+
+
+class PolicyOverridden(_Record, frozen=True, tag="overridden"):
+    """A client's run passed the *rules* that stop such ones: *approver* let it, ``itself`` where the client forced it.
+
+    The run's own record follows.
+    """
+
+    uuid: str
+    client: str
+    client_id: str
+    approver: str
+    rules: tuple[str, ...]
 
 
 class JobEnded(_Record, frozen=True, tag="ended"):
@@ -116,7 +132,7 @@ class Orphan(_Record, frozen=True, tag="orphan"):
 class Enrolled(_Record, frozen=True, tag="enrolled"):
     """A key was let in, as *role* under *name*; *approved_by* says by whom: ``admin``, ``open``, ``first start``.
 
-    Or by ``token``, whose id is *token*: this record is that use of it.
+    Or by ``token``, whose id is *token*: this record is that use of it. *ai*: it is an AI agent's.
     """
 
     role: str
@@ -126,6 +142,7 @@ class Enrolled(_Record, frozen=True, tag="enrolled"):
     address: str
     approved_by: str
     token: str = ""
+    ai: bool = False
 
 
 class Renamed(_Record, frozen=True, tag="renamed"):
@@ -139,6 +156,7 @@ class Renamed(_Record, frozen=True, tag="renamed"):
     approved_by: str
     before: str
     token: str = ""
+    ai: bool = False
 
 
 class Revoked(_Record, frozen=True, tag="revoked"):
@@ -228,6 +246,17 @@ class StoreSeen(_Record, frozen=True, tag="store"):
     store: str
 
 
+class TailnetSeen(_Record, frozen=True, tag="tailnet"):
+    """Tailscale says who a client's or a machine's key comes from: *login* on *node*."""
+
+    role: str
+    name: str
+    id: str
+    fingerprint: str
+    login: str
+    node: str
+
+
 class Repaired(_Record, frozen=True, tag="repaired"):
     """*cut* bytes at the end of *file* were no whole record; they are kept in *kept*."""
 
@@ -248,6 +277,7 @@ Record: TypeAlias = (
     | BatchBegun
     | RunStopped
     | RunRefused
+    | PolicyOverridden
     | JobEnded
     | CancelRequested
     | Orphan
@@ -263,6 +293,7 @@ Record: TypeAlias = (
     | GroupDeleted
     | Labelled
     | StoreSeen
+    | TailnetSeen
     | Repaired
     | Summary
 )

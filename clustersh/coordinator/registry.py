@@ -14,12 +14,13 @@ from uuid import uuid4
 from ..trust.identity import Identity, Role
 from ..wire.ids import NAME_LENGTH, RESERVED_NAMES
 from ..wire.problems import Kind, ProblemError
+from ..wire.tailnet import TailnetIdentity
 from .close_names import did_you_mean
 from .index import Index
 from .key_book import Key, KeyBook, Roster, key_of, read_keys
 from .ledger import Ledger
 from .ledger_files import Entry
-from .records import Accepted, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen
+from .records import Accepted, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen, TailnetSeen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -161,10 +162,13 @@ class Registry:
         address: str,
         approved_by: str,
         token: str = "",
+        *,
+        ai: bool = False,
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError.
 
         A key that is trusted already under another name is renamed. *token* is the join token that this is a use of.
+        *ai*: it is an AI agent's.
         """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
@@ -175,7 +179,7 @@ class Registry:
         renamed = known is not None and known.name != name
         try:
             entry = await self._ledger.append(
-                Renamed(*words, known.name, token) if known is not None and renamed else Enrolled(*words, token)
+                Renamed(*words, known.name, token, ai) if known is not None and renamed else Enrolled(*words, token, ai)
             )
         finally:
             del self._joining[fingerprint]
@@ -251,6 +255,14 @@ class Registry:
             self._take_in(await self._ledger.append(StoreSeen(key.name, machine_id, store)))
             self._trusted_machine(machine_id)
 
+    async def note_tailnet(self, fingerprint: str, identity: TailnetIdentity) -> None:
+        """Note who a client's or a machine's key comes from. Raises ProblemError where that can't be recorded."""
+        key = self._book.by_fingerprint.get(fingerprint)
+        if key is None or key.ended or key.role is Role.ADMIN or key.tailnet == identity:
+            return
+        words = (key.role.value, key.name, key.id, fingerprint, identity.login, identity.node)
+        self._take_in(await self._ledger.append(TailnetSeen(*words)))
+
     def _trusted_machine(self, machine_id: str) -> Key:
         key = self.machine_by_id(machine_id)
         if key is None:
@@ -280,6 +292,11 @@ class Registry:
         for entry in accepted:
             self._take_in(await entry)
 
+    def is_ai(self, client: Identity) -> bool:
+        """Whether *client* is an AI agent's."""
+        key = self._book.by_name.get((client.role, client.name))
+        return key is not None and key.id == client.id and key.ai
+
     def clients(self) -> list[Key]:
         """Every client there ever was, by name."""
         keys = self._book.by_fingerprint.values()
@@ -305,6 +322,9 @@ class Registry:
             key = self._book.machines.get(record.machine_id)
             if key is not None:
                 self._book.enter(replace(key, store=record.store))
+        elif isinstance(record, TailnetSeen):
+            known = self._book.by_fingerprint[record.fingerprint]
+            self._book.enter(replace(known, tailnet=TailnetIdentity(record.login, record.node)))
         elif isinstance(record, Accepted):
             self.used(record.machine_id)
 

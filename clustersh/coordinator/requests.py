@@ -19,12 +19,15 @@ from ..wire.problems import Kind, Problem, ProblemError
 from ..wire.rest import RunRequest
 from . import history
 from .chosen import Chosen, run_record, weight_of
+from .expressions import shown
 from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
 from .open_runs import OpenJob, OpenRun, RunTable
+from .pacing import widest
 from .placement.placer import Placer
-from .records import MachineRef, RunRefused
+from .policy.policy import ApprovalNeeded, Passage, Policy
+from .records import MachineRef, PolicyOverridden, RunRefused
 from .registry import Registry
 from .targets import Targets
 
@@ -50,7 +53,8 @@ class Requests:
     """Takes requests in, once each.
 
     *new_uuid* makes a UUIDv7; *secret* keys the digests, which cover secrets too. *placer* chooses the machines of runs
-    that are placed, *pacer* starts those that don't go to all of theirs at once.
+    that are placed, *pacer* starts those that don't go to all of theirs at once. *policy* judges each before anything
+    comes of it.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Requests:
         new_uuid: Callable[[], str],
         secret: bytes,
         placer: Placer,
+        policy: Policy,
         pacer: Dispatcher | None = None,
     ) -> None:
         self._log = Logger()
@@ -80,6 +85,7 @@ class Requests:
         self._new_uuid = new_uuid
         self._secret = secret
         self._placer = placer
+        self._policy = policy
         self._pacer = pacer
         self._under_way: dict[tuple[str, str], tuple[str, list[Deferred[str]]]] = {}
 
@@ -127,13 +133,23 @@ class Requests:
         uuid = self._new_uuid()
         try:
             chosen = self.choose(asked, uuid)
+            verdict = await self._policy.judge(caller, asked, chosen.machines)
+            self._policy.check(caller, asked, chosen.machines, verdict)
+        except ApprovalNeeded as needed:
+            if needed.new:  # it is not final: the same request runs once it is allowed
+                await self._refuse(caller, "", digest, asked, uuid, needed.without_code)
+            raise
         except ProblemError as error:
             await self._refuse(caller, key, digest, asked, uuid, error.problem)
             raise
         weight = weight_of(asked, len(chosen.machines))
         self._table.claim(caller.id, weight)
         try:
-            run = await self._record(caller, key, digest, asked, uuid, chosen, weight)
+            passage = self._policy.let_pass(caller, asked, chosen.machines, verdict)
+            try:
+                run = await self._record(caller, key, digest, asked, uuid, chosen, weight, passage)
+            finally:
+                passage.let_go()
         except BaseException:
             self._table.give_back(caller.id, weight)
             raise
@@ -173,6 +189,7 @@ class Requests:
         uuid: str,
         chosen: Chosen,
         weight: int,
+        passage: Passage,
     ) -> OpenRun:
         """Return the run once it is durable. Raises ProblemError."""
         script, files = asked.command.script, asked.files
@@ -182,6 +199,9 @@ class Requests:
             if not is_plain(asked.target, asked.exclude):
                 used = [machine.id for machine in chosen.machines if machine.id in chosen.named]
                 await self._registry.take_into_use(used, caller)
+            if passage.approver:
+                by = (caller.name, caller.id, passage.approver, passage.rules)
+                await self._ledger.append(PolicyOverridden(uuid, *by))
             entry = await self._ledger.append(run_record(caller, key, digest, asked, uuid, references, chosen))
         except BaseException:
             self._blobs.let_go(blobs)
@@ -207,6 +227,7 @@ class Requests:
             request=asked,
             blobs=blobs,
             weight=weight,
+            width=widest(len(chosen.machines), asked.pace),
         )
 
     def choose(self, asked: RunRequest, uuid: str | None = None) -> Chosen:
@@ -224,8 +245,9 @@ class Requests:
             skipped = tuple(each.name for each in machines if each.id in offline)
             machines = tuple(each for each in machines if each.id not in offline)
         if not machines:
-            nobody = "nobody that is there" if skipped else "no machine"
-            raise ProblemError(Kind.EMPTY_TARGET, f"{asked.target[:200]!r} is {nobody}", hint="see: clustersh machines")
+            said = shown(asked.target)
+            nobody = f"all machines of {said} are offline" if skipped else f"{said} is no machine"
+            raise ProblemError(Kind.EMPTY_TARGET, nobody, hint="see: clustersh machines")
         if asked.placement is not None:
             # What the target says by name is used by that from now on: it is new no more.
             waiting = {each.id for each in machines if each.new and self._targets.new_wait} - resolved.named

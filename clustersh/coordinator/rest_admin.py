@@ -9,10 +9,10 @@ from ..wire.problems import Kind
 from ..wire.queries import AuditQuery, VerifyQuery, seconds_since_1970
 from ..wire.rest import Approve, Approved, AuditPage, Client, Clients, NameOf, PendingList, Verified
 from .api import Api
+from .approvals import Approvals
 from .audit import Audit, AuditFilter
 from .callers import Caller
 from .http import Request
-from .pairing import Pairings
 from .registry import Key, Registry
 from .routes import ADMINS
 from .witnesses import NO_WITNESSES, WitnessCollector
@@ -21,8 +21,8 @@ from .witnesses import NO_WITNESSES, WitnessCollector
 class AdminCalls:
     """``/v1/admin``."""
 
-    def __init__(self, pairings: Pairings, registry: Registry, audit: Audit, witnesses: WitnessCollector) -> None:
-        self._pairings = pairings
+    def __init__(self, approvals: Approvals, registry: Registry, audit: Audit, witnesses: WitnessCollector) -> None:
+        self._approvals = approvals
         self._registry = registry
         self._audit = audit
         self._witnesses = witnesses
@@ -46,12 +46,12 @@ class AdminCalls:
         api.add("GET", "/v1/admin/verify", self.verify, ADMINS, query=VerifyQuery)
 
     async def pending(self, request: Request, caller: Caller) -> PendingList:
-        """List who waits for an approval."""
-        return PendingList(tuple(self._pairings.pending()))
+        """List who and what waits for an approval."""
+        return PendingList(tuple(self._approvals.pending()))
 
     async def approve(self, request: Request, caller: Caller, body: Approve) -> Approved:
-        """Let in whoever has that code."""
-        return await self._pairings.approve(body.code)
+        """Let in whoever has that code, or allow what has it."""
+        return await self._approvals.approve(body.code, caller.identity.name, ai=body.ai)
 
     async def clients(self, request: Request, caller: Caller) -> Clients:
         """List the clients, the revoked ones too."""
@@ -89,7 +89,8 @@ class AdminCalls:
 
 
 def _client(key: Key) -> Client:
-    return Client(key.name, key.id, key.fingerprint, key.address, key.enrolled, key.ended or None)
+    ended = key.ended or None
+    return Client(key.name, key.id, key.fingerprint, key.address, key.enrolled, ended, key.ai, key.tailnet)
 
 
 def _since(moment: datetime | None) -> str:

@@ -31,6 +31,7 @@ from .group_book import GroupBook
 from .group_sources import GroupSources
 from .http import Request
 from .key_book import Key
+from .policy.named import NamedGroups
 from .registry import Registry
 from .routes import CLIENTS
 from .targets import Targets
@@ -42,23 +43,30 @@ class GroupCalls:
     """``/v1/targets``, ``/v1/groups`` and ``/v1/labels``."""
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, targets: Targets, book: GroupBook, sources: GroupSources
+        self,
+        registry: Registry,
+        fleet: Fleet,
+        targets: Targets,
+        book: GroupBook,
+        sources: GroupSources,
+        named: NamedGroups,
     ) -> None:
         self._registry = registry
         self._fleet = fleet
         self._targets = targets
         self._book = book
         self._sources = sources
+        self._named = named
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
         group, unknown = "/v1/groups/<name>", (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET)
-        changes = (*unknown, Kind.STORAGE)
+        changes = (*unknown, Kind.STORAGE, Kind.POLICY)
         api.add("GET", "/v1/targets", self.target, CLIENTS, query=TargetQuery, problems=unknown)
         api.add("GET", "/v1/groups", self.groups, CLIENTS)
         api.add("POST", f"{group}/add", self.add, CLIENTS, ChangeGroup, problems=changes)
         api.add("POST", f"{group}/remove", self.remove, CLIENTS, ChangeGroup, problems=changes)
-        ended = (Kind.UNKNOWN_GROUP, Kind.STORAGE)
+        ended = (Kind.UNKNOWN_GROUP, Kind.STORAGE, Kind.POLICY)
         api.add("POST", f"{group}/delete", self.delete, CLIENTS, DeleteGroup, problems=ended)
         api.add("GET", "/v1/labels", self.labels, CLIENTS, query=TargetQuery, problems=unknown)
         api.add("POST", "/v1/labels", self.label, CLIENTS, ChangeLabels, problems=changes)
@@ -84,7 +92,7 @@ class GroupCalls:
 
     async def add(self, request: Request, caller: Caller, name: str, body: ChangeGroup) -> GroupChanged:
         """Put machines into a group, which begins to exist with its first."""
-        group = _read(group_name, name)
+        group = self._changing(caller, name)
         resolved = self._targets.resolve(body.target, body.exclude)
         changed = await self._book.add(group, resolved.machines, caller.identity, dry_run=body.dry_run)
         if not body.dry_run:
@@ -93,7 +101,7 @@ class GroupCalls:
 
     async def remove(self, request: Request, caller: Caller, name: str, body: ChangeGroup) -> GroupChanged:
         """Take machines out of a group, which is there until it is deleted."""
-        group = _read(group_name, name)
+        group = self._changing(caller, name)
         self._book.members(group)
         machines = self._targets.resolve(body.target, body.exclude).machines
         changed = await self._book.remove(group, machines, caller.identity, dry_run=body.dry_run)
@@ -101,7 +109,7 @@ class GroupCalls:
 
     async def delete(self, request: Request, caller: Caller, name: str, body: DeleteGroup) -> GroupChanged:
         """End a group; its machines stay as they are."""
-        group = _read(group_name, name)
+        group = self._changing(caller, name)
         ids = await self._book.delete(group, caller.identity, dry_run=body.dry_run)
         return GroupChanged(group, self._group(group, ids).machines, dry_run=body.dry_run)
 
@@ -113,11 +121,18 @@ class GroupCalls:
     async def label(self, request: Request, caller: Caller, body: ChangeLabels) -> LabelsChanged:
         """Set labels of machines, and take others away."""
         labels = _labels(body.labels)
+        self._named.check_labels(caller.identity, labels)
         resolved = self._targets.resolve(body.target, body.exclude)
         changed = await self._book.label(resolved.machines, labels, caller.identity, dry_run=body.dry_run)
         if not body.dry_run:
             await self._registry.take_into_use(resolved.named, caller.identity)
         return LabelsChanged(labels, _names(changed), _others(resolved.machines, changed), body.dry_run)
+
+    def _changing(self, caller: Caller, name: str) -> str:
+        """Return the group *name*, which *caller* may change. Raises ProblemError."""
+        group = _read(group_name, name)
+        self._named.check_group(caller.identity, group)
+        return group
 
     def _group(self, name: str, ids: Iterable[str]) -> Group:
         keys = [key for key in map(self._registry.machine_by_id, ids) if key is not None]

@@ -44,6 +44,12 @@ class Installers:
         own, contents = await self._packages.own(), await self._packages.contents()
         return await deferToThread(lambda: render(name, self._facts(own, contents, address, scheme)).encode())
 
+    async def invitation(self, address: Address) -> Invitation:
+        """Return what machines know this coordinator by, and the sum of each installer. Raises ProblemError."""
+        scripts = {name: await self.script(name, address, "http") for name in NAMES}
+        sums = {name: hashlib.sha256(script).hexdigest() for name, script in scripts.items()}
+        return Invitation(address.netloc, self.trust.server_pin, self.trust.ca_sha256, sums)
+
     def _facts(self, own: OwnWheel, contents: Contents, address: Address, scheme: str) -> InstallerFacts:
         return InstallerFacts(
             address=address.netloc,
@@ -104,10 +110,7 @@ class InstallerCalls:
             address = parse_address(query.address)
         except ValueError as error:
             raise ProblemError(Kind.BAD_REQUEST, str(error)) from error
-        scripts = {name: await self._installers.script(name, address, "http") for name in NAMES}
-        trust = self._installers.trust
-        sums = {name: hashlib.sha256(script).hexdigest() for name, script in scripts.items()}
-        return Invitation(address.netloc, trust.server_pin, trust.ca_sha256, sums)
+        return await self._installers.invitation(address)
 
     async def _answer(self, request: Request, name: str) -> Answer:
         scheme = "https" if request.secure else "http"

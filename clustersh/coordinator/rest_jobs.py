@@ -23,6 +23,7 @@ from .routes import CLIENTS, OCTETS, RANGE, WAIT, Answer, Bytes
 from .run_names import RunNames
 from .run_views import RunViews
 from .runs import Runs
+from .targets import Targets
 
 _STREAM_BYTES = {Stream.STDOUT: b"\x01", Stream.STDERR: b"\x02"}
 
@@ -31,13 +32,21 @@ class JobCalls:
     """The calls of clients about jobs."""
 
     def __init__(
-        self, runs: Runs, views: RunViews, names: RunNames, index: Index, registry: Registry, outputs: Outputs
+        self,
+        runs: Runs,
+        views: RunViews,
+        names: RunNames,
+        index: Index,
+        registry: Registry,
+        targets: Targets,
+        outputs: Outputs,
     ) -> None:
         self._runs = runs
         self._views = views
         self._names = names
         self._index = index
         self._registry = registry
+        self._targets = targets
         self._outputs = outputs
 
     def add_to(self, api: Api) -> None:
@@ -45,7 +54,8 @@ class JobCalls:
         job = "/v1/jobs/<machine>/<id>"
         named = (Kind.UNKNOWN_RUN, Kind.AMBIGUOUS_ID)
         told = (*named, Kind.OUTPUT_UNAVAILABLE, Kind.RATE_LIMITED, Kind.STORAGE)
-        api.add("GET", "/v1/jobs", self.jobs, CLIENTS, query=JobsQuery, problems=(*named, Kind.UNKNOWN_MACHINE))
+        nobody = (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET)
+        api.add("GET", "/v1/jobs", self.jobs, CLIENTS, query=JobsQuery, problems=(*named, *nobody))
         api.add("GET", job, self.job, CLIENTS, query=RunQuery, headers=(WAIT,), problems=named)
         api.add("POST", f"{job}/cancel", self.cancel_job, CLIENTS, problems=(*named, Kind.STORAGE))
         api.add(
@@ -72,6 +82,7 @@ class JobCalls:
         """List jobs, newest first."""
         wanted = history.Filter(
             machine=query.machine.lower(),
+            machine_ids=self._machine_ids(query.target),
             client=query.client.lower(),
             states=query.status,
             since=seconds_since_1970(query.since) if query.since else 0.0,
@@ -82,6 +93,9 @@ class JobCalls:
             await self._check_machine(wanted.machine)
         page = await self._index.ask(lambda connection: history.jobs(connection, wanted))
         return JobPage(tuple(self._views.live(job) for job in page.jobs), page.next)
+
+    def _machine_ids(self, target: str) -> tuple[str, ...]:
+        return tuple(machine.id for machine in self._targets.resolve(target).machines) if target else ()
 
     async def _check_machine(self, name: str) -> None:
         """Raise ProblemError unless there is, or ever was, a machine of that name."""

@@ -94,4 +94,5 @@ class MachineCalls:
             score=round(self._notes.score(said.vitals), 4) if said else None,
             latency_ms=round(latency_s * 1000, 2) if latency_s is not None else None,
             tailscale=Tailscale(node.name, node.online, node.path) if node is not None else None,
+            tailnet=key.tailnet,
         )

@@ -32,7 +32,7 @@ class PairingCalls:
             "/pair/<pairing>",
             self.reveal,
             PairReveal,
-            problems=(*refused, Kind.UNKNOWN_PAIRING, Kind.WRONG_TOKEN, Kind.STORAGE),
+            problems=(*refused, Kind.ADDRESS_NOT_ALLOWED, Kind.UNKNOWN_PAIRING, Kind.WRONG_TOKEN, Kind.STORAGE),
         )
         api.add_open("GET", "/pair/<pairing>", self.pairing, headers=(WAIT,), problems=(Kind.UNKNOWN_PAIRING,))
 
@@ -46,7 +46,7 @@ class PairingCalls:
 
     async def start_pairing(self, request: Request, body: PairStart) -> PairOffer:
         """Begin a login or an enrollment."""
-        return self._pairings.start(body, request.peer)
+        return self._pairings.start(body, request.peer, request.peer_port)
 
     async def reveal(self, request: Request, pairing: str, body: PairReveal) -> PairProgress:
         """Reveal the nonce that the commitment was made of; the code is fixed then."""

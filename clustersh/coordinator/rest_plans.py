@@ -8,10 +8,11 @@ from ..wire.rest import RunRequest
 from ..wire.units import timestamp
 from .api import Api
 from .callers import Caller
-from .chosen import Chosen
+from .chosen import Chosen, weight_of
 from .fleet import Fleet
 from .http import Request
 from .pacing import batches
+from .policy.policy import Policy
 from .registry import Key
 from .requests import Requests
 from .routes import CLIENTS
@@ -20,9 +21,10 @@ from .routes import CLIENTS
 class PlanCalls:
     """``/v1/plans``."""
 
-    def __init__(self, requests: Requests, fleet: Fleet) -> None:
+    def __init__(self, requests: Requests, fleet: Fleet, policy: Policy) -> None:
         self._requests = requests
         self._fleet = fleet
+        self._policy = policy
 
     def add_to(self, api: Api) -> None:
         """Add the call."""
@@ -35,9 +37,13 @@ class PlanCalls:
         """
         try:
             chosen = self._requests.choose(body)
+            weight_of(body, len(chosen.machines))
+            verdict = await self._policy.judge(caller.identity, body, chosen.machines)
         except ProblemError as error:
             return _plan(body, Chosen((), frozenset()), (), error.problem)
-        return _plan(body, chosen, await request.unless_gone(self._machines(body, chosen)))
+        machines = await request.unless_gone(self._machines(body, chosen))
+        refused = self._policy.preview(caller.identity, body, chosen.machines, verdict)
+        return _plan(body, chosen, machines, refused.problem if refused else None, unjudged=verdict.unjudged)
 
     async def _machines(self, body: RunRequest, chosen: Chosen) -> tuple[PlannedMachine, ...]:
         """Return the machines as a run would find them: those that are expected back are waited for."""
@@ -53,7 +59,12 @@ class PlanCalls:
 
 
 def _plan(
-    asked: RunRequest, chosen: Chosen, machines: tuple[PlannedMachine, ...], problem: Problem | None = None
+    asked: RunRequest,
+    chosen: Chosen,
+    machines: tuple[PlannedMachine, ...],
+    problem: Problem | None = None,
+    *,
+    unjudged: bool = False,
 ) -> Plan:
     return Plan(
         would_start=problem is None and all(machine.status == "online" for machine in machines),
@@ -71,4 +82,5 @@ def _plan(
         stdin=asked.stdin,
         files=asked.files,
         keep_files=asked.keep_files,
+        unjudged=unjudged,
     )

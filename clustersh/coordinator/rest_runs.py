@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from autobahn.twisted.resource import WebSocketResource
-
 from .. import __version__
 from ..wire import ids
 from ..wire.link import PATH
@@ -63,7 +61,7 @@ class RunCalls:
             headers=(IDEMPOTENCY_KEY, WAIT),
             answers={200: Run, 202: Run},
             problems=(
-                *(*refused, Kind.KEY_CONFLICT, Kind.TOO_LARGE),
+                *(*refused, Kind.POLICY, Kind.KEY_CONFLICT, Kind.TOO_LARGE),
                 *(Kind.RATE_LIMITED, Kind.STORAGE, Kind.UNAVAILABLE),
             ),
         )
@@ -140,4 +138,7 @@ class RunCalls:
 
     async def link(self, request: Request, caller: Caller) -> Any:
         """Let an agent's WebSocket in."""
-        return WebSocketResource(self._links)
+        machine = self._registry.machine_by_id(caller.identity.id)
+        if machine is None:
+            raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
+        return self._links.taking(machine)

@@ -195,18 +195,16 @@ class Runs:
             await wait_until(self._clock, signal, lambda: job.end is not None or job.unconfirmed, seconds)
 
     async def more_ends(self, uuid: str, after: int, seconds: float) -> None:
-        """Wait up to *seconds* until more than *after* of the run's jobs have ended, or nothing more can be awaited."""
+        """Wait up to *seconds* until more than *after* of the run's jobs have ended, or it is known of others whether
+        they began."""
         run = self.find(uuid)
         if run is None or run.ended or len(run.order) > after:
             return
         if run.settled:
             seconds = min(seconds, SETTLED_S)
-        was_settled = run.settled
+        doubts = run.doubts
         came = await wait_until(
-            self._clock,
-            run.changed,
-            lambda: len(run.order) > after or run.ended or (run.settled and not was_settled),
-            seconds,
+            self._clock, run.changed, lambda: len(run.order) > after or run.ended or run.doubts != doubts, seconds
         )
         if came and not run.settled:
             await deferLater(self._clock, GATHER_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from datetime import UTC, datetime
@@ -29,11 +28,10 @@ from ..heap import keep_freed_memory
 from ..home import HomeError, ServiceLock, private_folder, user_name
 from ..trust.authority import Authority, server_credentials
 from ..trust.errors import TrustError
-from ..trust.identity import Identity, Role, certificate_sha256, curl_pin, fingerprint
-from ..trust.tls import peer_certificate, server_context_factory
-from ..wire.ids import UuidMaker
-from ..wire.problems import Kind, ProblemError
-from . import door, history
+from ..trust.identity import Identity, Role, certificate_sha256, curl_pin
+from ..trust.tls import server_context_factory
+from ..wire.problems import ProblemError
+from . import door
 from .admin_key import let_admin_in
 from .api import Api
 from .audit import Audit
@@ -41,48 +39,35 @@ from .callers import Gate
 from .crowd import Crowd, allow_many_files
 from .door import DoorError, DoorFactory
 from .fleet import Fleet
+from .guard import RULES
 from .http import Site
 from .index import Index
+from .joining import Joining
 from .ledger import Ledger
 from .ledger_files import LedgerBroken
 from .link_server import LinkFactory
 from .neighbours import Neighbour, Neighbours
-from .open_runs import RunTable
 from .openapi import OpenApiCalls
-from .outcomes import Outcomes
-from .outputs import Outputs
 from .own_secret import own_secret
-from .paced_runs import PacedRuns
 from .packages import Packages
-from .pairing import Pairings
 from .placement.scores import score
-from .placement.sight import make_placer
+from .policy.rulebook import check
 from .records import Summary
 from .refusals import Refusal, Refusals, log_refusal
 from .registry import Key, Registry
-from .requests import Requests
 from .rest_admin import AdminCalls
 from .rest_blobs import BlobCalls
 from .rest_installers import InstallerCalls, Installers, Trust
-from .rest_jobs import JobCalls
 from .rest_leaving import LeavingCalls
 from .rest_machines import MachineCalls, Notes
 from .rest_packages import PackageCalls
-from .rest_pairing import PairingCalls
-from .rest_plans import PlanCalls
-from .rest_runs import RunCalls
-from .rest_tokens import TokenCalls
-from .run_blobs import HeldBlobs
-from .run_names import RunNames
-from .run_views import RunViews
-from .runs import Runs
+from .rest_tailnet import TailnetCalls
+from .running import Running
 from .seen import SeenBook
 from .tailnet import Tailnet
 from .targeting import Targeting
-from .texts import Texts
-from .tokens import JoinTokens
-from .vitals import VitalsBook
 from .wheelhouse import Wheelhouse
+from .whois import Acquaintances, Whois
 from .witnesses import WitnessCollector
 
 SEEN_EVERY_S = 60.0
@@ -156,7 +141,7 @@ class _Parts:
 
     def __init__(self, reactor: Any, folder: Path, config: Config) -> None:
         self._folder = folder
-        self._policy = config.enrollment.policy
+        self._config = config
         self._started = False
         self._authority = Authority.open(folder, datetime.now(UTC))
         self._server = server_credentials(folder, self._authority, datetime.now(UTC))
@@ -166,51 +151,33 @@ class _Parts:
         self._registry = Registry(self._ledger, self._index, self._issue)
         self._fleet = Fleet(reactor, boot_clock, time.time, config.coordinator.reconnect_grace)
         self._seen = SeenBook(self._index, self._fleet, time.time)
-        self._targeting = Targeting(self._ledger, self._registry, self._fleet, config.enrollment.new_machines)
+        self._targeting = Targeting(
+            self._ledger, self._registry, self._fleet, config.enrollment.new_machines, config.policy
+        )
         self._neighbours = Neighbours(Neighbour(socket.gethostname(), user_name()))
         self._fleet.on_came = self._came
         self._blobs = BlobStore(
             private_folder(folder / "blobs"), config.coordinator.blob_quota, config.coordinator.reserve
         )
         self._refusals = Refusals(reactor, self._refused)
-        held, table = HeldBlobs(self._blobs), RunTable()
-        self._vitals = VitalsBook(reactor, self._fleet, table.running)
-        self._fleet.on_vitals = self._vitals.said
-        parts = (self._ledger, self._index, self._registry, self._fleet)
-        outcomes = Outcomes(reactor, *parts, table, held.let_go, self._refusals.note)
-        self._runs = Runs(reactor, *parts, held, table, outcomes, time.time)
-        self._fleet.events = self._runs
-        self._placer = make_placer(self._fleet, table, self._vitals.known, boot_clock)
-        self._paced = PacedRuns(reactor, self._ledger, self._index, self._fleet, table, self._runs, outcomes)
-        self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
-        self._requests = Requests(
+        self._host = socket.gethostname().partition(".")[0]
+        self._running = Running(
+            reactor,
             self._ledger,
             self._index,
             self._registry,
-            self._targeting.targets,
             self._fleet,
-            held,
-            table,
-            self._runs,
-            self._new_uuid,
+            self._targeting.targets,
+            self._blobs,
+            self._refusals.note,
             own_secret(folder, "digest.key"),
-            self._placer,
-            pacer=self._paced,
+            config.policy,
+            self._host,
         )
-        self._host = socket.gethostname().partition(".")[0]
-        token_key = own_secret(folder, "token.key")
-        self._tokens = JoinTokens(self._ledger, token_key, time.time, secrets.token_bytes)
-        self._ledger.subscribe(self._tokens.follow)
-        self._pairings = Pairings(
-            self._registry,
-            self._authority.certificate_der,
-            reactor,
-            secrets.token_bytes,
-            self._refusals,
-            policy=self._policy,
-            tokens=self._tokens,
-            host=self._host,
-        )
+        self._acquaintances = Acquaintances(boot_clock, Whois(reactor), self._registry.note_tailnet)
+        rule = self._acquaintances.rule(required=config.enrollment.tailnet_only)
+        kept = (self._ledger, self._registry, self._authority, self._refusals)
+        self._joining = Joining(reactor, folder, config.enrollment, *kept, self._running.overrides, rule, self._host)
         self._packages = Packages(Wheelhouse(folder))
         trust = Trust(
             certificate_sha256(self._authority.certificate),
@@ -231,25 +198,20 @@ class _Parts:
         self.door = DoorFactory(reactor, self._site, server_context_factory(self._server), crowd)
 
     def _api(self, reactor: Any, gate: Gate) -> Api:
-        api = Api(gate)
-        outputs = Outputs(self._fleet, boot_clock)
-        views = RunViews(self._runs, self._index, Texts(outputs, self._fleet, reactor), self._fleet)
-        names = RunNames(self._runs, self._index)
-        links = self._links = LinkFactory(reactor, self._fleet, self._machine_of, self._refusals.note)
-        RunCalls(self._runs, self._requests, views, names, self._registry, self._fleet, links, self._host).add_to(api)
-        JobCalls(self._runs, views, names, self._index, self._registry, outputs).add_to(api)
-        PlanCalls(self._requests, self._fleet).add_to(api)
+        api = Api(gate, self._acquaintances.came)
+        links = self._links = LinkFactory(reactor, self._fleet, self._refusals.note)
+        self._running.add_to(api, links, self._host)
         tailnet = Tailnet(reactor)
         groups, targets = self._targeting.groups, self._targeting.targets
         notes = Notes(groups.groups_of, groups.labels_of, score)
-        MachineCalls(self._registry, targets, self._fleet, self._vitals, tailnet, notes).add_to(api)
-        PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
-        BlobCalls(self._blobs, self._runs).add_to(api)
+        MachineCalls(self._registry, targets, self._fleet, self._running.vitals, tailnet, notes).add_to(api)
+        self._joining.add_to(api)
+        BlobCalls(self._blobs, self._running.runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)
+        TailnetCalls(tailnet, self._installers, socket.gethostname(), self._config.enrollment.policy).add_to(api)
         witnesses = WitnessCollector(self._fleet, self._registry)
-        AdminCalls(self._pairings, self._registry, Audit(self._ledger), witnesses).add_to(api)
-        TokenCalls(self._tokens, self._policy).add_to(api)
+        AdminCalls(self._joining.approvals, self._registry, Audit(self._ledger), witnesses).add_to(api)
         LeavingCalls(self._registry).add_to(api)
         self._targeting.calls.add_to(api)
         OpenApiCalls(api).add_to(api)
@@ -262,17 +224,13 @@ class _Parts:
         self._index.start()
         self._started = True
         await self._registry.load()
-        await self._tokens.load(self._index)
+        await self._joining.load(self._index)
         await self._seen.load()
         await self._targeting.load(self._index)
         self._registry.watch_ended(self._cut)
         self._registry.watch_renamed(self._fleet.renamed)
         await let_admin_in(self._folder, self._registry, self._authority)
-        await self._runs.load()
-        await self._paced.load()
-        if last := await self._index.ask(history.last_uuid):
-            # The clock may have been set back since: a history is in the order of its uuids.
-            self._new_uuid.follow(last)
+        await self._running.load()
         self._seen_loop.start(SEEN_EVERY_S, now=False)
         Deferred.fromCoroutine(self._packages.prepare())
 
@@ -280,7 +238,7 @@ class _Parts:
         """End the links and write what waits."""
         if self._seen_loop.running:
             self._seen_loop.stop()
-        await self._paced.stop()
+        await self._running.stop()
         self._fleet.close()
         await self._links.until_closed(LAST_WORDS_S)
         self._refusals.stop()
@@ -299,17 +257,6 @@ class _Parts:
         certificate = self._authority.issue(identity, public_key, datetime.now(UTC))
         return certificate.public_bytes(Encoding.DER)
 
-    def _machine_of(self, transport: Any) -> Key:
-        certificate = peer_certificate(transport)
-        if certificate is None:
-            raise ProblemError(Kind.NO_CERTIFICATE, "a link needs an agent's certificate")
-        identity, key = Identity.from_certificate(certificate), fingerprint(certificate)
-        self._registry.check(identity, key)
-        machine = self._registry.machine_by_id(identity.id)
-        if machine is None:
-            raise ProblemError(Kind.WRONG_ROLE, "a link is an agent's")
-        return machine
-
     def _came(self, machine_id: str) -> None:
         self._seen.came(machine_id)
         facts = self._fleet.seen[machine_id].facts
@@ -319,9 +266,8 @@ class _Parts:
     def _cut(self, key: Key) -> None:
         """A key lost its trust: nothing of it stays connected."""
         if key.role is Role.AGENT:
-            self._placer.forget(key.id)
             self._fleet.cut(key.id, f"{key.name} was forgotten")
-            self._vitals.forget(key.id)
+            self._running.forget(key.id)
             self._links.cut(key.id)
         self._site.cut(key.fingerprint)
 
@@ -338,6 +284,7 @@ def _number(port: IListeningPort) -> int:
 
 
 def make_service(reactor: Any, home: Path, config: Config, listen: Listen | None = None) -> CoordinatorService:
-    """Return the coordinator's service; *listen* overrides the configuration."""
+    """Return the coordinator's service; *listen* overrides the configuration. Raises ConfigError."""
     os.umask(0o077)
+    check(config.policy, RULES, home / "config.toml")
     return CoordinatorService(reactor, home, config, listen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..config import PolicyConfig
 from ..wire.link import Facts
 from .facts import FactBook
 from .fleet import Fleet
@@ -9,15 +10,23 @@ from .group_book import GroupBook
 from .group_sources import GroupSources
 from .index import Index
 from .ledger import Ledger
+from .policy.named import NamedGroups
 from .registry import Registry
 from .rest_groups import GroupCalls
 from .targets import Targets
 
 
 class Targeting:
-    """The parts; *new_machines* as in the configuration."""
+    """The parts; *new_machines* and *policy* as in the configuration."""
 
-    def __init__(self, ledger: Ledger, registry: Registry, fleet: Fleet, new_machines: str = "wait") -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        registry: Registry,
+        fleet: Fleet,
+        new_machines: str = "wait",
+        policy: PolicyConfig = PolicyConfig(),  # noqa: B008 - it is immutable
+    ) -> None:
         self._registry = registry
         self._fleet = fleet
         self.facts = FactBook()
@@ -26,7 +35,7 @@ class Targeting:
         registry.watch_ended(lambda key: self.facts.forget(key.id))
         sources = GroupSources(registry, fleet, self.groups, self.facts)
         self.targets = Targets(registry, sources, new_wait=new_machines == "wait")
-        self.calls = GroupCalls(registry, fleet, self.targets, self.groups, sources)
+        self.calls = GroupCalls(registry, fleet, self.targets, self.groups, sources, NamedGroups(policy))
 
     async def load(self, index: Index) -> None:
         """Read what there was before; the registry and the fleet know already what they saw."""

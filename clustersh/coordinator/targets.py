@@ -52,6 +52,15 @@ class Targets:
             return Resolved((machine,), frozenset((machine.id,)))
         return self._resolve(target, exclude)
 
+    def members(self, expression: str) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return the names of the machines that *expression* means, new ones too, and the words that are nothing now.
+
+        For expressions that outlive the machines and groups in them. Raises ProblemError (bad-request).
+        """
+        meaning = _Meaning(self._registry, self._sources)
+        names = _join(meaning.of(expression), frozenset())
+        return frozenset(names.intersection(self._registry.roster.names)), meaning.unknown
+
     def _resolve(self, target: str, exclude: str) -> Resolved:
         meaning = _Meaning(self._registry, self._sources)
         wanted, unwanted = meaning.of(target), meaning.of(exclude) if exclude.strip() else []
@@ -122,6 +131,11 @@ class _Meaning:
             for operand in read(text)
         ]
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The names, patterns and groups so far that don't exist."""
+        return (*self._unknown, *self._unlike, *map(_group_text, self._no_groups))
+
     def check_known(self) -> None:
         """Raise ProblemError (unknown-machine, unknown-group) if a name or group so far doesn't exist."""
         machines, unlike, groups = list(self._unknown), list(self._unlike), list(self._no_groups)
@@ -173,13 +187,11 @@ class _Meaning:
         return found
 
     def _in_groups(self, groups: list[GroupName]) -> Set[str]:
-        missing = [group for group in groups if not self._sources.has(group)]
-        self._no_groups.update((group, None) for group in missing)
-        if missing:
-            return frozenset()
-        resolver = self._sources.resolver(group.source for group in groups)
+        there = [group for group in groups if self._sources.has(group)]
+        self._no_groups.update((group, None) for group in groups if group not in there)
+        resolver = self._sources.resolver(group.source for group in there)
         found: set[str] = set()
-        for source, name in groups:
+        for source, name in there:
             # It gives lists of names, each joined by commas: NodeSet would read them as expressions.
             for nodes in resolver.all_nodes(source) if name == "*" else resolver.group_nodes(name, source):
                 found.update(nodes.split(","))

@@ -45,6 +45,7 @@ class CheckOptions(NamedTuple):
     timeout_s: float
     wait_s: float
     dry_run: bool
+    force: bool = False
 
     @property
     def command(self) -> Command:
@@ -63,6 +64,7 @@ class CheckOptions(NamedTuple):
             timeout_s=self.timeout_s + PROBE_MAY_TAKE_S,
             limit_bytes=0,
             exclude=self.exclude,
+            force=self.force,
         )
 
 
@@ -81,7 +83,13 @@ def read_check_options(invocation: Invocation, arguments: Sequence[str]) -> Chec
     waited = wait_limit(given.wait, invocation.environ)
     heard = given.timeout + PROBE_MAY_TAKE_S + HEARD_WITHIN_S
     return CheckOptions(
-        given.target, given.exclude, checks, given.timeout, heard if waited is None else waited, given.dry_run
+        given.target,
+        given.exclude,
+        checks,
+        given.timeout,
+        heard if waited is None else waited,
+        given.dry_run,
+        given.force,
     )
 
 
@@ -101,6 +109,7 @@ def _parser() -> Parser:
         "--timeout", type=duration, default=DEFAULT_TIMEOUT_S, metavar="TIME", help="for each check (10s)"
     )
     parser.add_argument("--wait", type=duration, metavar="TIME", help="give up waiting (CLUSTERSH_WAIT)")
+    parser.add_argument("--force", action="store_true", help="pass the policy's rules that block, where you may")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be asked of which machines")
     return parser
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from ..address import parse_address
 from ..cli.errors import CliError
@@ -12,6 +13,8 @@ from ..rest_client import RestClient
 from ..trust.errors import MissingCredentialsError
 from ..trust.tls import load_client_policy
 from .state import LOGIN_FILE, PENDING_FILE, Login, client_folder
+
+T = TypeVar("T")
 
 
 class NotLoggedIn(CliError):
@@ -56,3 +59,8 @@ async def connect(reactor: Any, invocation: Invocation) -> RestClient:
     if kept is not None:
         kept.rest = client
     return client
+
+
+async def ask(reactor: Any, invocation: Invocation, question: Callable[[RestClient], Awaitable[T]]) -> T:
+    """Return what *question* gets from the coordinator. Raises as `connect`, and ProblemError."""
+    return await question(await connect(reactor, invocation))

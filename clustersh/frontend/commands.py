@@ -10,6 +10,7 @@ BARE = Command("clustersh.frontend.bare:prepare", "who I am, which machines are 
 COMMANDS = {
     "run": Command("clustersh.frontend.run:prepare", "run a command on a machine, and get its output and exit status"),
     "machines": Command("clustersh.frontend.machines:prepare", "list the machines and whether they are online"),
+    "discover": Command("clustersh.frontend.discover:prepare", "list the tailnet's machines, and what would add them"),
     "check": Command("clustersh.frontend.check:prepare", "check machines: do they answer, is what they run all right"),
     "cat": Command("clustersh.frontend.cat:prepare", "print a job's output, all of it"),
     "history": Command("clustersh.frontend.history:prepare", "list what was run, newest first"),
@@ -18,6 +19,7 @@ COMMANDS = {
     "targets": Command("clustersh.frontend.targets:prepare", "show which machines an expression means"),
     "groups": Command("clustersh.frontend.groups:prepare", "list and change groups of machines"),
     "label": Command("clustersh.frontend.label:prepare", "set and list labels of machines"),
+    "policy": Command("clustersh.frontend.policy:prepare", "what the policy allows here, and whether a command passes"),
     "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
     "logout": Command("clustersh.frontend.logout:prepare", "give this user's key up, and forget the coordinator"),
     "whoami": Command("clustersh.frontend.whoami:prepare", "who the coordinator takes this user for"),

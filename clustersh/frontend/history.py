@@ -9,13 +9,15 @@ from typing import Any
 
 import msgspec
 
+from ..cli.changes import target_query
 from ..cli.commands import Start
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
-from ..rest_client import RestClient
+from ..rest_client import Query, RestClient
 from ..wire import units
+from ..wire.fleet import is_plain
 from ..wire.ids import short
 from ..wire.jobs import State
 from ..wire.rest import Job, JobPage
@@ -26,25 +28,30 @@ from .outcome import status_words
 
 DEFAULT_LIMIT = 20
 PAGE = 500
-Query = list[tuple[str, str]]
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``history``."""
     examples = (
         "clustersh history ws1",
+        "clustersh history @web --status failed",
         "clustersh history --status failed --since 2h",
         "clustersh history --client me@laptop --limit 100 --json",
     )
     parser = Parser("clustersh history", "List what was run, newest first.", examples)
-    parser.add_argument("machine", nargs="?", default="", metavar="MACHINE", help="only on this machine")
+    parser.add_argument("target", nargs="?", default="", metavar="TARGET", help="only there: a machine, @group, ...")
     parser.add_argument("--limit", type=reads(_count), default=DEFAULT_LIMIT, metavar="N", help="at most N runs (20)")
     states = ", ".join(state.value for state in State)
     parser.add_argument("--status", action="append", default=[], type=reads(_state), metavar="STATUS", help=states)
     parser.add_argument("--client", default="", metavar="NAME", help="only what this client asked for")
     parser.add_argument("--since", metavar="TIME", help="only since then: 2h, 3d, 2026-11-20, 2026-11-20T10:31")
     options = parser.read(invocation, arguments)
-    query = [(name, value) for name in ("machine", "client") if (value := getattr(options, name))]
+    target = options.target.strip()
+    query: list[tuple[str, str]] = []
+    if target:
+        query += [("machine", target)] if is_plain(target) else target_query(target)
+    if options.client:
+        query.append(("client", options.client))
     query += [("status", state) for state in sorted({state for states in options.status for state in states})]
     if options.since:
         query.append(("since", units.timestamp(_moment(options.since, invocation.now()))))

@@ -1,81 +1,13 @@
-"""``clustersh label``: what people say of machines, as KEY=VALUE; @KEY:VALUE in a target asks for it."""
+"""``clustersh label``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from ..cli.commands import Start
-from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
-from ..cli.tables import render_table
-from ..wire.fleet import ChangeLabels, Labels, LabelsChanged, label_key, label_value
-from .client import connect
-from .words import add_dry_run, add_exclude, joined, show
-
-EXAMPLES = (
-    "clustersh label ws1 gpu=yes rack=7",
-    "clustersh label @web rack-",
-    "clustersh label all -x @web tier=test --dry-run",
-    "clustersh label ws1",
-    "clustersh label",
-)
+from ..cli.labels import prepare_label
+from .client import ask
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``label``."""
-    parser = Parser("clustersh label", "Set, take away and list labels of machines.", EXAMPLES)
-    parser.usage = "clustersh label [--json] [MACHINE-OR-TARGET [KEY=VALUE | KEY-] ...]"
-    parser.add_argument("target", nargs="?", default="all", metavar="TARGET", help="which machines (all)")
-    parser.add_argument("changes", nargs="*", metavar="CHANGE", help="KEY=VALUE sets a label, KEY- takes one away")
-    add_exclude(parser)
-    add_dry_run(parser)
-    options = parser.read(invocation, arguments)
-    if not options.changes:
-        if "=" in options.target:
-            raise UsageError(f"which machine is {options.target} for?", (f"clustersh label MACHINE {options.target}",))
-        return lambda reactor: show_labels(reactor, invocation, options.target, options.exclude)
-    body = ChangeLabels(options.target, _changes(options.changes), options.exclude, options.dry_run)
-    return lambda reactor: change(reactor, invocation, body)
-
-
-def _changes(words: Sequence[str]) -> dict[str, str | None]:
-    changes: dict[str, str | None] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals and not word.endswith("-"):
-            raise UsageError(f"{word!r} is no change: KEY=VALUE sets a label, KEY- takes one away")
-        try:
-            key = label_key(key if equals else word[:-1])
-            change = label_value(value) if equals else None
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        if key in changes:
-            raise UsageError(f"{key} is there twice")
-        changes[key] = change
-    return changes
-
-
-async def show_labels(reactor: Any, invocation: Invocation, target: str, exclude: str) -> int:
-    """Print the labels of the target's machines."""
-    client = await connect(reactor, invocation)
-    query = [("target", target), ("exclude", exclude)]
-    found = await client.call("GET", "/v1/labels", answer=Labels, query=query)
-    rows = [(each.machine, " ".join(f"{key}={value}" for key, value in each.labels.items())) for each in found.machines]
-    await show(invocation, found, render_table(("name", "labels"), rows, invocation.console.width))
-    return 0
-
-
-async def change(reactor: Any, invocation: Invocation, body: ChangeLabels) -> int:
-    """Change labels and say of which machines."""
-    client = await connect(reactor, invocation)
-    changed = await client.call("POST", "/v1/labels", body, answer=LabelsChanged)
-    words = " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in changed.labels.items())
-    if changed.changed:
-        said = "Would be labelled" if changed.dry_run else "Labelled"
-        text = f"{said} {words}: {joined(changed.changed)}."
-    else:
-        text = f"Nothing to change: {words} holds for {joined(changed.unchanged)}."
-    await show(invocation, changed, f"{text}\n")
-    return 0
+    return prepare_label("clustersh", ask, invocation, arguments)

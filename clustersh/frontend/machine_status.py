@@ -11,13 +11,14 @@ def status(machine: Machine | PlannedMachine, now: float) -> str:
     """Return the machine's status as tables say it: ``offline (last seen 2h ago)``."""
     notes = []
     if machine.status != "online":
-        notes.append("never seen" if machine.last_seen is None else f"last seen {_ago(machine.last_seen, now)}")
+        notes.append("never seen" if machine.last_seen is None else f"last seen {ago(machine.last_seen, now)}")
     if isinstance(machine, Machine) and machine.new:
         notes.append("new")
     return f"{machine.status} ({', '.join(notes)})" if notes else machine.status
 
 
-def _ago(when: str, now: float) -> str:
+def ago(when: str, now: float) -> str:
+    """Return how long before *now* *when* was, in words."""
     seconds = max(0.0, now - parse_timestamp(when))
     for unit in (86400, 3600, 60, 1):
         if seconds >= unit:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ..cli.changes import target_query
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
@@ -26,7 +27,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     parser.add_argument("-l", "--long", action="store_true", help="how they do: load, memory, disks, latency, version")
     parser.add_argument("--watch", action="store_true", help="that, again and again, until Ctrl-C")
     options = parser.read(invocation, arguments)
-    query = [(name, value) for name in ("target", "exclude") if (value := getattr(options, name))]
+    query = target_query(options.target, options.exclude) if options.target or options.exclude else []
     if options.watch:
         return lambda reactor: watch(reactor, invocation, [*query, ("fresh", "true")])
     if options.long:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..cli.changes import target_query
 from ..cli.errors import CliError
 from ..rest_client import RestClient
 from ..wire.fleet import TargetView
@@ -17,8 +18,9 @@ async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
     """
     if not target:
         return list(run.jobs)
-    named = await client.call("GET", "/v1/targets", answer=TargetView, query=[("target", target)])
-    jobs = [job for job in run.jobs if job.machine in named.machines]
+    view = await client.call("GET", "/v1/targets", answer=TargetView, query=target_query(target))
+    named = frozenset(view.machines)
+    jobs = [job for job in run.jobs if job.machine in named]
     if not jobs:
         ran_on = node_set([job.machine for job in run.jobs])
         raise CliError(

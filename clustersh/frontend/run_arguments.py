@@ -63,6 +63,7 @@ class RunOptions(NamedTuple):
     key: str
     fleet: FleetOptions
     dry_run: bool = False
+    force: bool = False
 
     @property
     def raw(self) -> bool:
@@ -102,6 +103,7 @@ def run_parser() -> Parser:
     add("--limit", type=reads(units.parse_size), metavar="SIZE", help="bytes of output to show (128KiB)")
     add("--combined", action="store_true", help="both streams as one, on stdout, in the order they came")
     add("--key", type=reads(_key), metavar="KEY", help="idempotency key: the same key and request run only once")
+    add("--force", action="store_true", help="pass the policy's rules that block, where you may")
     add("--dry-run", action="store_true", help="only show what would run, and where")
     add_fleet_options(parser)
     return parser
@@ -170,6 +172,7 @@ def read_run_options(invocation: Invocation, arguments: Sequence[str]) -> RunOpt
         key=given.key or "",
         fleet=fleet._replace(exclude=_text(fleet.exclude)),
         dry_run=given.dry_run,
+        force=given.force,
     )
 
 
@@ -257,6 +260,7 @@ def run_request(options: RunOptions, command: Command, files: BlobRef | None = N
             skip_offline=options.fleet.skip_offline,
             pace=options.fleet.pace,
             placement=options.fleet.placement,
+            force=options.force,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import yaml
 
+from ..cli.changes import joined, show
 from ..cli.commands import Start
 from ..cli.errors import CliError, UsageError
+from ..cli.groups import change_text, send_change
 from ..cli.invocation import Invocation
 from ..cli.text import printable
 from ..wire.fleet import ChangeGroup, GroupChanged, group_name
 from ..wire.rest import Machines
 from .client import connect
-from .groups import change_text, send_change
-from .words import joined, show
 
 MAX_FILE = 1 << 20
 _PLACES = ("config.yml", "config.yaml")

@@ -63,14 +63,15 @@ async def _cat_one(invocation: Invocation, client: RestClient, retry: Retry, rea
             started=True,
         ) from gave_up
     if isinstance(printer, OutputKeeper):
-        await invocation.console.out(msgspec.json.encode(cat_document(reading, printer)) + b"\n")
+        document = cat_document(reading.machine, reading, printer)
+        await invocation.console.out(msgspec.json.encode(document) + b"\n")
     return 0
 
 
-def cat_document(reading: Reading, keeper: OutputKeeper) -> dict[str, object]:
-    """Return what `cat --json` prints of one job."""
+def cat_document(machine: str, reading: Reading, keeper: OutputKeeper) -> dict[str, object]:
+    """Return what `cat --json` prints of the job on *machine*, whose output may have been read from another."""
     begun = reading.position - reading.delivered
-    return {"uuid": reading.uuid, "machine": reading.machine, "offset": begun, **keeper.fields()}
+    return {"uuid": reading.uuid, "machine": machine, "offset": begun, **keeper.fields()}
 
 
 async def _which(client: RestClient, words: Words) -> Job | Run:

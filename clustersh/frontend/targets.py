@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..cli.changes import add_exclude, machines, show, target_query
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
@@ -11,7 +12,6 @@ from ..cli.tables import render_table
 from ..cli.text import printable
 from ..wire.fleet import TargetView
 from .client import connect
-from .words import add_exclude, machines, show
 
 EXAMPLES = (
     "clustersh targets web[01-10]",
@@ -32,8 +32,8 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
 
 async def targets(reactor: Any, invocation: Invocation, target: str, exclude: str) -> int:
     """Print the machines, and on stderr all of them in short."""
+    query = target_query(target, exclude)
     client = await connect(reactor, invocation)
-    query = [("target", target), ("exclude", exclude)]
     view = await client.call("GET", "/v1/targets", answer=TargetView, query=query)
     console = invocation.console
     offline, new = set(view.offline), set(view.new)

@@ -68,7 +68,7 @@ class Plan(msgspec.Struct, frozen=True):
     """POST /v1/plans: what a request would do if it came now. Nothing was recorded, and nothing is kept of it.
 
     *would_start*: on every machine. *problem* is what it would be refused for. *env* has the variables' names.
-    *skipped* and *selected* as in Run.
+    *skipped* and *selected* as in Run. *unjudged*: its script isn't there, so the policy has not seen it.
     """
 
     would_start: bool
@@ -86,6 +86,7 @@ class Plan(msgspec.Struct, frozen=True):
     stdin: bool = False
     files: BlobRef | None = None
     keep_files: bool = False
+    unjudged: bool = False
 
 
 def group_name(text: str) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 MACHINE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 CLIENT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:@[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)?")
+PLUGIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 NAME_LENGTH = 64
 """Characters of a machine's name, and of each part of a client's."""
 RESERVED_NAMES = frozenset({"all"})
@@ -41,6 +42,13 @@ def client_name(text: str) -> str:
             "each part with a letter or digit first and last"
         )
     return name
+
+
+def plugin_name(text: str) -> str:
+    """Return *text* if a plugin can be called that, or raise ValueError."""
+    if not PLUGIN_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} can't be a plugin's name: use 1 to 64 of a-z, 0-9 and '-', no '-' first or last")
+    return text
 
 
 def sha256_digits(text: str) -> str:

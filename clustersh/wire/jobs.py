@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import shlex
 from typing import Annotated, TypeAlias
 
@@ -102,6 +103,20 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     def exited(cls, code: int) -> Outcome:
         """The outcome of a command that ended by itself with *code*."""
         return cls(State.FAILED if code else State.COMPLETED, exit_code=code)
+
+
+_OFFLINE = re.compile(r"[^ ]{1,64} is offline \((.+)\)", re.DOTALL)
+
+
+def offline_reason(machine: str, seen: str) -> str:
+    """Return why a job isn't started on a machine that is away; *seen* is when it was there: ``last seen 2h ago``."""
+    return f"{machine} is offline ({seen})"
+
+
+def offline_since(reason: str) -> str:
+    """Return when the machine was there, of a reason that `offline_reason` made; "" of any other."""
+    found = _OFFLINE.fullmatch(reason)
+    return found[1] if found else ""
 
 
 class OutputSummary(msgspec.Struct, frozen=True, omit_defaults=True):

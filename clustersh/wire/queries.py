@@ -14,8 +14,9 @@ from .output import Stream
 MAX_PAGE = 1000
 """Jobs or records on one page, whatever is asked for."""
 
-AskedTarget: TypeAlias = Annotated[str, msgspec.Meta(max_length=2000, pattern="^[ -~]*$")]
-"""A target as a part of an address, which has no room for longer ones."""
+MAX_ASKED_TARGET = 2000
+"""Characters of a target as a part of an address, which has no room for longer ones."""
+AskedTarget: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_ASKED_TARGET, pattern="^[ -~]*$")]
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True, examples=["2026-11-20T10:31:07Z"])]
 Fold: TypeAlias = Annotated[bool, msgspec.Meta(description="Give what several jobs printed only once (`same_as`).")]
 PageSize: TypeAlias = Annotated[int, msgspec.Meta(ge=0, description=f"At most so many, and at most {MAX_PAGE}.")]
@@ -78,9 +79,10 @@ class InviteQuery(_Query, frozen=True):
 
 
 class JobsQuery(_Query, frozen=True):
-    """GET /v1/jobs: empty parts don't restrict."""
+    """GET /v1/jobs: empty parts don't restrict. *machine* is a name, forgotten ones too; *target* as it is now."""
 
     machine: str = ""
+    target: AskedTarget = ""
     client: str = ""
     status: tuple[State, ...] = ()
     since: Moment | None = None

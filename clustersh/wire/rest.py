@@ -9,6 +9,8 @@ import msgspec
 from .fleet import Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
+from .policy import AllowedRun
+from .tailnet import TailnetIdentity
 from .units import MAX_DURATION_S
 
 JSON = "application/json"
@@ -44,7 +46,8 @@ def to_bytes(value: str | Base64) -> bytes:
 class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """POST /v1/runs, with an ``Idempotency-Key`` header; time-outs in seconds, 0 for none.
 
-    *limit_bytes* is for the whole answer, shared fairly among the machines.
+    *limit_bytes* is for the whole answer, shared fairly among the machines. *force* passes rules of the policy that
+    block, where the client may.
     """
 
     target: Target
@@ -61,6 +64,7 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     skip_offline: bool = False
     pace: Pace | None = None
     placement: Placement | None = None
+    force: bool = False
 
     @property
     def raw(self) -> bool:
@@ -190,6 +194,7 @@ class Machine(msgspec.Struct, frozen=True):
     score: float | None = None
     latency_ms: float | None = None
     tailscale: Tailscale | None = None
+    tailnet: TailnetIdentity | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):
@@ -199,7 +204,7 @@ class Machines(msgspec.Struct, frozen=True):
 
 
 class Client(msgspec.Struct, frozen=True):
-    """One line of `clusterd clients`."""
+    """One line of `clusterd clients`; *ai*: it is an AI agent's."""
 
     name: str
     id: str
@@ -207,6 +212,8 @@ class Client(msgspec.Struct, frozen=True):
     address: str
     enrolled: str
     revoked: str | None = None
+    ai: bool = False
+    tailnet: TailnetIdentity | None = None
 
 
 class Clients(msgspec.Struct, frozen=True):
@@ -250,12 +257,16 @@ class BlobNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """One line of `clusterd pending`: who waits for an approval; never the code. *age_s* in seconds."""
+    """One line of `clusterd pending`: who waits for an approval; never the code. *age_s* in seconds.
+
+    The *role* ``run`` is a client that wants to run what the policy stopped: *what* says it.
+    """
 
     name: str
     role: str
     address: str
     age_s: float
+    what: str = ""
 
 
 class PendingList(msgspec.Struct, frozen=True):
@@ -265,19 +276,25 @@ class PendingList(msgspec.Struct, frozen=True):
 
 
 class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/approve: the 8 digits an admin typed."""
+    """POST /v1/admin/approve: the 8 digits an admin typed. *ai*: whoever has them is an AI agent."""
 
     code: str
+    ai: bool = False
 
 
 class Approved(msgspec.Struct, frozen=True):
-    """Whom an approval let in; *check* is the 4 digits that the other side shows too."""
+    """Whom an approval let in; *check* is the 4 digits that the other side shows too. *ai* as in Client.
+
+    Or, with the role ``run``, what it *allowed* that client to run, once.
+    """
 
     name: str
     role: str
-    address: str
-    fingerprint: str
-    check: str
+    address: str = ""
+    fingerprint: str = ""
+    check: str = ""
+    ai: bool = False
+    allowed: AllowedRun | None = None
 
 
 class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,9 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from clustersh.agent.environment import for_job
+from clustersh.agent.executors import IExecutor
 from clustersh.agent.executors.bash import Bash
+from clustersh.agent.executors.chosen import Chosen, Everywhere
 from clustersh.agent.runner import Machinery, Runner
 from clustersh.agent.tree import TreeEnder, boot_id
 from clustersh.agent.workspace import Workspaces
@@ -92,19 +94,21 @@ class RunningJob:
 class Host:
     """One machine that jobs run on."""
 
-    def __init__(self, folder: Path, machine: str = "ws1", grace: float = GRACE_S) -> None:
+    def __init__(
+        self, folder: Path, machine: str = "ws1", grace: float = GRACE_S, executor: IExecutor | None = None
+    ) -> None:
         self.home = folder / "home"
         self.home.mkdir()
         self.ender = TreeEnder(reactor, deferToThread, grace)
         self.blobs = StoredBlobs(folder / "blobs")
-        self.workspaces = Workspaces(folder / "work", self.home, self.blobs, deferToThread)
+        chosen = Chosen(reactor, deferToThread, executor or Bash.find(os.environ))
+        self.workspaces = Workspaces(folder / "work", self.home, self.blobs, deferToThread, elsewhere=chosen.elsewhere)
         self.machinery = Machinery(
             reactor,
-            deferToThread,
-            Bash.find(os.environ),
+            chosen,
             lambda message: for_job(os.environb, message.uuid, machine, message.env),
             self.workspaces,
-            self.ender,
+            Everywhere(chosen, self.ender) if chosen.elsewhere else self.ender,
             machine,
             boot_id(),
         )

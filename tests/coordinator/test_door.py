@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +177,19 @@ def test_what_a_connection_sends_while_it_waits_is_kept_up_to_a_bound() -> None:
     queue.clock.advance(0)
     assert queue.begun.received[-1] == OTHER_HELLO + b"more"
     assert "192.0.2.3" not in queue.begun.hosts
+
+
+def test_many_may_come_before_the_first_is_accepted() -> None:
+    allowed = Path("/proc/sys/net/core/somaxconn")
+    count = min(700, int(allowed.read_text()) if allowed.exists() else 100)
+    (port,) = listen(reactor, parse_listen("127.0.0.1:0"), Factory())
+    with contextlib.ExitStack() as connections:
+        connections.callback(port.stopListening)
+        for _ in range(count):
+            # The reactor has no turn meanwhile: one that doesn't wait in the row tries again in vain, and times out.
+            connection = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10)
+            connections.enter_context(connection)
+            assert connection.getpeername()[1] == port.getHost().port
 
 
 def test_inner_factories_start_and_stop_with_the_door() -> None:

@@ -208,6 +208,12 @@ async def test_a_page_tears_no_run(books: Callable[[], Books]) -> None:
     assert found == [(newer, "ws1"), *((wide, f"ws{n}") for n in range(5)), (older, "ws1")]
     last = await both.index.ask(lambda c: history.jobs(c, history.Filter(limit=2, before=newer, machine="ws3")))
     assert [(job.machine, page.next) for job in last.jobs] == [("ws3", None)]
+    some = history.Filter(machine_ids=("id-3", "id-2", "id-9"))
+    page = await both.index.ask(lambda c: history.jobs(c, some))
+    assert [(job.uuid, job.machine) for job in page.jobs] == [(wide, "ws2"), (wide, "ws3")]
+    with pytest.raises(ProblemError) as caught:
+        await both.index.ask(lambda c: history.machine_of(c, wide, "ws9"))
+    assert caught.value.problem.hint == "it was for ws[0-4]"
 
 
 @pytest_twisted.ensureDeferred

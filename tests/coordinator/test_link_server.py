@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from autobahn.twisted.resource import WebSocketResource
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -58,12 +57,10 @@ class Links:
         self.fleet = Fleet(reactor, lambda: 1.0, lambda: 1.8e9)  # type: ignore[arg-type]
         self.fleet.events = self.events  # type: ignore[assignment]
         self.complaints: list[tuple[str, str]] = []
-        self.factory = LinkFactory(
-            reactor, self.fleet, lambda transport: KEY, lambda *words: self.complaints.append(words)
-        )
+        self.factory = LinkFactory(reactor, self.fleet, lambda *words: self.complaints.append(words))
 
         async def link(request: Request, caller: Caller) -> Any:
-            return WebSocketResource(self.factory)
+            return self.factory.taking(KEY)
 
         front.api.add("GET", "/v1/link", link, AGENTS)
 

@@ -288,6 +288,26 @@ async def test_who_waits_for_ends_is_told_when_nothing_more_can_be_awaited(world
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_waits_for_ends_is_told_who_is_in_doubt_while_others_run(world: World) -> None:
+    agents = await joined(world, "a", "b")
+    uuid = await world.requests.take(JOSHUA, "key", RunRequest("a,b", TRUE))
+    agents["a"].started(uuid)
+    waiting = Deferred.fromCoroutine(world.runs.more_ends(uuid, 0, 60))
+    world.clock.advance(START_WITHIN_S)
+    world.clock.advance(1)
+    assert waiting.called and (await world.views.ends(uuid, 0, 0)).unconfirmed == ("b",)
+    again = Deferred.fromCoroutine(world.runs.more_ends(uuid, 0, 60))
+    world.clock.advance(2)
+    assert not again.called, "there is no news"
+    agents["b"].started(uuid)
+    world.clock.advance(1)
+    assert again.called and (await world.views.ends(uuid, 0, 0)).unconfirmed == ()
+    for agent in agents.values():
+        agent.ended(uuid)
+    await when_ended(world, uuid, 2)
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_job_is_waited_for_by_itself(world: World) -> None:
     agents = await joined(world, "a", "b")
     uuid = await world.requests.take(JOSHUA, "key", RunRequest("a,b", TRUE))

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from clustersh.coordinator.addresses import plain_address
+from clustersh.coordinator.approvals import Approvals
 from clustersh.coordinator.pairing import (
     ALL_BURST,
     MAX_PENDING_EACH,
@@ -23,17 +24,21 @@ from clustersh.coordinator.pairing import (
     WRONG_BURST,
     Pairings,
 )
+from clustersh.coordinator.policy.overrides import Overrides
 from clustersh.coordinator.records import Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
 from clustersh.coordinator.tokens import JoinTokens
+from clustersh.coordinator.whois import NO_RULE, TailnetRule
 from clustersh.trust import keys
 from clustersh.trust.authority import Authority
-from clustersh.trust.identity import Role, fingerprint
+from clustersh.trust.identity import Identity, Role, fingerprint
 from clustersh.trust.pairing import PairingCode, commitment, make_request, new_nonce, transcript_hash
 from clustersh.wire.codec import decode_json, encode_json
 from clustersh.wire.pairing import PENDING_S, PairOffer, PairReveal, PairStart, PairStatus
+from clustersh.wire.policy import AllowedRun
 from clustersh.wire.problems import Kind, ProblemError
+from clustersh.wire.rest import Approved
 from clustersh.wire.units import parse_timestamp
 
 from ..memory_ledger import MemoryLedger
@@ -72,6 +77,8 @@ class Register:
         address: str,
         approved_by: str,
         token: str = "",
+        *,
+        ai: bool = False,
     ) -> bytes:
         self.check_join(role, name, fingerprint)
         if self.wait is not None:
@@ -80,7 +87,7 @@ class Register:
         if failure is not None:
             raise failure
         self.names[role, name] = fingerprint
-        self.approved_by.append(approved_by)
+        self.approved_by.append(f"{approved_by}, ai" if ai else approved_by)
         if token:
             await self.ledger.append(
                 Enrolled(role.value, name, f"id of {name}", fingerprint, address, approved_by, token)
@@ -94,6 +101,7 @@ class Desk:
 
     ca_der: bytes
     policy: Any = "approve"
+    tailnet: TailnetRule = NO_RULE
     clock: Clock = field(default_factory=Clock)
     register: Register = field(default_factory=Register)
     refused: list[Refusal] = field(default_factory=list)
@@ -119,7 +127,13 @@ class Desk:
             policy=self.policy,
             tokens=self.tokens,
             host="box",
+            tailnet=self.tailnet,
         )
+        self.overrides = Overrides(self.clock, lambda count: next(counter).to_bytes(count, "big"))
+        self.approvals = Approvals(self.pairings, self.overrides, self.clock, refusals)
+
+    async def approve(self, code: str, *, ai: bool = False) -> Approved:
+        return await self.approvals.approve(code, "admin-1", ai=ai)
 
 
 class Asker:
@@ -176,13 +190,13 @@ async def test_the_right_code_lets_in_and_shows_who_came(desk: Desk) -> None:
     asker = Asker("Ann@MBA")
     id_, code = await asker.ask(desk)
     assert (await desk.pairings.progress(id_, 0)).status is PairStatus.PENDING
-    approved = await desk.pairings.approve(f" {code.code.upper()} ")
+    approved = await desk.approve(f" {code.code.upper()} ")
     assert approved.name == "ann@mba"
     assert (approved.role, approved.address) == ("frontend", "192.168.1.7")
     assert (approved.fingerprint, approved.check) == (fingerprint(asker.key.public_key()), code.check)
     progress = await desk.pairings.progress(id_, 0)
     assert (progress.status, progress.certificate) == (PairStatus.APPROVED, b"certificate of ann@mba")
-    assert await desk.pairings.approve(code.code) == approved
+    assert await desk.approve(code.code) == approved
     assert desk.register.approved_by == ["admin"]
 
 
@@ -194,7 +208,7 @@ async def test_pending_shows_who_waits_but_no_code(desk: Desk) -> None:
     (waiting,) = desk.pairings.pending()
     assert (waiting.name, waiting.role, waiting.address, waiting.age_s) == ("ann@mba", "frontend", "192.168.1.7", 5.0)
     assert code.code not in encode_json(waiting).decode()
-    await desk.pairings.approve(code.code)
+    await desk.approve(code.code)
     assert desk.pairings.pending() == []
 
 
@@ -206,7 +220,7 @@ async def test_waiting_ends_with_the_approval_or_in_time(desk: Desk) -> None:
     desk.clock.advance(10)
     assert (await other).status is PairStatus.PENDING
     assert not waiting.called
-    await desk.pairings.approve(code.code)
+    await desk.approve(code.code)
     assert (await waiting).status is PairStatus.APPROVED
 
 
@@ -231,7 +245,7 @@ async def test_a_man_in_the_middle_changes_the_code(desk: Desk, tmp_path: Path, 
         shown = PairOffer(offer.id, other, offer.nonce)
     if swapped == "server nonce":
         shown = PairOffer(offer.id, offer.ca, new_nonce())
-    error = await refusal(desk.pairings.approve(victim.code_for(shown).code))
+    error = await refusal(desk.approve(victim.code_for(shown).code))
     assert kind_of(error) is Kind.WRONG_CODE
     assert "impostor" in error.problem.hint
     assert "clustersh logout" in error.problem.hint
@@ -261,7 +275,7 @@ async def test_two_equal_codes_are_both_refused(desk: Desk, monkeypatch: pytest.
     monkeypatch.setattr(PairingCode, "of", classmethod(lambda cls, transcript: cls("1a2b3c4d", "0000")))
     for name in ("ann@a", "ann@b"):
         await Asker(name).ask(desk)
-    error = await refusal(desk.pairings.approve("1a2b3c4d"))
+    error = await refusal(desk.approve("1a2b3c4d"))
     assert kind_of(error) is Kind.WRONG_CODE
     assert "2 requests" in error.problem.detail
     assert desk.pairings.pending() == []
@@ -290,8 +304,8 @@ def test_a_request_that_makes_no_sense_is_refused(desk: Desk, spoilt: str) -> No
 async def test_a_name_of_another_key_is_refused_at_once_and_at_the_approval(desk: Desk) -> None:
     _, first = await Asker().ask(desk)
     _, second = await Asker().ask(desk)
-    await desk.pairings.approve(first.code)
-    assert kind_of(await refusal(desk.pairings.approve(second.code))) is Kind.NAME_TAKEN
+    await desk.approve(first.code)
+    assert kind_of(await refusal(desk.approve(second.code))) is Kind.NAME_TAKEN
     with pytest.raises(ProblemError) as caught:
         desk.pairings.start(Asker().start(), HERE)
     assert kind_of(caught.value) is Kind.NAME_TAKEN
@@ -302,7 +316,7 @@ async def test_a_name_of_another_key_is_refused_at_once_and_at_the_approval(desk
 async def test_one_key_has_one_role(desk: Desk) -> None:
     asker = Asker()
     _, code = await asker.ask(desk)
-    await desk.pairings.approve(code.code)
+    await desk.approve(code.code)
     with pytest.raises(ProblemError) as caught:
         desk.pairings.start(Asker("mba", Role.AGENT, asker.key).start(), HERE)
     assert kind_of(caught.value) is Kind.UNTRUSTED
@@ -325,7 +339,7 @@ async def test_a_known_machine_enrolls_again_with_its_key_and_another_s_needs_a_
     machine = Asker("ws1", Role.AGENT)
     id_, code = await machine.ask(desk)
     assert (await desk.pairings.progress(id_, 0)).status is PairStatus.PENDING
-    await desk.pairings.approve(code.code)
+    await desk.approve(code.code)
     again = Asker("ws1", Role.AGENT, machine.key)
     id_, _ = await again.ask(desk)
     assert (await desk.pairings.progress(id_, 0)).status is PairStatus.APPROVED
@@ -336,9 +350,9 @@ async def test_a_known_machine_enrolls_again_with_its_key_and_another_s_needs_a_
 async def test_a_registration_that_fails_can_be_approved_again(desk: Desk) -> None:
     id_, code = await Asker().ask(desk)
     desk.register.failure = ProblemError(Kind.STORAGE, "the disk is full")
-    assert kind_of(await refusal(desk.pairings.approve(code.code))) is Kind.STORAGE
+    assert kind_of(await refusal(desk.approve(code.code))) is Kind.STORAGE
     assert (await desk.pairings.progress(id_, 0)).status is PairStatus.PENDING
-    await desk.pairings.approve(code.code)
+    await desk.approve(code.code)
     assert (await desk.pairings.progress(id_, 0)).status is PairStatus.APPROVED
 
 
@@ -346,8 +360,8 @@ async def test_a_registration_that_fails_can_be_approved_again(desk: Desk) -> No
 async def test_approving_twice_at_once_registers_once(desk: Desk) -> None:
     _, code = await Asker().ask(desk)
     desk.register.wait = Deferred()
-    first = Deferred.fromCoroutine(desk.pairings.approve(code.code))
-    assert kind_of(await refusal(desk.pairings.approve(code.code))) is Kind.UNAVAILABLE
+    first = Deferred.fromCoroutine(desk.approve(code.code))
+    assert kind_of(await refusal(desk.approve(code.code))) is Kind.UNAVAILABLE
     desk.register.wait.callback(None)
     await first
     assert desk.register.approved_by == ["admin"]
@@ -362,7 +376,7 @@ async def test_pairings_expire(desk: Desk) -> None:
     waiting = Deferred.fromCoroutine(desk.pairings.progress(id_, 60))
     desk.clock.advance(PENDING_S)
     assert kind_of(await refusal(waiting)) is Kind.UNKNOWN_PAIRING
-    assert kind_of(await refusal(desk.pairings.approve(code.code))) is Kind.WRONG_CODE
+    assert kind_of(await refusal(desk.approve(code.code))) is Kind.WRONG_CODE
     assert desk.pairings.pending() == []
 
 
@@ -370,7 +384,7 @@ async def test_pairings_expire(desk: Desk) -> None:
 async def test_an_approval_at_the_last_moment_can_still_be_fetched(desk: Desk) -> None:
     id_, code = await Asker().ask(desk)
     desk.clock.advance(PENDING_S - 1)
-    await desk.pairings.approve(code.code)
+    await desk.approve(code.code)
     desk.clock.advance(PENDING_S - 1)
     assert (await desk.pairings.progress(id_, 0)).status is PairStatus.APPROVED
 
@@ -416,11 +430,11 @@ def test_few_may_wait_at_a_time(desk: Desk) -> None:
 async def test_wrong_codes_are_counted_and_then_all_codes_refused_for_a_while(desk: Desk) -> None:
     _, code = await Asker().ask(desk)
     for guess in range(int(WRONG_BURST) + 1):
-        wrong = await refusal(desk.pairings.approve(f"{guess:08x}"))
+        wrong = await refusal(desk.approve(f"{guess:08x}"))
         assert kind_of(wrong) is Kind.WRONG_CODE
-    assert kind_of(await refusal(desk.pairings.approve(code.code))) is Kind.RATE_LIMITED
+    assert kind_of(await refusal(desk.approve(code.code))) is Kind.RATE_LIMITED
     desk.clock.advance(60)
-    assert (await desk.pairings.approve(code.code)).name == "ann@mba"
+    assert (await desk.approve(code.code)).name == "ann@mba"
     assert [(each.reason, each.times, each.again) for each in desk.refused] == [
         ("wrong code", 1, False),
         ("wrong code", int(WRONG_BURST), True),
@@ -431,7 +445,7 @@ async def test_wrong_codes_are_counted_and_then_all_codes_refused_for_a_while(de
 @pytest_twisted.ensureDeferred
 async def test_what_is_no_code_is_a_wrong_code(desk: Desk, code: str) -> None:
     await Asker().ask(desk)
-    assert kind_of(await refusal(desk.pairings.approve(code))) is Kind.WRONG_CODE
+    assert kind_of(await refusal(desk.approve(code))) is Kind.WRONG_CODE
 
 
 # -- over the network
@@ -449,7 +463,7 @@ async def test_a_login_over_plain_http(open_front: Opener, authority: Authority)
     path = f"/pair/{offer.id}"
     revealed = await front.call("POST", path, plain=True, data=encode_json(asker.reveal), headers=json)
     assert revealed.json["status"] == "pending"
-    await desk.pairings.approve(asker.code_for(offer).code)
+    await desk.approve(asker.code_for(offer).code)
     assert (await front.call("GET", path, plain=True)).json["status"] == "approved"
     assert (await front.call("GET", "/pair/ff", plain=True)).problem == "unknown-pairing"
     assert (await front.call("POST", "/pair", plain=True, data=encode_json(asker.start()))).problem == "bad-request"
@@ -466,3 +480,66 @@ async def test_those_that_were_let_in_do_not_keep_their_neighbours_out(authority
         offer = desk.pairings.start(machine.start(), HERE)
         assert (await desk.pairings.reveal(offer.id, machine.reveal)).status is PairStatus.APPROVED
         desk.clock.advance(1)
+
+
+# -- runs that the policy stopped have codes too
+
+STOPPED = AllowedRun("ai@ci", "ws1", ("ws1",), 1, "reboot", ("power",))
+BOT = Identity(Role.FRONTEND, "ai@ci", "bot")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_runs_code_is_typed_as_a_logins(desk: Desk) -> None:
+    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    _, code = await Asker().ask(desk)
+    waiting = desk.approvals.pending()
+    assert [(each.name, each.role, each.what) for each in waiting] == [
+        ("ann@mba", "frontend", ""),
+        ("ai@ci", "run", "reboot on ws1"),
+    ]
+    assert not any(secret in str(waiting) for secret in (run.code, code.code))
+    with_ai = await refusal(desk.approve(run.code, ai=True))
+    assert kind_of(with_ai) is Kind.BAD_REQUEST and run.approver == ""
+    approved = await desk.approve(f" {run.code.upper()} ")
+    assert (approved.role, approved.allowed, run.approver) == ("run", STOPPED, "admin-1")
+    assert await desk.approve(run.code) == approved, "until it is used"
+    assert [each.role for each in desk.approvals.pending()] == ["frontend"]
+    assert (await desk.approve(code.code)).allowed is None
+    desk.overrides.take(run)
+    assert kind_of(await refusal(desk.approve(run.code))) is Kind.WRONG_CODE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_login_and_a_run_with_one_code_are_both_refused(desk: Desk) -> None:
+    _, code = await Asker().ask(desk)
+    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    run.code = code.code
+    error = await refusal(desk.approve(code.code))
+    assert kind_of(error) is Kind.WRONG_CODE and "2 requests have this code" in str(error)
+    assert desk.approvals.pending() == []
+    assert desk.register.names == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrong_codes_close_the_door_for_runs_too(desk: Desk) -> None:
+    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    for guess in range(int(WRONG_BURST) + 1):
+        assert kind_of(await refusal(desk.approve(f"{guess + 1000:08x}"))) is Kind.WRONG_CODE
+    assert kind_of(await refusal(desk.approve(run.code))) is Kind.RATE_LIMITED
+    desk.clock.advance(60)
+    assert (await desk.approve(run.code)).allowed == STOPPED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_is_let_in_as_an_ai_agents(desk: Desk) -> None:
+    _, code = await Asker().ask(desk)
+    approved = await desk.approve(code.code, ai=True)
+    assert approved.ai and desk.register.approved_by == ["admin, ai"]
+    assert await desk.approve(code.code, ai=True) == approved
+    _, other = await Asker("bob@mba").ask(desk)
+    assert not (await desk.approve(other.code)).ai
+    late = await refusal(desk.approve(other.code, ai=True))
+    assert kind_of(late) is Kind.BAD_REQUEST and "let in already" in str(late)
+    _, machine = await Asker("ws1", Role.AGENT).ask(desk)
+    assert "this is a machine" in str(await refusal(desk.approve(machine.code, ai=True)))
+    assert len(desk.approvals.pending()) == 1

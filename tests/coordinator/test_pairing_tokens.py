@@ -74,7 +74,7 @@ async def test_without_one_a_machine_is_told_so_and_may_be_approved_after_all(de
     offer = desk.pairings.start(machine.start(), HERE)
     progress = await desk.pairings.reveal(offer.id, machine.reveal)
     assert (progress.status, progress.needs_token) == (PairStatus.PENDING, True)
-    await desk.pairings.approve(machine.code_for(offer).code)
+    await desk.approve(machine.code_for(offer).code)
     progress = await desk.pairings.progress(offer.id, 0)
     assert (progress.status, progress.needs_token) == (PairStatus.APPROVED, False)
     assert desk.register.approved_by == ["admin"]
@@ -220,7 +220,7 @@ async def test_a_taken_name_costs_no_use(desk: Desk) -> None:
     one, other = Machine("ws1"), Machine("ws1")
     offers = [desk.pairings.start(machine.start(), HERE) for machine in (one, other)]
     await desk.pairings.reveal(offers[0].id, one.reveal)
-    await desk.pairings.approve(one.code_for(offers[0]).code)
+    await desk.approve(one.code_for(offers[0]).code)
     refused = await refusal(desk.pairings.reveal(offers[1].id, other.shows(token, offers[1])))
     assert kind_of(refused) is Kind.NAME_TAKEN
     assert (await Machine("ws2").enroll(desk, token)).status is PairStatus.APPROVED

@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
+from clustersh.coordinator import chosen
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.open_runs import OpenRun
@@ -160,8 +161,8 @@ class Waiting:
 
 
 async def plan(world: World, asked: RunRequest) -> Plan:
-    calls = PlanCalls(world.requests, world.fleet)
-    return await calls.plan(cast(Request, Waiting()), cast(Caller, None), asked)
+    calls = PlanCalls(world.requests, world.fleet, world.policy)
+    return await calls.plan(cast(Request, Waiting()), Caller(JOSHUA, "", ""), asked)
 
 
 @pytest_twisted.ensureDeferred
@@ -214,6 +215,14 @@ async def test_a_plan_has_the_problem_that_a_run_would_be_refused_for(world: Wor
         found = await plan(world, asked)
         assert found.problem is not None
         assert (found.problem.kind, found.would_start, found.machines) == (kind, False, ())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_says_that_a_run_would_be_too_large(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen, "MAX_SENT", 100)
+    await fill(world, "a", "b")
+    found = await plan(world, RunRequest("a,b", TRUE, env={"A": "x" * 60}))
+    assert not found.would_start and found.problem is not None and found.problem.kind is Kind.TOO_LARGE
 
 
 @pytest_twisted.ensureDeferred

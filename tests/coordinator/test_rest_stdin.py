@@ -31,7 +31,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 async def test_a_piece_of_stdin_is_withdrawn_when_its_sender_leaves(front: Front, world: World) -> None:
     outputs = Outputs(world.fleet, lambda: 0.0)
     names = RunNames(world.runs, world.index)
-    JobCalls(world.runs, world.views, names, world.index, world.registry, outputs).add_to(front.api)
+    JobCalls(world.runs, world.views, names, world.index, world.registry, world.targets, outputs).add_to(front.api)
     await world.join("ws1")
     agent = await world.agent()
     uuid = await world.requests.take(JOSHUA, "key", TRUE)

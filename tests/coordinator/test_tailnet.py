@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from clustersh import tailscale_program
 from clustersh.coordinator import tailnet
 from clustersh.coordinator.tailnet import Tailnet
 
@@ -115,7 +116,7 @@ async def test_a_file_that_can_not_be_run_is_none(tmp_path: Path) -> None:
 async def test_a_program_that_hangs_is_waited_for_once_and_ended(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tailnet, "RUN_S", 4.0)
+    monkeypatch.setattr(tailscale_program, "RUN_S", 4.0)
     moved = Moved()
     found = Tailnet(moved, lambda: str(tmp_path / "tailscale"))
     install(answer(tmp_path, peer("web01", "100.64.0.2")))
@@ -148,9 +149,9 @@ def _runs(pid: int) -> bool:
 async def test_too_long_an_answer_is_none(install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = install(answer(tmp_path, peer("web01", "100.64.0.2")))
     size = (tmp_path / "status.json").stat().st_size
-    monkeypatch.setattr(tailnet, "MAX_ANSWER", size)
+    monkeypatch.setattr(tailscale_program, "MAX_ANSWER", size)
     assert "100.64.0.2" in await Tailnet(reactor, lambda: program).nodes()
-    monkeypatch.setattr(tailnet, "MAX_ANSWER", size - 1)
+    monkeypatch.setattr(tailscale_program, "MAX_ANSWER", size - 1)
     assert await Tailnet(reactor, lambda: program).nodes() == {}
 
 

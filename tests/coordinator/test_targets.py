@@ -276,9 +276,9 @@ HUGE = [
 async def test_no_target_takes_long_or_makes_much(world: World) -> None:
     await small_fleet(world)
     for target, exclude in [*((huge, "") for huge in HUGE), *(("web01", huge) for huge in HUGE if huge.strip())]:
-        began = time.perf_counter()
+        began = time.process_time()
         told = problem(world, target, exclude)
-        assert time.perf_counter() - began < 2, target[:50]
+        assert time.process_time() - began < 2, target[:50]
         assert len(told.detail) + len(told.hint) < 2000, target[:50]
         assert told.kind in (Kind.BAD_REQUEST, Kind.UNKNOWN_MACHINE), target[:50]
 
@@ -441,13 +441,13 @@ async def test_five_thousand_machines_are_resolved_in_milliseconds(world: World)
     assert min(_seconds(world, "node2500", 1000) for _ in range(3)) / 1000 < 0.0001, "it is on the path of every run"
     assert len(world.targets.resolve("all").machines) == 5000
     assert len(world.targets.resolve("node*!@half").machines) == 2500
-    began = time.perf_counter()
+    began = time.process_time()
     assert "did you mean node2500" in problem(world, "ndoe2500").hint
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def _seconds(world: World, target: str, times: int = 1) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(times):
         world.targets.resolve(target)
-    return time.perf_counter() - began
+    return time.process_time() - began

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
+from clustersh.config import PolicyConfig
 from clustersh.coordinator.fleet import Fleet, Link
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
@@ -18,6 +20,7 @@ from clustersh.coordinator.paced_runs import PacedRuns
 from clustersh.coordinator.placement.placer import Placer
 from clustersh.coordinator.placement.policies import Policies
 from clustersh.coordinator.placement.sight import FleetSight
+from clustersh.coordinator.policy.made import Sight, make_policy
 from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
@@ -38,6 +41,18 @@ TRUE = RunRequest("ws1", Command(shell="true"))
 
 
 class NoBlobs:
+    """A store that has everything but what is *missing*; *scripts* are what isn't empty of it."""
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Path] = {}
+        self.missing: set[str] = set()
+
+    def has(self, sha256: str) -> bool:
+        return sha256 not in self.missing
+
+    def path(self, sha256: str) -> Path:
+        return self.scripts.get(sha256, Path(os.devnull))
+
     async def hold(self, script: str, manifest: str) -> frozenset[str]:
         return frozenset(name for name in (script, manifest) if name)
 
@@ -84,7 +99,12 @@ class World:
     """The coordinator; *threads* is the reactor that its threads tell, *new_machines* as in the configuration."""
 
     def __init__(
-        self, folder: Path, clock: Clock | None = None, threads: Any = reactor, new_machines: str = "use"
+        self,
+        folder: Path,
+        clock: Clock | None = None,
+        threads: Any = reactor,
+        new_machines: str = "use",
+        policy: PolicyConfig | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.ledger = Ledger(threads, folder / "ledger", self.now)
@@ -97,13 +117,15 @@ class World:
         self.registry = Registry(self.ledger, self.index, lambda identity, key: b"certificate")
         self.table = RunTable()
         self.complaints: list[tuple[str, str]] = []
-        blobs, parts = NoBlobs(), (self.ledger, self.index, self.registry)
+        policy = policy or PolicyConfig()
+        blobs = self.blobs = NoBlobs()
+        parts = (self.ledger, self.index, self.registry)
         self.outcomes = Outcomes(
             self.clock, *parts, self.fleet, self.table, blobs.let_go, lambda *words: self.complaints.append(words)
         )
         self.runs = Runs(self.clock, *parts, self.fleet, blobs, self.table, self.outcomes, self.now)
         new_uuid = UuidMaker(lambda: int(self.now() * 1000))
-        self.targeting = Targeting(self.ledger, self.registry, self.fleet, new_machines)
+        self.targeting = Targeting(self.ledger, self.registry, self.fleet, new_machines, policy)
         self.targets, self.groups = self.targeting.targets, self.targeting.groups
         self.fleet.on_came = lambda machine_id: self.targeting.came(machine_id, self.fleet.seen[machine_id].facts)
         self.vitals: dict[str, tuple[Vitals, float]] = {}
@@ -111,9 +133,12 @@ class World:
         self.paced = PacedRuns(
             self.clock, self.ledger, self.index, self.fleet, self.table, self.runs, self.outcomes, away_s=60.0
         )
+        sight = Sight(self.registry, self.fleet, self.targets, self.table, blobs)
+        self.policy, self.overrides = make_policy(policy, self.clock, sight, b"secret", "box")
         self.requests = Requests(
             *(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret"),
             placer=self.placer,
+            policy=self.policy,
             pacer=self.paced,
         )
         self.fleet.events = self.runs

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -250,6 +251,7 @@ async def test_statuses(caller: Caller, fleet: FleetDouble) -> None:
         ([{"status": State.LOST, "reason": "gone"}, FAILED], 123),
         ([OFFLINE], 125),
         ([OFFLINE, {"status": State.NOT_STARTED, "reason": "no such directory"}], 125),
+        ([{"status": State.NOT_STARTED, "reason": "no such directory", "started": "2026-11-20T10:31:07Z"}], 125),
         ([{"status": State.NOT_STARTED, "reason": "x"}, {}], 1),
         ([{"status": State.REFUSED, "reason": "not here"}, OFFLINE], 126),
         ([{"status": State.REFUSED, "reason": "not here"}, {}], 1),
@@ -537,6 +539,25 @@ async def test_cat_of_a_target(caller: Caller, fleet: FleetDouble) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_cat_as_a_document_names_each_machine(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 2, b"alike\n")
+    assert await caller("cat", UUID, "--json") == 0
+    jobs = json.loads(caller.out)["jobs"]
+    assert [(job["machine"], job["stdout"]) for job in jobs] == [("web01", "alike\n"), ("web02", "alike\n")]
+
+
+@pytest.mark.parametrize("command", ["targets", "machines", "label", "history", "cat", "cancel"])
+@pytest_twisted.ensureDeferred
+async def test_a_target_that_can_not_be_asked_about(caller: Caller, fleet: FleetDouble, command: str) -> None:
+    uuid = (UUID,) if command in ("cat", "cancel") else ()
+    assert await caller(command, "@wéb", *uuid) == 125
+    assert caller.err.startswith("ERROR: '@wéb' is no target: names are of a-z")
+    assert await caller(command, ",".join(["web01"] * 400), *uuid) == 125
+    assert "ERROR: that target has 2399 characters, and at most 2000 can be asked about\nhint: make a" in caller.err
+    assert not [call for call in fleet.calls if "target" in call]
+
+
+@pytest_twisted.ensureDeferred
 async def test_cat_hides_nobody_for_one_that_is_away(caller: Caller, fleet: FleetDouble) -> None:
     fleet.add("a", b"here\n")
     fleet.add("b", b"away\n")
@@ -572,3 +593,20 @@ async def test_history_has_a_run_once(caller: Caller, fleet: FleetDouble) -> Non
     assert len(fleet.calls) == 1
     assert await caller("history", "--limit", "1", "--json") == 0
     assert len(json.loads(caller.out.splitlines()[-1])["jobs"]) == 10
+
+
+@pytest_twisted.ensureDeferred
+async def test_history_of_a_target_says_on_which_machines(caller: Caller, fleet: FleetDouble) -> None:
+    fleet.add("web01")
+    asked: list[Any] = []
+
+    def page(query: Any) -> JobPage:
+        asked.append(query)
+        return JobPage(tuple(fleet.jobs.values()), None)
+
+    fleet.answers["GET /v1/jobs"] = page
+    assert await caller("history", "@web", "--limit", "7") == 0
+    assert caller.out.decode().splitlines()[2].split(" | ")[-1] == "web01"
+    assert asked == [{"target": "@web", "limit": "7"}]
+    assert await caller("history", "web01") == 0
+    assert "machine" not in caller.out.decode().splitlines()[-3] and asked[1]["machine"] == "web01"

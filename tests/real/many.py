@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,11 +88,15 @@ class Fleet:
 
 
 def make_fleet(
-    folder: Path, names: Iterable[str], new_machines: str = "use", environ: Mapping[str, str] | None = None
+    folder: Path,
+    names: Iterable[str],
+    new_machines: str = "use",
+    environ: Mapping[str, str] | None = None,
+    configure: Callable[[str, Home], None] = lambda name, agent: None,
 ) -> Fleet:
     """Start the real programs, all agents at once, and let them in; the client is logged in.
 
-    *environ* is the coordinator's beside what all have.
+    *environ* is the coordinator's beside what all have; *configure* is called with each machine's name and new home.
     """
     coordinator, client = (make_home(folder, name) for name in ("coordinator", "client"))
     coordinator.environ.update(environ or {})
@@ -103,6 +107,7 @@ def make_fleet(
         fleet.address = coordinator.address()
         for name in names:
             fleet.agents[name] = make_home(folder, f"agent-{name}")
+            configure(name, fleet.agents[name])
         words = ("enroll", f"http://{fleet.address}", "--name")
         enrolling = [agent.open("clusteragent", *words, name) for name, agent in fleet.agents.items()]
         log_in(coordinator, client, fleet.address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from ..conftest import ROOT
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -229,6 +232,22 @@ class Cluster:
     def stop(self) -> None:
         for home in (self.client, self.agent, self.coordinator):
             home.stop()
+
+
+def plugin_example(interface: str) -> str:
+    """Return the example of docs/plugins.md that provides *interface*."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text("utf-8"), re.DOTALL)
+    (example,) = [example for example in examples if f"@implementer(IPlugin, {interface})" in example]
+    return str(example)
+
+
+def drop_in(folder: Path, **modules: str) -> dict[str, str]:
+    """Put plugins into a folder, and return the variables by which a program finds them."""
+    plugins = folder / "dropped-in" / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    for name, content in modules.items():
+        (plugins / f"{name}.py").write_text(content)
+    return {"PYTHONPATH": str(folder / "dropped-in")}
 
 
 def make_home(folder: Path, name: str) -> Home:

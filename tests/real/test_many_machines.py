@@ -47,6 +47,12 @@ def test_the_quick_way_needs_no_reactor(fleet: Fleet) -> None:
     assert "twisted" in imported(fleet, "run", "--follow", "web01,web02", "true")
 
 
+def test_a_command_that_can_begin_nowhere_has_not_run(fleet: Fleet) -> None:
+    answer = fleet.sh("run", "web01,web02", "--cwd", "/no/such/folder", "true")
+    assert (answer.status, answer.out) == (125, "")
+    assert answer.err == "2 not started (web[01-02]: no such directory: /no/such/folder)\n"
+
+
 def test_a_longer_run_is_taken_up_and_not_run_again(fleet: Fleet, tmp_path: Path) -> None:
     count = tmp_path / "count"
     answer = fleet.sh("run", "web01,web02", f"echo x >> {count}; sleep 2.5; echo done")

@@ -14,9 +14,8 @@ import pytest
 from clustersh.coordinator.placement import Candidate
 from clustersh.coordinator.placement.scores import CPU, step
 
-from ..conftest import ROOT
 from .many import Fleet, make_fleet
-from .programs import eventually
+from .programs import drop_in, eventually, plugin_example
 
 NAMES = ("web1", "web2", "web3", "web4")
 CLIENTS = 20
@@ -36,22 +35,13 @@ broken = Broken()
 """
 
 
-def documented() -> str:
-    """The example of docs/plugins.md."""
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text("utf-8"), re.DOTALL)
-    return str(example)
-
-
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Four machines that were used by name and have told how they do."""
     folder = tmp_path_factory.mktemp("placement")
-    plugins = folder / "dropped-in" / "twisted" / "plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "free_memory.py").write_text(documented())
-    (plugins / "broken.py").write_text(BROKEN)
-    (plugins / "no_python.py").write_text("this is no Python\n")
-    made = make_fleet(folder, NAMES, environ={"PYTHONPATH": str(folder / "dropped-in")})
+    example = plugin_example("IPlacement")
+    found = drop_in(folder, free_memory=example, broken=BROKEN, no_python="this is no Python\n")
+    made = make_fleet(folder, NAMES, environ=found)
     try:
         used = made.sh("run", ",".join(NAMES), "true")
         assert used.status == 0, used

@@ -47,6 +47,22 @@ def crash(fleet: Fleet) -> None:
     fleet.until("online", fleet.agents)
 
 
+def test_the_history_of_a_target(fleet: Fleet) -> None:
+    ok(fleet.sh("run", "web01,web02,db1", "echo first"))
+    ok(fleet.sh("run", "db1", "echo second"))
+    rows = ok(fleet.sh("history", "web*")).out.splitlines()[2:]
+    assert re.search(r" \| echo first +\| 2 completed +\| web\[01-02\]$", rows[0]), rows
+    assert not any("second" in row for row in rows)
+    jobs = ok(fleet.sh("history", "db1,web02", "--limit", "2", "--json")).json["jobs"]
+    assert [(job["machine"], job["command"]) for job in jobs] == [
+        ("db1", "echo second"),
+        ("db1", "echo first"),
+        ("web02", "echo first"),
+    ]
+    wrong = fleet.sh("history", "@wbe")
+    assert (wrong.status, wrong.err.splitlines()[0]) == (125, "ERROR: no group is called @wbe")
+
+
 def test_machines_are_new_until_they_are_named_or_accepted_and_forgotten_ones_are_gone(tmp_path: Path) -> None:
     fleet = make_fleet(tmp_path, ("db1", "ws1", "ws2", "ws3"), new_machines="wait")
     try:
@@ -160,15 +176,15 @@ def test_typos_and_what_matches_nothing(fleet: Fleet) -> None:
     assert fleet.sh("targets", "all", "-x", "wbe01", "--json").json["error"]["type"] == "unknown-machine"
     nothing = fleet.sh("targets", "web*", "-x", "all", "--json")
     assert (nothing.status, nothing.json["error"]["type"]) == (125, "empty-target")
-    assert "2 machines match, but all are excluded" in nothing.json["error"]["hint"]
+    assert "3 machines match, but all are excluded" in nothing.json["error"]["hint"]
 
 
 def test_online_and_offline(fleet: Fleet) -> None:
     fleet.stop_agent("db1")
-    assert (meant(fleet, "@online"), meant(fleet, "@offline")) == (["web01", "web02"], ["db1"])
+    assert (meant(fleet, "@online"), meant(fleet, "@offline")) == (["web01", "web02", "web03"], ["db1"])
     shown = ok(fleet.sh("targets", "all"))
     assert re.search(r"^db1 +\| offline$", shown.out, re.MULTILINE)
-    assert shown.err == "db1,web[01-02]: 3 machines, 2 online\n"
+    assert shown.err == "db1,web[01-03]: 4 machines, 3 online\n"
     fleet.start_agents("db1")
     assert meant(fleet, "@online") == sorted(NAMES)
 

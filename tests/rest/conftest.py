@@ -63,6 +63,12 @@ class Recorder:
         """Return the commands that reached the machine."""
         return [json.loads(line) for line in self.record.read_bytes().splitlines()]
 
+    def add_group(self, name: str) -> None:
+        """Have a group that holds the machine."""
+        url = f"{self.url}/v1/groups/{name}/add"
+        answer = self.sessions["frontend"].post(url, json={"target": "ws1"}, timeout=60)
+        assert answer.status_code == 200, answer.text
+
     def start(self, key: str, **request: Any) -> dict[str, Any]:
         """Return the run of a request, once it has ended."""
         answer = self.sessions["frontend"].post(

@@ -48,8 +48,14 @@ class Caller:
         self._bodies = {
             "POST /v1/runs": {"target": "ws1", "command": {"shell": "true"}},
             "POST /v1/plans": {"target": "ws1", "command": {"shell": "true"}},
+            "POST /v1/policy/test": {"target": "ws1", "command": {"shell": "true"}},
+            "POST /v1/groups/{name}/add": {"target": "ws1"},
+            "POST /v1/groups/{name}/remove": {"target": "ws1"},
+            "POST /v1/labels": {"target": "ws1", "labels": {"gpu": "yes"}},
+            "POST /v1/admin/accept": {"name": "ws1"},
             **recorder.throwaway,
         }
+        self._queries = {"GET /v1/targets": {"target": "ws1"}, "GET /v1/labels": {"target": "ws1"}}
         self.statuses: dict[str, set[int]] = defaultdict(set)
 
     def strategies(self, operation: Any) -> list[SearchStrategy[Any]]:
@@ -59,6 +65,8 @@ class Caller:
             fixed["path_parameters"] = {name: self._known[name] for name in names}
         if operation.label in self._bodies:
             fixed.update(body=self._bodies[operation.label], media_type="application/json")
+        if operation.label in self._queries:
+            fixed["query"] = self._queries[operation.label]
         if fixed:
             found.append(operation.as_strategy(**fixed))
         if names or list(operation.query) or list(operation.headers) or list(operation.body):
@@ -69,6 +77,8 @@ class Caller:
         if case.operation.label == "POST /v1/runs" and isinstance(case.body, dict) and "target" in case.body:
             # So that what else was made is looked at, too.
             case.body = {**case.body, "target": "ws1"}
+        if case.operation.path.startswith("/v1/groups/"):
+            self._recorder.add_group("web")
         security = case.operation.definition.raw["security"]
         roles = [role for each in security for role in each["certificate"]]
         role = "frontend" if "frontend" in roles else "".join(roles)

@@ -1,13 +1,17 @@
-"""Executors: what turns a command into the argument vector of a process."""
+"""Executors: what turns a command into a process.
+
+An executor is a plugin (docs/plugins.md): an object that provides `IExecutor` and Twisted's `IPlugin`, in a module of
+`twisted.plugins`. The built-in ones are bash.py and powershell.py; choice.py finds the one that is asked for, and
+chosen.py asks it.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 import msgspec
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from ...wire.jobs import Command
 
@@ -21,37 +25,52 @@ class Task(msgspec.Struct, frozen=True):
 
     *cwd* is where the command runs; *scratch* a private folder for files that this takes, made by the executor if
     needed; *script* the content of the command's script, where it has one.
+
+    For executors that run it elsewhere: *asked_cwd* is the directory that was asked for ("": none), which is theirs
+    to look for; *files* where the files that came with the job lie here; *env* the variables that were asked for. The
+    process that the executor starts here has them in its environment.
     """
 
     command: Command
     cwd: Path
     scratch: Path
     script: bytes | None = None
+    uuid: str = ""
+    asked_cwd: str = ""
+    files: Path | None = None
+    env: Mapping[str, str] = {}
 
 
 class IExecutor(Interface):
     """Turns commands into argument vectors."""
 
+    name = Attribute("What ``[agent] executor`` calls it: lower-case letters, digits and dashes.")
+
     def argv(task: Task) -> list[bytes]:
         """Return the argument vector for *task*, its first word the program's path.
 
-        May write files into the scratch folder (private, so it is called in a thread where `writes` says so).
-        Raises ExecutorError.
+        It waits for nothing, but may write files into the scratch folder: it is called in a thread where `writes`
+        says so. Raises ExecutorError.
         """
 
     def writes(task: Task) -> bool:
         """Whether `argv` will write files."""
 
 
-def choose(environ: Mapping[str, str], open_files: int | None = None) -> IExecutor:
-    """Return this platform's executor, found by the PATH in *environ*. Raises ExecutorError.
+class IElsewhere(IExecutor):
+    """An executor whose commands run where the agent doesn't see their processes: in a container, on another host.
 
-    *open_files* is the soft limit on open files that commands get, where they shouldn't inherit the agent's.
+    What `argv` starts here carries their output, stdin and exit status.
     """
-    if sys.platform == "win32":
-        from .powershell import PowerShell
 
-        return PowerShell.find(environ)
-    from .bash import Bash
+    def prepare(task: Task) -> Awaitable[None] | None:
+        """Have all that *task* needs in place there, before `argv` is asked. Raises ExecutorError.
 
-    return Bash.find(environ, open_files)
+        It is cancelled where it takes over 30 seconds.
+        """
+
+    def end(uuid: str) -> Awaitable[None] | None:
+        """End every process there of the job *uuid*, if there are any; what was started here is ended after it.
+
+        Also asked for what an agent left that was killed. It is cancelled where it takes over 30 seconds.
+        """

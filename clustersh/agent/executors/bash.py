@@ -33,6 +33,8 @@ class Bash:
     *open_files* is the soft limit that commands get; None: the agent's own.
     """
 
+    name = "bash"
+
     def __init__(self, shell: str, here: Path | None = None, open_files: int | None = None) -> None:
         self._shell = os.fsencode(shell)
         self._name = os.fsencode(Path(shell).name)

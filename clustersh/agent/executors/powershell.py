@@ -27,6 +27,8 @@ _EPILOGUE = "\n$ok = $?; if ($null -ne $LASTEXITCODE) { exit $LASTEXITCODE }; if
 class PowerShell:
     """Runs commands by the PowerShell at *program*."""
 
+    name = "powershell"
+
     def __init__(self, program: str) -> None:
         self._program = program
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
+from ...plugins import by_name
 from ...wire.problems import Kind, ProblemError
 from . import Candidate, Choice, IPlacement
 from .least_loaded import LeastLoaded
 
 MAX_WHY = 300
 """Characters of a policy's words that users see."""
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 
 
 class Policies:
@@ -24,14 +23,8 @@ class Policies:
     _log = Logger()
 
     def __init__(self, plugins: Iterable[Any] = ()) -> None:
-        self._policies: dict[str, Any] = {LeastLoaded.name: LeastLoaded()}
-        for plugin in plugins:
-            name = _name_of(plugin)
-            if name and name not in self._policies:
-                self._policies[name] = plugin
-            else:
-                why = f"there is a {name} already" if name else "it has no proper name"
-                self._log.error("a placement policy is left out, {why}: {plugin!r}", why=why, plugin=plugin)
+        built_in: dict[str, Any] = {LeastLoaded.name: LeastLoaded()}
+        self._policies = {**built_in, **by_name("a placement policy", plugins, built_in)}
 
     @classmethod
     def installed(cls) -> Policies:
@@ -65,15 +58,6 @@ class Policies:
             self._log.error("the placement policy {name} answered {what}", name=name, what=wrong)
             raise _failed(name, f"it answered {wrong}")
         return [Choice(choice.id, choice.why[:MAX_WHY]) for choice in answer]
-
-
-def _name_of(plugin: Any) -> str:
-    """Return what *plugin* is called, "" where that can't be."""
-    try:
-        name = plugin.name
-    except Exception:
-        return ""
-    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
 def _what_is_wrong(answer: Any, candidates: Sequence[Candidate], pick: int) -> str:

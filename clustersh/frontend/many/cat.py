@@ -68,7 +68,7 @@ class _Cat:
         for number, group in enumerate(groups):
             keeper = OutputKeeper(combined=False)
             reading = await self._get(group, keeper)
-            await out((b"," if number else b"") + msgspec.json.encode(cat_document(reading, keeper)))
+            await out((b"," if number else b"") + msgspec.json.encode(cat_document(group.job.machine, reading, keeper)))
         await out(b"]}\n")
 
     async def _get(self, group: Group, sink: Section | OutputKeeper) -> Reading:

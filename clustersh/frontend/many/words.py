@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Collection
 
-from ...wire.jobs import State
+from ...wire.jobs import State, offline_since
 from ...wire.rest import Job
 from ...wire.units import format_timeout
-
-_OFFLINE = re.compile(r".{1,64} is offline \((.+)\)", re.DOTALL)
 
 
 class Kind(enum.StrEnum):
@@ -59,12 +56,13 @@ def kind_of(job: Job, unconfirmed: Collection[str] = ()) -> Kind:
 
 def last_seen(job: Job) -> str:
     """Return when the machine was last seen, of a job that wasn't started because it is offline; else ""."""
-    found = _OFFLINE.fullmatch(job.reason or "") if job.status is State.NOT_STARTED else None
-    return found[1] if found else ""
+    return offline_since(job.reason or "") if job.status is State.NOT_STARTED else ""
 
 
 def started(job: Job) -> bool:
-    """Whether the command is known to have begun."""
+    """Whether the command is known to have begun; a start that was acknowledged may still have failed."""
+    if job.status in (State.NOT_STARTED, State.REFUSED):
+        return False
     return job.started is not None or job.status in (State.COMPLETED, State.FAILED, State.TIMED_OUT, State.RUNNING)
 
 

@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_IN_PROCESS = ("up", "down", "login", "logout", "standby")
+IN_PROCESS = ("up", "down", "discover", "login", "logout", "standby")
 """Commands that start programs, or change what a standby is for."""
-_REPEATABLE = ("run", "check", "machines", "history", "cat", "wait", "targets", "whoami", "__complete")
+_REPEATABLE = ("run", "check", "machines", "history", "cat", "wait", "targets", "policy", "whoami", "__complete")
 """Commands that may be done again after a standby that died in their midst: they only look, or carry the key."""
 _NEEDED = ("TERM", "NO_COLOR", "CLUSTERSH_WAIT", "USER", "USERNAME", "HOME")
 _OF_THIS_PROCESS = ("/dev", "/proc")
@@ -76,7 +76,7 @@ class Launcher:
         environ, words = self._environ, self._argv
         if not hasattr(_socket, "AF_UNIX") or environ.get("CLUSTERSH_STANDBY") == "off":
             return False
-        if environ.get("CI") or environ.get("CLUSTERSH_DEBUG") or (words and words[0] in _IN_PROCESS):
+        if environ.get("CI") or environ.get("CLUSTERSH_DEBUG") or (words and words[0] in IN_PROCESS):
             return False
         # What these name is this process's own: the other end of a <(...), its terminal.
         own = (word.rpartition("=")[2].startswith(f"{folder}/") for word in words for folder in _OF_THIS_PROCESS)

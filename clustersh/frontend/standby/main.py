@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..commands import BARE, COMMANDS, COMPLETE
+from .launcher import IN_PROCESS
 from .place import find
 
 if TYPE_CHECKING:
     from .standby import Standby
 
-_AROUND = ("up", "down", "login", "logout", "standby")
 _MORE = ("submission", "run_request", "one_job", "showing", "plan", "stored_output", "many.attend", "many.show")
 """What commands import only once they know that they need it."""
 
@@ -63,7 +63,7 @@ def let_go() -> None:
 
 def import_all() -> None:
     """Import what the commands need."""
-    for command in (BARE, COMPLETE, *(each for name, each in COMMANDS.items() if name not in _AROUND)):
+    for command in (BARE, COMPLETE, *(each for name, each in COMMANDS.items() if name not in IN_PROCESS)):
         command.load()
     for name in _MORE:
         importlib.import_module(f"clustersh.frontend.{name}")

@@ -27,7 +27,7 @@ _clustersh() {
         -x:* | --exclude:*) kinds=machines ;;
         -*:* | :-*) return ;;
         :*::0)
-            kind="run machines targets groups label check cat history wait cancel login logout whoami standby up down help"
+            kind="run machines discover targets groups label check policy cat history wait cancel login logout whoami standby up down help"
             while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
             return
             ;;
@@ -36,8 +36,12 @@ _clustersh() {
             while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
             return
             ;;
+        :*:policy:0)
+            while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W test -- "$word")
+            return
+            ;;
         :*:groups:1) kinds=groups ;;
-        :*:run:0 | :*:check:0 | :*:history:0 | :*:machines:0 | :*:label:0 | :*:targets:* | :*:groups:*) kinds=machines ;;
+        :*:run:0 | :*:check:0 | :*:history:0 | :*:machines:0 | :*:label:0 | :*:policy:1 | :*:targets:* | :*:groups:*) kinds=machines ;;
         :*:cat:0 | :*:cancel:0) kinds="machines uuids" ;;
         :*:cat:1 | :*:cancel:1 | :*:wait:0) kinds=uuids ;;
     esac

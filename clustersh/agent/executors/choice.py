@@ -1,0 +1,75 @@
+"""Which executor this machine's commands run by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from zope.interface import implementer
+
+from ...plugins import by_name
+from . import ExecutorError, IExecutor, Task
+
+log = Logger()
+
+
+def choose(name: str | None, environ: Mapping[str, str], open_files: int | None = None) -> IExecutor:
+    """Return the executor *name* (None: this platform's), found by the PATH in *environ*.
+
+    *open_files* is the soft limit on open files that commands get, where they shouldn't inherit the agent's. Raises
+    ExecutorError where a built-in one can't be had; where a plugin can't, what is returned refuses every command.
+    """
+    wanted = name or ("powershell" if sys.platform == "win32" else "bash")
+    built_in = _BUILT_IN.get(wanted)
+    if built_in is not None:
+        return built_in(environ, open_files)
+    return find_plugin(wanted, getPlugins(IExecutor))
+
+
+def find_plugin(name: str, plugins: Iterable[Any]) -> IExecutor:
+    """Return that of *plugins* with that name, or what refuses every command."""
+    found = by_name("an executor", plugins, _BUILT_IN)
+    if name in found:
+        executor: IExecutor = found[name]
+        return executor
+    missing = Missing(name, sorted([*_BUILT_IN, *found]))
+    log.critical("no command can run: {why}", why=missing.why)
+    return missing
+
+
+@implementer(IExecutor)
+class Missing:
+    """Stands for a plugin that isn't there: the agent serves, and says so of every command."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        self.name = name
+        self.why = (
+            f"this machine has no executor {name!r}, as [agent] executor says; there are: {', '.join(known)} "
+            "(the agent's log names plugins that can't be loaded)"
+        )
+
+    def writes(self, task: Task) -> bool:
+        """It writes nothing."""
+        return False
+
+    def argv(self, task: Task) -> list[bytes]:
+        """Refuse."""
+        raise ExecutorError(self.why)
+
+
+def _bash(environ: Mapping[str, str], open_files: int | None) -> IExecutor:
+    from .bash import Bash
+
+    return Bash.find(environ, open_files)
+
+
+def _powershell(environ: Mapping[str, str], open_files: int | None) -> IExecutor:
+    from .powershell import PowerShell
+
+    return PowerShell.find(environ)
+
+
+_BUILT_IN: dict[str, Callable[[Mapping[str, str], int | None], IExecutor]] = {"bash": _bash, "powershell": _powershell}

@@ -1,0 +1,104 @@
+"""Judges commands by the rules, with the actions that the configuration gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ...wire.jobs import Command
+from .case import Case, TooMuch
+from .engines import Engines
+from .grammars import Grammar
+from .shells import is_shell_script
+from .suspicion import suspicions
+from .values import UNKNOWN
+from .verdicts import RULES, UNPARSABLE, Action, Finding
+
+_ALLOW = "allow"
+_BASH_SYSTEMS = ("linux", "darwin", "freebsd", "openbsd", "netbsd")
+_REMEMBERED = 128
+_LONGEST_REMEMBERED = 8 << 10
+
+
+class _Found(NamedTuple):
+    """That something breaks *rule*; what can't be parsed is suspected of breaking *suspected*."""
+
+    rule: str
+    where: str
+    suspected: str
+
+
+class Guard:
+    """Judges commands; *actions* has ``allow``, ``block`` or ``deny`` by a rule's name, in place of its own action."""
+
+    def __init__(self, actions: Mapping[str, str] = MappingProxyType({})) -> None:
+        if unknown := sorted(set(actions) - set(RULES)):
+            raise ValueError(f"no rule is called {unknown[0]!r}")
+        if wrong := sorted(set(actions.values()) - {_ALLOW, *Action}):
+            raise ValueError(f"{wrong[0]!r} is none of allow, block and deny")
+        self._actions = {name: str(rule.action) for name, rule in RULES.items()} | dict(actions)
+
+    def judge(self, command: Command, script: bytes | None, platform: str) -> tuple[Finding, ...]:
+        """Return what speaks against *command* on a machine of *platform*, the worst first; nothing: it passes.
+
+        *script* is the content of the command's script, where it has one. Pure, and bounded in time and memory: a text
+        that is longer than 128 KiB, or that takes too many steps, is looked at as one that can't be parsed. That is
+        some seconds at worst, so what is longer than 1 KiB belongs into a thread; any number of threads may call this.
+        """
+        found = dict.fromkeys(each for grammar in _grammars(platform) for each in _judged(command, script, grammar))
+        return tuple(sorted(self._findings(found), key=lambda finding: finding.action != Action.DENY))
+
+    def _findings(self, found: Iterable[_Found]) -> Iterable[Finding]:
+        for each in found:
+            action = self._actions[each.rule]
+            if _ALLOW not in (action, self._actions[each.suspected]):
+                yield Finding(each.rule, Action(action), RULES[each.rule].why, each.where)
+
+
+def _grammars(platform: str) -> tuple[Grammar, ...]:
+    system = platform.partition("/")[0]
+    if system == "windows":
+        return (Grammar.POWERSHELL,)
+    return (Grammar.BASH,) if system in _BASH_SYSTEMS else (Grammar.BASH, Grammar.POWERSHELL)
+
+
+def _judged(command: Command, script: bytes | None, grammar: Grammar) -> tuple[_Found, ...]:
+    if command.script is not None:
+        text = (script or b"").decode("utf-8", "replace")
+        shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
+        return _text(text, grammar) if shell else ()
+    if command.argv is not None:
+        return _judge(command.argv, grammar)
+    return _text(command.shell or "", grammar)
+
+
+def _text(text: str, grammar: Grammar) -> tuple[_Found, ...]:
+    return _remembered(text, grammar) if len(text) <= _LONGEST_REMEMBERED else _judge(text, grammar)
+
+
+def forget() -> None:
+    """Judge everything anew from now on."""
+    _remembered.cache_clear()
+
+
+@lru_cache(_REMEMBERED)
+def _remembered(text: str, grammar: Grammar) -> tuple[_Found, ...]:
+    return _judge(text, grammar)
+
+
+def _judge(what: str | tuple[str, ...], grammar: Grammar) -> tuple[_Found, ...]:
+    case = Case()
+    try:
+        Engines(case).run(what, grammar, UNKNOWN)
+    except (TooMuch, RecursionError):
+        case.doubts.append(what if isinstance(what, str) else " ".join(what))
+    found = [_Found(rule, where, rule) for rule, where in case.found]
+    known = {each.rule for each in found}
+    for text in case.doubts:
+        for rule, where in suspicions(text, grammar):
+            if rule not in known:
+                known.add(rule)
+                found.append(_Found(UNPARSABLE, where, rule))
+    return tuple(found)

@@ -1,0 +1,65 @@
+"""The policy, put together of the coordinator's parts."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThread
+
+from ...config import PolicyConfig
+from ...wire.problems import ProblemError
+from ..fleet import Fleet
+from ..guard import Guard
+from ..open_runs import RunTable
+from ..registry import Registry
+from ..targets import Targets
+from .overrides import Overrides
+from .policy import Policy, World
+
+
+class Blobs(Protocol):
+    """The blob store."""
+
+    def has(self, sha256: str) -> bool:
+        """Whether it is there."""
+
+    def path(self, sha256: str) -> Path:
+        """Return where it is."""
+
+
+class Sight(NamedTuple):
+    """The parts that the policy sees."""
+
+    registry: Registry
+    fleet: Fleet
+    targets: Targets
+    table: RunTable
+    blobs: Blobs
+
+
+def make_policy(
+    config: PolicyConfig, clock: IReactorTime, sight: Sight, secret: bytes, host: str = ""
+) -> tuple[Policy, Overrides]:
+    """Return the policy, and the runs that wait for an approval."""
+
+    def platform(machine_id: str) -> str:
+        seen = sight.fleet.seen.get(machine_id)
+        return seen.facts.platform if seen else ""
+
+    async def script(sha256: str) -> bytes | None:
+        return await deferToThread(_read, sight.blobs, sha256)
+
+    overrides = Overrides(clock, secrets.token_bytes)
+    sight.registry.watch_ended(lambda key: overrides.forget_client(key.id))
+    world = World(sight.targets, sight.table, platform, sight.registry.is_ai, script, deferToThread, clock.seconds)
+    return Policy(config, Guard(), world, overrides, secret, host), overrides
+
+
+def _read(blobs: Blobs, sha256: str) -> bytes | None:
+    try:
+        return blobs.path(sha256).read_bytes() if blobs.has(sha256) else None
+    except (OSError, ProblemError):  # it was let go of just now
+        return None

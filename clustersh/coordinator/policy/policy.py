@@ -1,0 +1,271 @@
+"""Judges every run before anything comes of it: the client's limits first, then what its command would do.
+
+Plain objects: what machines mean, what they are and what is under way is asked of the parts that know.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ...config import Force, PolicyConfig, TargetPolicy
+from ...trust.identity import Identity
+from ...wire.jobs import Command
+from ...wire.policy import AllowedRun, OnTarget, PolicyTest, PolicyView, RuleView
+from ...wire.problems import Kind, Problem, ProblemError
+from ...wire.rest import RunRequest
+from ..guard import RULES, Finding, Guard
+from ..pacing import widest
+from ..registry import Key
+from .client_limits import Busy, ClientLimits, Meaning, limits_of
+from .overrides import Override, Overrides
+from .probes import lines_of_probe
+from .rulebook import Rulebook
+from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
+
+LARGE = 16 << 10
+"""Bytes of a command that are judged in a thread."""
+MAX_TOLD = 100
+"""Machines that a run waiting for an approval names."""
+MAX_COMMAND = 4096
+"""Characters of its command that it keeps."""
+_OS = frozenset({"linux", "darwin", "freebsd", "windows"})
+ITSELF = "itself"
+"""The approver of a run that its client forced."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What the policy asks of the others.
+
+    *platform* is a machine's, by its id; *script* returns a script's bytes, None where they aren't here; *in_thread*
+    runs something there.
+    """
+
+    meaning: Meaning
+    busy: Busy
+    platform: Callable[[str], str]
+    is_ai: Callable[[Identity], bool]
+    script: Callable[[str], Awaitable[bytes | None]]
+    in_thread: Callable[..., Awaitable[Any]]
+    clock: Callable[[], float]
+
+
+@dataclass
+class Passage:
+    """A run that may pass: *approver* let it, over *rules*, where any stopped it."""
+
+    rules: tuple[str, ...] = ()
+    approver: str = ""
+    let_go: Callable[[], None] = field(default=lambda: None)
+
+
+class ApprovalNeeded(ProblemError):
+    """The run passes once an admin has typed the code in the hint; *new* says that the code was made now."""
+
+    def __init__(self, refused: ProblemError, code: str, minutes: int, *, new: bool, host: str) -> None:
+        on = f", on {host}" if host else ""
+        left = "1 minute" if minutes == 1 else f"{minutes} minutes"
+        hint = f"{refused.problem.hint}to have it allowed, once{on}: clusterd approve {code} ({left})\n"
+        super().__init__(Kind.POLICY, str(refused), hint=f"{hint}then the same again with --force")
+        self.new = new
+        self.without_code: Problem = msgspec.structs.replace(self.problem, hint="an approval was asked for")
+
+
+class Policy:
+    """*secret* keys the digests of runs; *host* is where approvals are typed."""
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        guard: Guard,
+        world: World,
+        overrides: Overrides,
+        secret: bytes,
+        host: str = "",
+    ) -> None:
+        self._book = Rulebook(config, {name: rule.action.value for name, rule in RULES.items()})
+        self._guard = guard
+        self._world = world
+        self._overrides = overrides
+        self._secret = secret
+        self._host = host
+        self._limits = ClientLimits(world.meaning, world.busy, world.clock)
+
+    # -- before a run
+
+    async def judge(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Verdict:
+        """Return what the policy says. Raises ProblemError (policy) where the client's limits forbid such a run."""
+        limits = limits_of(self._book.of_client(caller.name))
+        self._limits.check(caller, limits, [each.name for each in machines], widest(len(machines), asked.pace))
+        script, unjudged = await self._script(asked.command)
+        found: dict[str, Sequence[Finding]] = {}
+        for system in {self._system(machine) for machine in machines}:
+            found[system] = await self._findings(asked.command, script, system)
+        return Verdict(tuple(self._rulings(caller, machines, found)), unjudged)
+
+    def check(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
+        """Raise ProblemError (policy) unless such a run passes; ApprovalNeeded where an admin may let it."""
+        if verdict.worst is None:
+            return
+        if not verdict.denied and verdict.force == "approve":
+            self._check_approved(caller, asked, machines, verdict)
+        elif verdict.denied or verdict.force == "never" or not asked.force:
+            raise refusal(verdict, len(machines), advice(verdict))
+
+    def let_pass(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> Passage:
+        """Count a run that was checked just now, and use up its approval. Raises ProblemError: not now."""
+        if verdict.unjudged:
+            raise ProblemError(Kind.UNKNOWN_BLOB, "the coordinator does not have the script", hint="send it again")
+        limits = limits_of(self._book.of_client(caller.name))
+        width = widest(len(machines), asked.pace)
+        self._limits.claim(caller, limits, len(machines), width)
+        approver = ""
+        if verdict.worst is not None:
+            override = self._approved(caller, asked, machines) if verdict.force == "approve" else None
+            approver = override.approver if override else ITSELF
+            if override is not None:
+                self._overrides.take(override)
+        return Passage(verdict.rules, approver, lambda: self._limits.let_go(caller, width))
+
+    def preview(
+        self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict
+    ) -> ProblemError | None:
+        """Return what such a run would be refused for; no code is made, and nothing is counted."""
+        if verdict.worst is None or (asked.force and not verdict.denied and verdict.force == "self"):
+            return None
+        approved = verdict.force == "approve" and self._approved(caller, asked, machines)
+        if approved and asked.force and not verdict.denied:
+            return None
+        return refusal(verdict, len(machines), advice(verdict))
+
+    # -- who asks what holds
+
+    async def test(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> PolicyTest:
+        """Return what would be said of such a run; nothing comes of it."""
+        try:
+            verdict = await self.judge(caller, asked, machines)
+        except ProblemError as error:
+            if error.problem.kind is not Kind.POLICY:
+                raise
+            return PolicyTest(passes=False, verdicts=(), force="never", problem=error.problem)
+        refused = self.preview(caller, asked, machines, verdict)
+        force = "" if verdict.worst is None else "never" if verdict.denied else verdict.force
+        told = tuple(ruling.told for ruling in verdict.rulings)
+        return PolicyTest(refused is None, told, force, refused.problem if refused else None, verdict.unjudged)
+
+    def view(self, caller: Identity) -> PolicyView:
+        """Return what holds for *caller*."""
+        clients, ai = self._book.of_client(caller.name), self._world.is_ai(caller)
+        limits = limits_of(clients)
+        unknown: dict[str, None] = {}
+        on: list[OnTarget] = []
+        for expression, entry in self._book.config.target.items():
+            names, missing = self._world.meaning.members(expression)
+            unknown.update(dict.fromkeys(missing))
+            on.append(OnTarget(expression, tuple(sorted(names)), entry.force, dict(entry.rules)))
+        for expression in limits.targets:
+            unknown.update(dict.fromkeys(self._world.meaning.members(expression)[1]))
+        return PolicyView(
+            client=caller.name,
+            ai=ai,
+            force=self._book.force(clients, (), ai=ai),
+            rules=tuple(RuleView(name, self._book.action(name, clients, ()), rule.why) for name, rule in RULES.items()),
+            targets=limits.targets,
+            machines_at_once=limits.machines_at_once,
+            jobs_per_minute=limits.jobs_per_minute,
+            under_way=self._limits.under_way(caller.id),
+            on=tuple(on),
+            unknown=tuple(unknown),
+        )
+
+    # -- approvals
+
+    def _check_approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
+        digest = self._digest(caller, asked, machines)
+        known = self._overrides.find(caller, digest)
+        if known is not None and known.approver:
+            if asked.force:
+                return
+            raise refusal(verdict, len(machines), "an admin has allowed it, once: the same again with --force")
+        names = tuple(machine.name for machine in machines[:MAX_TOLD])
+        text = asked.command.text
+        command = text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}…"
+        wanted = AllowedRun(caller.name, asked.target[:1000], names, len(machines), command, verdict.rules)
+        override = known or self._overrides.ask(caller, digest, wanted)
+        raise ApprovalNeeded(
+            refusal(verdict, len(machines), ""),
+            override.code,
+            self._overrides.minutes_left(override),
+            new=known is None,
+            host=self._host,
+        )
+
+    def _approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Override | None:
+        found = self._overrides.find(caller, self._digest(caller, asked, machines))
+        return found if found is not None and found.approver else None
+
+    def _digest(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> str:
+        """Return a keyed hash of who does what where: of all that was asked for but how it is answered."""
+        same = msgspec.structs.replace(asked, force=False, limit_bytes=0)
+        ids = sorted(machine.id for machine in machines)
+        canonical = msgspec.json.encode((caller.id, ids, same), order="deterministic")
+        return hmac.digest(self._secret, b"override\0" + canonical, "sha256").hex()
+
+    # -- what the guard says
+
+    async def _script(self, command: Command) -> tuple[bytes | None, bool]:
+        if command.script is None:
+            return None, False
+        script = await self._world.script(command.script.sha256)
+        return script, script is None
+
+    async def _findings(self, command: Command, script: bytes | None, system: str) -> list[Finding]:
+        found: list[Finding] = []
+        for each in (command, *lines_of_probe(command)):
+            if each.script is not None and script is None:
+                continue
+            size = len(script or b"") + len(each.text)
+            if size > LARGE:
+                found += await self._world.in_thread(self._guard.judge, each, script, system)
+            else:
+                found += self._guard.judge(each, script, system)
+        return found
+
+    def _rulings(
+        self, caller: Identity, machines: Sequence[Key], found: Mapping[str, Sequence[Finding]]
+    ) -> list[Ruling]:
+        alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        entries = list(self._book.config.target.items()) if any(found.values()) else []
+        members = [self._world.meaning.members(expression)[0] for expression, _ in entries]
+        for machine in machines:
+            held = tuple(number for number, names in enumerate(members) if machine.name in names)
+            alike.setdefault((self._system(machine), held), []).append(machine.name)
+        return [
+            self._ruling(caller, tuple(names), system, [entries[number][1] for number in held], found[system])
+            for (system, held), names in alike.items()
+        ]
+
+    def _ruling(
+        self,
+        caller: Identity,
+        names: tuple[str, ...],
+        system: str,
+        targets: Sequence[TargetPolicy],
+        found: Sequence[Finding],
+    ) -> Ruling:
+        clients = self._book.of_client(caller.name)
+        stops = (
+            Stop(each.rule, self._book.action(each.rule, clients, targets), each.why, each.where) for each in found
+        )
+        force: Force = self._book.force(clients, targets, ai=self._world.is_ai(caller))
+        return Ruling(names, system, worst_first(stop for stop in stops if stop.action != "allow"), force)
+
+    def _system(self, machine: Key) -> str:
+        """Return what a machine runs, as far as it matters here: what it says of itself is text of any kind."""
+        system = self._world.platform(machine.id).partition("/")[0].lower()
+        return system if system in _OS else ""

@@ -1,0 +1,164 @@
+"""Executors that others wrote: finding them, and what they may do wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from clustersh.agent.executors import ExecutorError, IElsewhere, IExecutor, Task
+from clustersh.agent.executors.bash import Bash
+from clustersh.agent.executors.choice import choose, find_plugin
+from clustersh.agent.executors.chosen import END_S, PREPARE_S, Chosen, Everywhere
+from clustersh.agent.executors.powershell import PowerShell
+from clustersh.agent.tree import Tree
+from clustersh.wire.jobs import Command, State
+
+from .jobs_support import Host
+
+ensure = pytest_twisted.ensureDeferred
+TASK = Task(Command(shell="true"), Path("/"), Path("/nowhere"))
+
+
+@implementer(IExecutor)
+class Plain:
+    """Answers, or raises, *answer*."""
+
+    def __init__(self, answer: Any = (), name: Any = "plain") -> None:
+        self.answer = answer
+        self.name = name
+
+    def writes(self, task: Task) -> bool:
+        return False
+
+    def argv(self, task: Task) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@implementer(IElsewhere)
+class Far(Plain):
+    """Waits in `prepare` and `end` for what the test fires."""
+
+    def __init__(self, answer: Any = (), name: Any = "far") -> None:
+        super().__init__(answer, name)
+        self.preparing: Deferred[None] = Deferred()
+        self.ending: Deferred[None] = Deferred()
+        self.ended: list[str] = []
+
+    async def prepare(self, task: Task) -> None:
+        await self.preparing
+
+    async def end(self, uuid: str) -> None:
+        self.ended.append(uuid)
+        await self.ending
+
+
+class Here:
+    """Ends what is here."""
+
+    def __init__(self) -> None:
+        self.ended: list[Tree] = []
+
+    async def end(self, tree: Tree) -> bool:
+        self.ended.append(tree)
+        return True
+
+
+def chosen(executor: Any, clock: Clock | None = None) -> Chosen:
+    return Chosen(clock or Clock(), lambda function, *words: Deferred(), executor)
+
+
+@pytest.mark.parametrize(("executor", "interface"), [(Bash("/bin/sh"), IExecutor), (PowerShell("pwsh"), IExecutor)])
+def test_the_built_in_ones_keep_the_interface(executor: Any, interface: Any) -> None:
+    assert verifyObject(interface, executor)
+
+
+def test_the_one_that_is_asked_for() -> None:
+    assert choose("bash", os.environ).name == choose(None, os.environ).name == "bash"
+    with pytest.raises(ExecutorError, match="no pwsh"):
+        choose("powershell", {"PATH": "/nowhere"})
+    second = Plain(name="second")
+    assert find_plugin("second", [Plain(), second, Plain(name="second")]) is second
+
+
+@pytest.mark.parametrize("name", ["Upper", "", None, "a b", "x" * 65, "bash"])
+def test_a_plugin_without_a_name_of_its_own_is_left_out(name: Any) -> None:
+    missing = find_plugin("bash-2", [Plain(name=name), Plain(name="good")])
+    with pytest.raises(ExecutorError, match=r"no executor 'bash-2'.*there are: bash, good, powershell "):
+        missing.argv(TASK)
+
+
+@pytest.mark.parametrize("answer", [None, [], "ls", ["ls"], [b"ls", "-l"], (b"ls",)])
+@ensure
+async def test_an_answer_that_can_not_be(answer: Any) -> None:
+    with pytest.raises(ExecutorError, match="the executor 'plain' failed: it answered"):
+        await chosen(Plain(answer)).argv(TASK)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), OSError("y"), SystemExit(3)])
+@ensure
+async def test_whatever_it_raises_is_told_with_its_name(error: BaseException) -> None:
+    with pytest.raises(ExecutorError, match=f"the executor 'plain' failed: {type(error).__name__}: "):
+        await chosen(Plain(error)).argv(TASK)
+
+
+@ensure
+async def test_its_own_refusal_is_told_as_it_is(tmp_path: Path) -> None:
+    host = Host(tmp_path, executor=Plain(ExecutorError("not on Sundays")))
+    outcome, _ = await host.run("true")
+    assert (outcome.state, outcome.reason) == (State.NOT_STARTED, "not on Sundays")
+
+
+def test_one_that_runs_elsewhere_prepares_before_it_is_asked() -> None:
+    far = Far([b"/bin/true"])
+    asked = Deferred.fromCoroutine(chosen(far).argv(TASK))
+    assert not asked.called
+    far.preparing.callback(None)
+    assert asked.result == [b"/bin/true"]
+
+
+@ensure
+async def test_it_has_a_time_to_prepare() -> None:
+    clock = Clock()
+    asked = Deferred.fromCoroutine(chosen(Far([b"/bin/true"]), clock).argv(TASK))
+    clock.advance(PREPARE_S)
+    with pytest.raises(ExecutorError, match="the executor 'far' failed: TimeoutError"):
+        await asked
+
+
+@pytest.mark.parametrize("how", ["ends", "fails", "hangs"])
+@ensure
+async def test_it_is_ended_there_and_then_here(how: str) -> None:
+    clock, far, here = Clock(), Far(), Here()
+    ending = Deferred.fromCoroutine(Everywhere(chosen(far, clock), here).end(Tree("some-uuid", "ws1")))
+    assert far.ended == ["some-uuid"] and here.ended == []
+    if how == "hangs":
+        clock.advance(END_S)
+    elif how == "fails":
+        far.ending.errback(ValueError("no"))
+    else:
+        far.ending.callback(None)
+    assert await ending is True
+    assert here.ended == [Tree("some-uuid", "ws1")]
+
+
+@ensure
+async def test_of_one_elsewhere_the_directory_is_its_own_to_look_for(tmp_path: Path) -> None:
+    far = Far()
+    far.preparing.callback(None)
+    tasks: list[Task] = []
+    far.argv = lambda task: tasks.append(task) or [b"/bin/true"]  # type: ignore[func-returns-value, method-assign]
+    host = Host(tmp_path, executor=far)
+    outcome, _ = await host.run("true", cwd="/not/here", env={"A": "b"})
+    assert outcome.exit_code == 0
+    (task,) = tasks
+    assert (task.asked_cwd, task.files, dict(task.env), len(task.uuid)) == ("/not/here", None, {"A": "b"}, 36)
