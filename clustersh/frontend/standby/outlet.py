@@ -76,17 +76,16 @@ class RelayedOutlet:
         self._ahead -= size
         self._go_on()
 
-    def failed(self, stream: int, closed: bool, why: str) -> None:
-        """The launcher can't write to *stream* any more."""
+    def failed(self, stream: int, closed: bool, why: str, size: int) -> None:
+        """The launcher can't write to *stream* any more, *size* bytes among what was sent to it."""
         words = f"can't write the output: {why}"
         self._failed[stream] = OutputClosed() if closed else CliError(words, status=UNCERTAIN, started=None)
-        self._ahead = 0  # what is on its way is not acknowledged in full
-        self._go_on()
+        self.written(size)
 
     def gone(self) -> None:
         """The launcher is gone, and both streams with it."""
         for stream in (1, 2):
-            self.failed(stream, True, "")
+            self.failed(stream, True, "", self._ahead)
 
     def resize(self, sizes: bytes) -> None:
         """The terminal's size is another one now."""

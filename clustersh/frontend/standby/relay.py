@@ -114,7 +114,8 @@ class Relay:
                 _wait_writable(stream)  # the caller made it non-blocking, and shares it with us
             except OSError as error:
                 closed = error.errno in _CLOSED or (error.errno == errno.EIO and not _is_file(stream))
-                words = [bytes((stream,)), b"closed" if closed else b"", os.strerror(error.errno or 0).encode()]
+                why, size = os.strerror(error.errno or 0).encode(), len(data).to_bytes(4, "big")
+                words = [bytes((stream,)), b"closed" if closed else b"", why, size]
                 self._send(frames.frame(frames.FAILED, frames.pack(words)))
                 return
         self._send(frames.number(frames.ACK, len(data)))

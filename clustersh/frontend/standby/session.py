@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from ...cli.console import Console
-from ...cli.errors import UNCERTAIN
+from ...cli.errors import UNCERTAIN, CliError, OutputClosed
 from ...cli.invocation import Invocation, Kept, Signals
 from ...cli.program import supervise
 from ..commands import choose
@@ -174,12 +175,15 @@ async def _run(reactor: Any, invocation: Invocation, outlet: RelayedOutlet) -> i
         return status
 
     time.tzset()
-    return await supervise(invocation, start, reactor)
+    status = await supervise(invocation, start, reactor)
+    with contextlib.suppress(OutputClosed, CliError):
+        await outlet.settle()  # of an error too every byte is out before the launcher ends
+    return status
 
 
 def _failed(outlet: RelayedOutlet, told: bytes) -> None:
-    stream, closed, why = frames.unpack(told)
-    outlet.failed(stream[0], bool(closed), why.decode())
+    stream, closed, why, size = frames.unpack(told)
+    outlet.failed(stream[0], bool(closed), why.decode(), frames.numbers(size)[0])
 
 
 def _nothing(_: bytes) -> None:
