@@ -11,7 +11,8 @@
 #   make fuzz           some six minutes of changed bytes through every decoder (hypothesis, and atheris on Linux;
 #                       ARGS="--seconds 60" for each)
 #   make lint           linter, formatter and type checker
-#   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
+#   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc;
+#                       ARGS="latency guard" are some of them, whose parts are written anew)
 #   make bench-NAME     one: latency, launch, throughput, bulk, intake, history, memory, fleet-size, fleet-idle,
 #                       fleet-peers, guard
 #                       (ARGS=... is handed to it; fleet-peers takes pdsh where it is, and Ansible and Salt from the
@@ -132,7 +133,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-%: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
