@@ -17,7 +17,7 @@ from pathlib import Path
 from .programs import ROOT
 
 NAMES = (
-    *("latency", "throughput", "bulk", "intake", "history", "memory"),
+    *("latency", "launch", "throughput", "bulk", "intake", "history", "memory"),
     *("fleet_size", "fleet_idle", "fleet_peers", "ssh_machines", "guard"),
 )
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -24,6 +24,7 @@ COMMANDS = {
     "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
     "logout": Command("clustersh.frontend.logout:prepare", "give this user's key up"),
     "whoami": Command("clustersh.frontend.whoami:prepare", "who the coordinator takes this user for"),
+    "standby": Command("clustersh.frontend.standby.command:prepare", "show or stop what makes the next command quick"),
     "up": Command("clustersh.frontend.up:prepare_up", "start coordinator and agent here, to try it out"),
     "down": Command("clustersh.frontend.up:prepare_down", "stop what up started"),
 }

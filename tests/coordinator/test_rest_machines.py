@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,9 +175,9 @@ async def test_of_five_thousand_machines_all_is_told_and_the_tab_key_asks_for_th
     monkeypatch.setattr(complete, "WITHIN_S", 60.0)
     monkeypatch.setattr(complete, "_ANSWER_LIMIT", 512 << 10)
     said: list[str] = []
-    start = complete.CompleteStart(home, ("machines", "web0499"), said.append)
-    assert await deferToThread(start.at_once) == 0
+    caller: Any = SimpleNamespace(home=home, console=SimpleNamespace(out_now=said.append))
+    assert await deferToThread(complete.CompleteStart(caller, ("machines", "web0499")).at_once) == 0
     assert "".join(said).split() == [f"web{number:05}" for number in range(4990, 5000)]
     said.clear()
-    await deferToThread(complete.CompleteStart(home, ("machines", "@online,web0"), said.append).at_once)
+    await deferToThread(complete.CompleteStart(caller, ("machines", "@online,web0")).at_once)
     assert len("".join(said).split()) == 5002

@@ -27,7 +27,7 @@ _clustersh() {
         -x:* | --exclude:* | --via:*) kinds=machines ;;
         -*:* | :-*) return ;;
         :*::0)
-            kind="run machines discover targets groups label check policy cat history wait cancel adopt login logout whoami up down help"
+            kind="run machines discover targets groups label check policy cat history wait cancel adopt login logout whoami standby up down help"
             while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
             return
             ;;

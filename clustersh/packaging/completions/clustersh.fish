@@ -33,7 +33,7 @@ end
 set -l targets run:0 check:0 history:0 machines:0 label:0 policy:1 targets:{0,1,2,3} groups:{2,3,4,5}
 set -l others :0 cat:0 cat:1 cancel:0 cancel:1 wait:0 policy:0 groups:0 groups:1
 complete -c clustersh -n "__clustersh_at $targets $others" -f
-complete -c clustersh -n '__clustersh_at :0' -a 'run machines discover targets groups label check policy cat history wait cancel adopt login logout whoami up down help'
+complete -c clustersh -n '__clustersh_at :0' -a 'run machines discover targets groups label check policy cat history wait cancel adopt login logout whoami standby up down help'
 complete -c clustersh -n '__clustersh_at groups:0' -a 'list add remove delete import-sshsync'
 complete -c clustersh -n '__clustersh_at policy:0' -a test
 complete -c clustersh -n '__clustersh_at groups:1' -a '(__clustersh_complete groups)'
