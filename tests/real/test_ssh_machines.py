@@ -368,12 +368,28 @@ def test_forgetting_one_ends_it_and_it_can_be_adopted_again(own):
     assert cluster.sh("machines", "--json").json["machines"] == [], "whom a machine carries goes with it"
 
 
+# -- checks
+
+
+def test_checks_are_made_on_the_machine_by_its_shell(sh, carried):
+    port = carried[1].port
+    good = sh("check", "homelab-[1-2]", "--tcp", str(port), "--disk", "/ < 100%", "--command", "cd && test -d .")
+    assert good.status == 0 and good.err == "2 ok\n", good
+    assert good.out.startswith("homelab-1: ok (connected; ") or good.out.startswith("homelab-2: ok (connected; ")
+    bad = sh("check", "--json", "homelab-1,ws1", "--command", 'echo "it\'s" not; exit 3', "--disk", "/nowhere < 9%")
+    assert bad.status == 1
+    told = {each["machine"]: [check["said"] for check in each["checks"]] for each in bad.json["machines"]}
+    assert told["homelab-1"] == told["ws1"] == ["exit 3: it's not", "No such file or directory"]
+    assert sh("check", "homelab-1").out == "homelab-1: ok\n"
+
+
+def test_a_check_ends_in_time_with_all_that_it_started(sh):
+    done = sh("check", "homelab-1", "--timeout", "1s", "--command", "sleep 7401; true")
+    assert (done.status, done.out) == (1, "homelab-1: FAILED: command sleep 7401; true: still ran after 1s\n"), done
+    assert running("7401") == []
+
+
 # -- what is refused
-
-
-def test_checks_need_an_agent_and_are_refused_in_a_line(sh):
-    done = sh("check", "homelab-1", "--tcp", "22")
-    assert done.status != 0 and "checks need an agent, and this machine has only ssh" in done.out + done.err, done
 
 
 def test_the_guard_judges_by_what_the_other_side_is(sh):
