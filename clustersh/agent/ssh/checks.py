@@ -60,7 +60,8 @@ http() {
 
 tcp() {
     # The first line that bash says tells most.
-    if has bash; then try bash -c '(exec 3<>"/dev/tcp/$0/$1") 2>&1 | { ! read -r l || { echo "$l"; exit 1; }; }' "$1" "$2"
+    open='(exec 3<>"/dev/tcp/$0/$1") 2>&1 | { ! read -r l || { echo "$l"; exit 1; }; }'
+    if has bash; then try bash -c "$open" "$1" "$2"
     elif has nc; then try nc -z -w "$seconds" "$1" "$2"
     else no "there is neither bash nor nc on it"; return
     fi
