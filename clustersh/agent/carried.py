@@ -5,6 +5,7 @@ To the coordinator each is a machine like any other. What is wrong with one of t
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,9 @@ class Carried:
         """Stop all of them, at once."""
         self._stopping = True
         await DeferredList([Deferred.fromCoroutine(self._stop_one(name)) for name in list(self._machines)])
+        if self._found is not None:
+            with contextlib.suppress(OSError):  # it may lie in a folder for temporary files
+                self._found.sockets.rmdir()
 
     async def answer(self, asked: Adopt | AskHosts) -> FromAgent:
         """Do what the coordinator asks for, and say how it went."""
