@@ -5,12 +5,13 @@ To the coordinator each is a machine like any other. What is wrong with one of t
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -64,10 +65,12 @@ class Carried:
                 self._in_background(each.name, self._take_up(each.name))
 
     async def stop(self) -> None:
-        """Stop all of them."""
+        """Stop all of them, at once."""
         self._stopping = True
-        for name in list(self._machines):
-            await self._stop_one(name)
+        await DeferredList([Deferred.fromCoroutine(self._stop_one(name)) for name in list(self._machines)])
+        if self._found is not None:
+            with contextlib.suppress(OSError):  # it may lie in a folder for temporary files
+                self._found.sockets.rmdir()
 
     async def answer(self, asked: Adopt | AskHosts) -> FromAgent:
         """Do what the coordinator asks for, and say how it went."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ..rest_client import RestClient
 
 CONNECT_S = 20.0
+STOP_S = 5.0
+"""Beyond the grace: what ending the jobs of a machine that is far away may take when the agent stops."""
 
 
 class Reach(Launcher, Protocol):
@@ -122,9 +124,13 @@ class Machine:
 
     async def stop(self) -> None:
         """End the jobs, tell their outcomes while there is a link, and close everything."""
+        # Where the machine can't be reached, its jobs can't be ended now, and everybody waits for this.
+        giving_up = self._reactor.callLater(self._process.config.grace + STOP_S, self._reach.close)
         await self._jobs.stop()
         await self._connector.stop()
-        self._reach.close()
+        if giving_up.active():
+            giving_up.cancel()
+            self._reach.close()
         if self._client is not None:
             await self._client.close()
         await self._store.close()

@@ -15,6 +15,7 @@ from clustersh.agent.ssh import scripts
 from clustersh.agent.ssh.facts import VitalsReader, read_facts
 from clustersh.agent.ssh.hosts import configured_hosts, is_destination
 from clustersh.agent.ssh.problems import explain
+from clustersh.agent.ssh.reach import find_ssh
 from clustersh.agent.ssh.session import Marked
 
 from .jobs_support import start
@@ -109,6 +110,10 @@ def test_a_header_is_one_line() -> None:
         ("ssh: Could not resolve hostname nas: Name or service not known", "gw finds no host called nas"),
         ("ssh: connect to host nas port 22: Connection refused", "nothing listens on nas port 22"),
         ("ssh: connect to host nas port 22: No route to host", "can't be reached from gw: no route to host"),
+        ("joshua@nas: Permission denied (password,keyboard-interactive).", "it takes no key (only: password,keyboard-"),
+        ("joshua@nas: Permission denied (publickey,password).", "it refuses every key that gw offers"),
+        ("Connection timed out during banner exchange", "does not answer as an sshd does"),
+        ("kex_exchange_identification: Connection closed by remote host", "does not answer as an sshd does"),
         ("first\nsomething else\n", "ssh nas: something else"),
         ("", "it ended without a word"),
     ],
@@ -116,6 +121,11 @@ def test_a_header_is_one_line() -> None:
 def test_why_ssh_did_not_get_there(said: str, words: str) -> None:
     told = explain(said, "nas", "gw")
     assert words in told and told.startswith("ssh nas: ") and "\n" not in told
+
+
+def test_without_an_ssh_it_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(ExecutorError, match="install OpenSSH's client"):
+        find_ssh(None, {b"PATH": bytes(tmp_path)}, tmp_path / "agent")
 
 
 def test_the_hosts_of_a_configuration(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from . import sshd as ssh_server
@@ -20,6 +22,12 @@ from .sshd import Sshd
 
 pytestmark = pytest.mark.skipif(bool(ssh_server.missing()), reason="needs OpenSSH's client and server")
 
+BY_PASSWORD = """\
+ListenAddress 127.0.0.1:{port}
+Match LocalPort {port}
+    PubkeyAuthentication no
+    PasswordAuthentication yes
+"""
 NAMES = ("homelab-1", "homelab-2", "nas")
 MORE = """\
 Host closed
@@ -36,6 +44,11 @@ Host unknown
     HostName 127.0.0.1
     Port {sshd}
     UserKnownHostsFile /dev/null
+Host by-password
+    HostName 127.0.0.1
+    Port {by_password}
+    UserKnownHostsFile {folder}/known_hosts
+    HostKeyAlias there
 Host *.pattern
     User nobody
 Include {folder}/more_hosts
@@ -47,8 +60,9 @@ def carrying(folder: Path) -> Iterator[tuple[Cluster, Sshd]]:
     """Start an sshd, and a cluster whose one agent can reach it; end all of it."""
     server = Sshd(folder / "sshd", NAMES)
     (server.folder / "more_hosts").write_text("Host included nowhere.invalid\n")
-    more = MORE.format(port=ssh_server.free_port(), sshd=server.port, folder=server.folder)
-    server.start()
+    closed, by_password = ssh_server.free_port(), ssh_server.free_port()
+    more = MORE.format(port=closed, sshd=server.port, by_password=by_password, folder=server.folder)
+    server.start(BY_PASSWORD.format(port=by_password))
     try:
         cluster = make_cluster(folder, prepare=lambda home: server.introduce(home, more))
         try:
@@ -264,7 +278,8 @@ def test_all_hosts_of_the_configuration(sh):
     adopted = {each["destination"] for each in done.json["adopted"]}
     failed = {each["destination"]: each["problem"] for each in done.json["failed"]}
     assert adopted == set(NAMES) and done.status == 1
-    assert set(failed) == {"closed", "stranger", "unknown", "included", "nowhere.invalid"}, "patterns are no hosts"
+    others = {"closed", "stranger", "unknown", "by-password", "included", "nowhere.invalid"}
+    assert set(failed) == others, "patterns are no hosts"
     assert "nas" not in {each["name"] for each in sh("machines", "--json").json["machines"]}
 
 
@@ -274,6 +289,7 @@ def test_all_hosts_of_the_configuration(sh):
         ("closed", "nothing listens on 127.0.0.1 port"),
         ("stranger", "it refuses every key"),
         ("unknown", "its host key is not known"),
+        ("by-password", "it takes no key (only: password"),
         ("nowhere.invalid", "finds no host called nowhere.invalid"),
     ],
 )
@@ -342,6 +358,57 @@ def test_a_killed_agent_leaves_nothing_running_there(own):
     assert cluster.sh("run", "homelab-1", "echo again").out == "again\n"
 
 
+@contextmanager
+def frozen(server: Sshd) -> Iterator[None]:
+    """Have what serves the connections, and takes new ones, stand still meanwhile."""
+    assert server.process is not None
+    above = psutil.Process(server.process.pid)
+    # Not the commands themselves, which are below them.
+    stopped = [above, *(each for each in above.children(recursive=True) if each.name().startswith("sshd"))]
+    for each in stopped:
+        each.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in stopped:
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGCONT)
+
+
+def test_an_agent_stops_at_once_although_a_machine_can_not_be_reached(own):
+    cluster, server = own
+    cluster.sh("run", "--detach", "homelab-1", "sleep 7303")
+    until_running("7303")
+    with frozen(server):
+        begun = time.monotonic()
+        end(cluster.agent_process)
+        assert time.monotonic() - begun < 15, "the grace, here 2 seconds, and 5 more"
+        assert len(running("7303")) == 1
+    cluster.restart_agent()
+    until_running("7303", 0)
+
+
+def test_a_cancel_does_not_wait_for_a_machine_that_can_not_be_reached(own):
+    cluster, server = own
+    uuid = cluster.sh("run", "--detach", "homelab-1", "sleep 7304").out.strip()
+    until_running("7304")
+    with frozen(server):
+        assert cluster.sh("cancel", uuid).status == 0
+        begun = time.monotonic()
+        assert cluster.sh("wait", uuid).status == 130 and time.monotonic() - begun < 35
+    until_running("7304", 0)
+
+
+def test_the_executor_that_a_gateway_is_told_to_use_is_for_its_own_commands(own):
+    cluster, _ = own
+    end(cluster.agent_process)
+    config = cluster.agent.path / "config.toml"
+    config.write_text(config.read_text() + 'executor = "nowhere"\n')
+    cluster.restart_agent()
+    assert "no executor 'nowhere'" in cluster.sh("run", "ws1", "true").err
+    assert cluster.sh("run", "homelab-1", "echo by ssh").out == "by ssh\n"
+
+
 def test_a_connection_that_breaks_ends_the_command_once_there_is_another(own):
     cluster, server = own
     uuid = cluster.sh("run", "--detach", "homelab-1", "setsid sleep 7302 & sleep 7302").out.strip()
@@ -368,12 +435,28 @@ def test_forgetting_one_ends_it_and_it_can_be_adopted_again(own):
     assert cluster.sh("machines", "--json").json["machines"] == [], "whom a machine carries goes with it"
 
 
+# -- checks
+
+
+def test_checks_are_made_on_the_machine_by_its_shell(sh, carried):
+    port = carried[1].port
+    good = sh("check", "homelab-[1-2]", "--tcp", str(port), "--disk", "/ < 100%", "--command", "cd && test -d .")
+    assert good.status == 0 and good.err == "2 ok\n", good
+    assert good.out.startswith("homelab-1: ok (connected; ") or good.out.startswith("homelab-2: ok (connected; ")
+    bad = sh("check", "--json", "homelab-1,ws1", "--command", 'echo "it\'s" not; exit 3', "--disk", "/nowhere < 9%")
+    assert bad.status == 1
+    told = {each["machine"]: [check["said"] for check in each["checks"]] for each in bad.json["machines"]}
+    assert told["homelab-1"] == told["ws1"] == ["exit 3: it's not", "No such file or directory"]
+    assert sh("check", "homelab-1").out == "homelab-1: ok\n"
+
+
+def test_a_check_ends_in_time_with_all_that_it_started(sh):
+    done = sh("check", "homelab-1", "--timeout", "1s", "--command", "sleep 7401; true")
+    assert (done.status, done.out) == (1, "homelab-1: FAILED: command sleep 7401; true: still ran after 1s\n"), done
+    assert running("7401") == []
+
+
 # -- what is refused
-
-
-def test_checks_need_an_agent_and_are_refused_in_a_line(sh):
-    done = sh("check", "homelab-1", "--tcp", "22")
-    assert done.status != 0 and "checks need an agent, and this machine has only ssh" in done.out + done.err, done
 
 
 def test_the_guard_judges_by_what_the_other_side_is(sh):
@@ -398,4 +481,7 @@ def test_who_may_use_the_gateway_adopts_by_it_however_machines_are_enrolled(own,
         if status:
             assert "refused by policy: joshua@mba may run on homelab-1 only, not on ws1" in done.err
             assert cluster.sh("adopt", "--all", "--dry-run").status == status, "nor is told what hosts there are"
+            assert cluster.sh("run", "homelab-1", "true").status == 0, "it may run on what is carried there"
     assert done.out == "Adopted nas, via ws1.\n"
+    refused = cluster.sh("run", "nas", "true")
+    assert refused.status == 126 and "may run on ws1 only, not on nas" in refused.err, "to adopt is not to use"

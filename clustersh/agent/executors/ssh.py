@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from ...wire.link import Start
+from ..ssh.checks import SCRIPT, is_probe, words_for
 from ..tree import MARK_JOB, MARK_MACHINE
 from . import ExecutorError, Task
 from .bash import LONGEST_ARGUMENT
@@ -74,6 +75,9 @@ def _run(task: Task, place: Place) -> str:
         content = task.script or b""
         program = "" if content.startswith(b"#!") else '"$s" '
         return f"exec {program}{place.folder}/command"
+    if is_probe(task.command.argv):
+        words = " ".join(map(quoted, words_for(task.command.argv or ())))
+        return f'exec "$s" -c {quoted(SCRIPT)} probe {words}'
     if task.command.argv is not None:
         words = " ".join(map(quoted, task.command.argv))
         return f"""exec "$s" -c 'exec "$@"' "$s" {words}"""

@@ -38,6 +38,10 @@ class _Command(ProcessListener):
         self.said += data
         del self.said[:-_SAID_LIMIT]
 
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+
     def exited(self, code: int | None, number: int | None) -> None:
         if not self.done.called:
             self.done.callback(255 if code is None else code)
@@ -65,10 +69,12 @@ async def run(
             status = await command.done.addTimeout(seconds, program.reactor)
         except SpawnError as error:
             raise ExecutorError(f"ssh {connections.destination}: {error}") from error
-        except (WaitedEnough, CancelledError) as error:
-            with contextlib.suppress(ProcessExitedAlready):
-                command.transport.signalProcess("KILL")
+        except WaitedEnough as error:
+            command.kill()
             raise Ended(255, f"it did not end within {seconds:.0f} seconds") from error
+        except CancelledError:
+            command.kill()
+            raise
     finally:
         connection.sessions -= 1
     if status:

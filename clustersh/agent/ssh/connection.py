@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as WaitedEnough
 from twisted.internet.error import ProcessExitedAlready
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ...wire.output import Stream
@@ -85,7 +86,7 @@ class Connection(ProcessListener):
             said = await self._answer.addTimeout(OPEN_S, self._program.reactor)
         except SpawnError as error:
             raise ExecutorError(f"ssh {self._destination}: {error}") from error
-        except (WaitedEnough, CancelledError) as error:
+        except WaitedEnough as error:
             self.close()
             raise ExecutorError(f"ssh {self._destination}: it does not answer within {OPEN_S:.0f} seconds") from error
         self._opened = True
@@ -161,6 +162,8 @@ class Connection(ProcessListener):
 class Connections:
     """The connections to one destination: one, and more while it is too busy. *on_greeted* gets what it says first."""
 
+    _log = Logger()
+
     def __init__(
         self,
         program: Program,
@@ -171,8 +174,10 @@ class Connections:
         self.destination = destination
         self._on_greeted = on_greeted
         self._open: list[Connection] = []
-        self._opening: list[Deferred[None]] | None = None
+        self._opening: Connection | None = None
+        self._waiting: list[Deferred[None]] = []
         """Who waits for the connection that is being made."""
+        self.closed = False
         self.problem = ""
         """Why the last attempt failed; empty once one did not."""
 
@@ -182,43 +187,52 @@ class Connections:
         return self._open[0] if self._open else None
 
     async def take(self) -> Connection:
-        """Return a connection with room for one more command, which counts as going over it. Raises ExecutorError."""
+        """Return a connection with room for one more command, which counts as going over it. Raises ExecutorError.
+
+        Who waits may be cancelled; the connection is made all the same, for the others.
+        """
         while True:
+            if self.closed:
+                raise ExecutorError(f"ssh {self.destination}: the agent lets go of it")
             for connection in self._open:
                 if connection.usable and connection.sessions < MAX_SESSIONS:
                     connection.sessions += 1
                     return connection
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
             if self._opening is None:
-                await self._connect()
-            else:
-                waiting: Deferred[None] = Deferred()
-                self._opening.append(waiting)
-                await waiting
-                if self.problem:
-                    raise ExecutorError(self.problem)
+                self._opening = Connection(self._program, self.destination, self._gone)
+                Deferred.fromCoroutine(self._connect(self._opening)).addErrback(self._failed)
+            await waiting
+            if self.problem:
+                raise ExecutorError(self.problem)
 
-    async def _connect(self) -> None:
-        waiting = self._opening = []
-        connection = Connection(self._program, self.destination, self._gone)
+    async def _connect(self, connection: Connection) -> None:
         try:
             said = await connection.open()
         except ExecutorError as error:
-            self.problem = str(error)
-            raise
+            self._tell(str(error))
         else:
-            self.problem = ""
             self._open.append(connection)
             self._on_greeted(said)
-        finally:
-            self._opening = None
-            for each in waiting:
-                each.callback(None)
+            self._tell("")
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.failure("a connection can't be made", failure)
+        self._tell(f"ssh {self.destination}: internal error of the agent")
+
+    def _tell(self, problem: str) -> None:
+        self.problem, self._opening = problem, None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
 
     def _gone(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.remove(connection)
 
     def close(self) -> None:
-        """End all of them."""
-        for connection in list(self._open):
+        """End all of them, and make none any more."""
+        self.closed = True
+        for connection in (*self._open, *([self._opening] if self._opening else [])):
             connection.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as WaitedEnough
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -17,8 +18,10 @@ from .commands import Ended, run
 from .connection import Connections, Program
 from .scripts import END, FOLDER, REMOVE
 
-_AGAIN_S = (0.0, 1.0, 3.0, 6.0)
-"""Seconds before each attempt; after the last one it is left for later."""
+_AGAIN_S = (1.0, 3.0, 6.0)
+"""Seconds between attempts; after the last one it is left for later."""
+WITHIN_S = 20.0
+"""Beyond the grace, for all attempts: a client waits for it."""
 _MORE_S = 30.0
 MAX_LEFT = 10_000
 LEFT_FILE = "left.json"
@@ -43,20 +46,40 @@ class SshEnder:
         self._grace = grace
         self._left = self._read()
         self._busy = False
+        self._ending: set[Deferred[None]] = set()
 
     async def end(self, tree: Tree) -> bool:
         """End all of the job there, its files too. False where that can't be now: then it is done later."""
-        for pause in _AGAIN_S:
-            await deferLater(self._program.reactor, pause)
-            try:
-                await self._end(tree.uuid)
-                return True
-            except (ExecutorError, Ended) as error:
-                problem = error
-                if isinstance(error, Ended) and error.status == 1:
-                    break
-        self.later(tree.uuid, str(problem))
+        ending = Deferred.fromCoroutine(self._try_to_end(tree.uuid))
+        ending.addTimeout(self._grace + WITHIN_S, self._program.reactor)
+        self._ending.add(ending)
+        try:
+            await ending
+        except (ExecutorError, Ended) as error:
+            self.later(tree.uuid, str(error))
+        except (WaitedEnough, CancelledError):
+            self.later(tree.uuid, "it can't be reached in time")
+        else:
+            return True
+        finally:
+            self._ending.discard(ending)
         return False
+
+    def close(self) -> None:
+        """Try no longer: what is not ended is left for later."""
+        for ending in list(self._ending):
+            ending.cancel()
+
+    async def _try_to_end(self, uuid: str) -> None:
+        for pause in _AGAIN_S:
+            try:
+                await self._end(uuid)
+                return
+            except (ExecutorError, Ended) as error:
+                if self._connections.closed or (isinstance(error, Ended) and error.status == 1):
+                    raise
+            await deferLater(self._program.reactor, pause)
+        await self._end(uuid)
 
     def later(self, uuid: str, reason: str) -> None:
         """Something of the job *uuid* is still there, for that *reason*: it is ended when there is a connection."""

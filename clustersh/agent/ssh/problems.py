@@ -34,6 +34,13 @@ _KNOWN = (
         lambda there, here, _: f"its host key is not known; on {here}, check it by hand: ssh {there}",
     ),
     _known(
+        r"permission denied \(((?!publickey)[^)]+)\)",
+        lambda there, here, found: (
+            f"it takes no key (only: {found[1]}), and nobody is there to type a password; allow keys there "
+            f"(PubkeyAuthentication), then on {here}: ssh-copy-id {there}"
+        ),
+    ),
+    _known(
         r"permission denied(?: \(([^)]*)\))?",
         lambda there, here, found: (
             f"it refuses every key that {here} offers (it takes: {found[1] or 'none'}); there must be a key "
@@ -52,6 +59,10 @@ _KNOWN = (
     _known(
         r"connect to host (\S+) port (\d+): (.+)",
         lambda _, here, found: f"{found[1]} port {found[2]} can't be reached from {here}: {found[3].strip().lower()}",
+    ),
+    _known(
+        r"banner exchange|kex_exchange_identification|banner line contains invalid",
+        lambda *_: "it takes the connection, but does not answer as an sshd does",
     ),
     _known(r"bad configuration option|terminating, \d+ bad configuration", lambda t, h, found: _config(h)),
     _known(r"identity file .* not accessible|no such identity", lambda t, here, _: f"a key is missing on {here}"),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from ...home import HomeError, private_folder, read_json, write_json
-from ...wire.jobs import PROBE, Outcome, State
+from ...wire.jobs import Outcome, State
 from ...wire.link import Facts, Start, Vitals
 from ..executors import ExecutorError, Task
 from ..executors.ssh import Place, header
@@ -133,8 +133,6 @@ class SshReach:
 
     async def ready(self, start: Start, task: Task) -> Launch:
         """Have a connection with room for the job. Raises ExecutorError."""
-        if task.command.argv is not None and task.command.argv[: len(PROBE)] == PROBE:
-            raise ExecutorError("checks need an agent, and this machine has only ssh; run the commands that check it")
         mark = MARK_BEGINS.decode() + secrets.token_hex(16)
         place = Place(self._machine, folder_of(start.uuid, self._machine), start.files is not None)
         line = header(mark, start, task, place)
@@ -173,8 +171,9 @@ class SshReach:
         spawn(self._program.reactor, session, argv, self._program.environment, stdin=True)
 
     def close(self) -> None:
-        """End the connections."""
+        """End the connections, whatever still goes over them; what isn't ended there is left for later."""
         self._connections.close()
+        self.ender.close()
 
 
 class SshGauges(NamedTuple):
