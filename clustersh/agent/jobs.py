@@ -277,6 +277,8 @@ class Jobs:
         job = self._running.get(message.uuid)
         if job is not None:
             job.stdin(message, self._send)
+        elif message.uuid in self._journalling:
+            self._send(RequestFailed(message.request, Kind.NOT_RUNNING.value, "the job has not started yet"))
         elif is_run_uuid(message.uuid) and self._store.has(message.uuid):
             self._send(StdinTaken(message.request, message.offset, closed=True))
         else:

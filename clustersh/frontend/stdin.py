@@ -12,6 +12,7 @@ from .retry import Retry
 
 PIECE = 64 << 10
 TAKEN_WITHIN_S = 90.0
+SOON_S = 0.1
 _PASSING = (Kind.NOT_RUNNING, Kind.OUTPUT_UNAVAILABLE, Kind.UNAVAILABLE, Kind.RATE_LIMITED, Kind.TOO_LARGE)
 """Not yet started, the machine away for a moment, or busy."""
 
@@ -51,7 +52,7 @@ class StdinSender:
                     raise
                 if await self._has_ended():
                     return False
-                await self._retry.pause(1.0)
+                await self._retry.pause(SOON_S if problem.problem.kind is Kind.NOT_RUNNING else 1.0)
                 continue
             moved = progress.offset > self._taken
             self._taken = min(max(self._taken, progress.offset), until)

@@ -321,6 +321,20 @@ async def test_stdin_finds_its_job(tmp_path):
 
 
 @ensure
+async def test_stdin_that_comes_while_the_start_is_journalled_is_asked_for_again(tmp_path):
+    """A client is quick to send it; an answer that the job takes none would have it wait for input for ever."""
+    async with agent_in(tmp_path) as agent:
+        message = start("cat", start_by=60.0, stdin=True)
+        piece = Stdin(7, message.uuid, 0, b"x")
+        agent.jobs.received(message)
+        agent.jobs.received(piece)
+        early, begun = await agent.told(2)
+        assert (type(begun), early.request, early.type) == (Started, 7, Kind.NOT_RUNNING.value)
+        agent.jobs.received(piece)
+        assert agent.started[0].pieces == [piece]
+
+
+@ensure
 async def test_a_reason_travels_whatever_is_in_it(tmp_path):
     async with agent_in(tmp_path) as agent:
         agent.jobs.received(start("true", start_by=60.0))
