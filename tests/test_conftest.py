@@ -29,7 +29,7 @@ def test_a_listed_test_covers_its_parameters_and_a_listed_file_its_tests() -> No
     assert unlisted(skipped, allowed_skips(PAGE, "win32")) == ["tests/test_a.py::test_two"]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "shared"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "shared"])
 def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "docs").mkdir()
@@ -43,7 +43,7 @@ def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path, workers: tuple[str
                 *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
                 *(*workers, str(tmp_path)),
             ],
-            env={"CI": value, "PATH": ""},
+            env={"CI": value, "PATH": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,
             text=True,
             check=False,

@@ -98,7 +98,7 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
         log_in(coordinator, client, address)
         log_in(coordinator, other, address, "other@box")
         log_in(coordinator, leaving, address, "leaving@box")
-        eventually(lambda: b'"online"' in client.sh("machines", "--json").stdout, what=agent.log.read_text())
+        eventually(lambda: client.statuses().get("ws1") == "online", what=agent.log.read_text())
         of_role = {"frontend": client, "agent": agent, "admin": coordinator}
         sessions = {role: session(of_role[role].path / part) for role, part in FOLDERS.items()}
         sessions["leaving"] = session(leaving.path / "client")
