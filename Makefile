@@ -5,13 +5,16 @@
 #   make test           the whole test suite, some fifteen minutes on two cores (ARGS=... is handed to pytest;
 #                       WORKERS=3 processes share it, 0 is none but pytest itself)
 #   make test-fast      without the tests that start real programs
+#   make test-standby   the tests that start `clustersh`, each command through a standby
 #   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
 #   make soak-restarts  200 restarts under load of an agent, then of the coordinator
 #   make fuzz           some six minutes of changed bytes through every decoder (hypothesis, and atheris on Linux;
 #                       ARGS="--seconds 60" for each)
 #   make lint           linter, formatter and type checker
-#   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc)
-#   make bench-NAME     one: latency, throughput, bulk, intake, history, memory, fleet-size, fleet-idle, fleet-peers, guard
+#   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc;
+#                       ARGS="latency guard" are some of them, whose parts are written anew)
+#   make bench-NAME     one: latency, launch, throughput, bulk, intake, history, memory, fleet-size, fleet-idle,
+#                       fleet-peers, ssh-machines, guard
 #                       (ARGS=... is handed to it; fleet-peers takes pdsh where it is, and Ansible and Salt from the
 #                       package index, into .venv/peers)
 #   make deb            build the Debian package in dist (DEB_PYTHON=... is the system's Python that it is for)
@@ -27,7 +30,7 @@ ARGS ?=
 WORKERS ?= 3
 DEB_PYTHON ?= /usr/bin/python3
 
-.PHONY: help run stop test test-fast fuzz soak soak-restarts lint bench venv deb clean
+.PHONY: help run stop test test-fast test-standby fuzz soak soak-restarts lint bench venv deb clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -70,6 +73,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	echo "making $(VENV) with $$python"; \
 	"$$python" -m venv $(VENV) || { \
 	    echo "ERROR: could not make $(VENV) (Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
+	@# Before 25, pip's own start of a program imports `re`, which is more than half of what a launcher costs.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip >= 25"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
@@ -102,6 +107,13 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not real" $(ARGS)
 
+# Installers and the services' own tests start no clustersh, or one that is told not to.
+test-standby: $(VENV)/.installed-dev
+	CLUSTERSH_TEST_STANDBY=on $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/real \
+	    --ignore tests/real/test_installers.py --ignore tests/real/test_agent_load.py \
+	    --ignore tests/real/test_coordinator.py --ignore tests/real/test_standby.py \
+	    --ignore tests/real/test_standby_streams.py --ignore tests/real/test_standby_safety.py $(ARGS)
+
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
@@ -121,7 +133,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-%: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)

@@ -1,5 +1,8 @@
 """What one short command costs from start to end: `clustersh run here true` beside `ssh here true`, whole processes.
 
+clustersh is measured with a warm standby, without one, and as a first call, which leaves one behind. Last come loops
+of a shell: one, and many at once.
+
 Both sides are real and on loopback: a coordinator and an agent of their own, and an OpenSSH server with its own keys
 and configuration. The runs are interleaved, so that whatever else the machine does meets them all alike. ssh is
 measured twice: over a new connection each time, and over one that is kept open (ControlMaster). The remote shell of
@@ -13,6 +16,7 @@ import contextlib
 import getpass
 import json
 import os
+import shlex
 import shutil
 import socket
 import statistics
@@ -22,10 +26,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .tables import Unable
 
 START_WITHIN_S = 15.0
+LOOP, LOOPS = 200, 20
+"""Calls of one loop, and how many loops share as many."""
 
 SSHD_CONFIG = """\
 ListenAddress 127.0.0.1
@@ -42,6 +49,7 @@ PermitRootLogin prohibit-password
 PermitUserRC no
 PrintMotd no
 PrintLastLog no
+MaxSessions 100
 SetEnv HOME={folder}/empty
 """
 
@@ -65,23 +73,26 @@ Host kept
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="clustersh run beside ssh, as whole processes")
-    parser.add_argument("--runs", type=int, default=21, help="measured runs of each (default: 21)")
+    parser.add_argument("--runs", type=int, default=30, help="measured runs of each (default: 30)")
     parser.add_argument("--warm-up", type=int, default=3, help="runs of each before those (default: 3)")
+    parser.add_argument("--loop", type=int, default=LOOP, help=f"calls of a shell's loop (default: {LOOP})")
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="clustersh-") as name, contextlib.ExitStack() as running:
             folder = Path(name)
-            clustersh = running.enter_context(started_clustersh(folder / "home"))
+            ours = running.enter_context(started_calls(folder))
             new, kept = running.enter_context(started_sshd(folder))
-            measured = measure(
-                {"clustersh run": clustersh, "ssh (new connection)": new, "ssh (kept connection)": kept},
-                options.warm_up,
-                options.runs,
-            )
+            calls = {**ours, "ssh (new connection)": new, "ssh (kept connection)": kept}
+            measured = measure(calls, options.warm_up, options.runs)
+            memory = memory_of_standby(ours["clustersh run"])
+            rates = {name: looped(calls[name], options.loop) for name in ("clustersh run", "ssh (kept connection)")}
     except Unable as error:
         sys.stderr.write(f"ERROR: {error}\n")
         return 1
     sys.stdout.write(table(measured))
+    for name, (one, many) in rates.items():
+        sys.stdout.write(f"{name:<32} {one:>8.1f} calls/s in one loop, {many:.1f} in {LOOPS} at once\n")
+    sys.stdout.write(f"the standby's memory, idle: {memory / (1 << 20):.1f} MiB\n")
     return 0
 
 
@@ -92,24 +103,88 @@ def measure(commands: Mapping[str, Callable[[], None]], warm_up: int, runs: int)
         for name, command in commands.items():
             before = time.perf_counter()
             command()
+            took = time.perf_counter() - before
             if turn >= warm_up:
-                measured[name].append((time.perf_counter() - before) * 1000)
+                measured[name].append(took * 1000)
+            if isinstance(command, Call):
+                command.clear()
     return measured
 
 
 def table(measured: Mapping[str, Sequence[float]]) -> str:
-    """Return the figures as text; the last line is the ratio of the medians."""
+    """Return the figures as text; the last lines are ratios of medians."""
     lines = [f"{'command `true`, whole process':<32} {'min ms':>8} {'median ms':>10} {'max ms':>8} {'runs':>5}"]
     for name, times in measured.items():
         figures = f"{min(times):>8.1f} {statistics.median(times):>10.1f} {max(times):>8.1f} {len(times):>5}"
         lines.append(f"{name:<32} {figures}")
-    ratio = statistics.median(measured["clustersh run"]) / statistics.median(measured["ssh (new connection)"])
-    return "\n".join([*lines, f"ratio to ssh (new connection): {ratio:.2f}", ""])
+    ours = statistics.median(measured["clustersh run"])
+    peers = (name for name in ("ssh (new connection)", "ssh (kept connection)") if name in measured)
+    lines += [f"ratio to {name}: {ours / statistics.median(measured[name]):.2f}" for name in peers]
+    return "\n".join([*lines, ""])
+
+
+class Call(NamedTuple):
+    """One call that is measured: its *words* and environment, and what is done *after* it, which is not."""
+
+    words: tuple[str, ...]
+    environ: Mapping[str, str]
+    after: tuple[str, ...] = ()
+
+    def __call__(self) -> None:
+        run(self.words, self.environ)
+
+    def clear(self) -> None:
+        """Do what is done after it."""
+        if self.after:
+            run(self.after, self.environ)
+
+
+def looped(call: Call, calls: int) -> tuple[float, float]:
+    """Return the calls a second of a shell that makes them one after the other, and of LOOPS such at once."""
+    line = f"{shlex.join(call.words)} </dev/null || exit"
+    rates = []
+    for loops in (1, LOOPS):
+        each = max(1, calls // loops)
+        script = f"for n in {{1..{loops}}}; do (for m in {{1..{each}}}; do {line}; done) & all+=($!); done"
+        before = time.perf_counter()
+        run(["bash", "-c", f'{script}; for one in "${{all[@]}}"; do wait $one || exit; done'], call.environ)
+        rates.append(loops * each / (time.perf_counter() - before))
+    return rates[0], rates[1]
 
 
 @contextlib.contextmanager
-def started_clustersh(home: Path) -> Iterator[Callable[[], None]]:
-    """Start a coordinator and an agent; yield what runs `true` through them."""
+def started_calls(folder: Path) -> Iterator[dict[str, Call]]:
+    """Start a coordinator and an agent; yield calls of a client that has a standby, and of one that has none yet."""
+    with started_programs(folder / "home") as (program, machine, given):
+        environ = {name: value for name, value in given.items() if name not in ("CI", "XDG_RUNTIME_DIR")}
+        shutil.copytree(folder / "home" / "client", folder / "first" / "client")
+        first = {**environ, "CLUSTERSH_HOME": str(folder / "first")}
+        words, stop = (program, "run", machine, "true"), (program, "standby", "stop")
+        run(words, environ)
+        while not json.loads(run([program, "standby", "--json"], environ))["running"]:
+            time.sleep(0.05)
+        try:
+            yield {
+                "clustersh run": Call(words, environ),
+                "clustersh machines": Call((program, "machines"), environ),
+                "clustersh history": Call((program, "history"), environ),
+                "clustersh __complete": Call((program, "__complete", "machines"), environ),
+                "clustersh run (no standby)": Call(words, {**environ, "CLUSTERSH_STANDBY": "off"}),
+                "clustersh run (leaves one)": Call(words, first, after=stop),
+            }
+        finally:
+            run(stop, environ)
+
+
+def memory_of_standby(call: Call) -> int:
+    """Return the bytes of memory of the standby that *call* goes to."""
+    shown = json.loads(run([call.words[0], "standby", "--json"], call.environ))
+    return int(shown["memory_bytes"])
+
+
+@contextlib.contextmanager
+def started_programs(home: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Start a coordinator and an agent; yield the program, the machine's name and the environment for it."""
     program = str(Path(sys.executable).parent / "clustersh")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERSH_")}
     environ["CLUSTERSH_HOME"] = str(home)
@@ -117,20 +192,17 @@ def started_clustersh(home: Path) -> Iterator[Callable[[], None]]:
         run([program, "up", "--port", str(free_port())], environ)
         listed = json.loads(run([program, "machines", "--json"], environ))
         machine = listed["machines"][0]["name"]
-        yield lambda: _ignore(run([program, "run", machine, "true"], environ))
+        yield program, machine, environ
     finally:
         subprocess.run([program, "down"], env=environ, capture_output=True, check=False)
 
 
 @contextlib.contextmanager
-def started_sshd(folder: Path) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+def started_sshd(folder: Path) -> Iterator[tuple[Call, Call]]:
     """Start an OpenSSH server; yield what runs `true` through it, over a new and over a kept connection."""
     with started_ssh_config(folder) as ssh:
         try:
-            yield (
-                lambda: _ignore(run([*ssh, "here", "true"], os.environ)),
-                lambda: _ignore(run([*ssh, "kept", "true"], os.environ)),
-            )
+            yield Call((*ssh, "here", "true"), os.environ), Call((*ssh, "kept", "true"), os.environ)
         finally:
             subprocess.run([*ssh, "-O", "exit", "kept"], stderr=subprocess.DEVNULL, check=False)
 
@@ -190,10 +262,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _ignore(_output: str) -> None:
-    """Take no notice of what a measured command printed."""
 
 
 if __name__ == "__main__":

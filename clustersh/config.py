@@ -33,6 +33,10 @@ class Size(int):
     """Bytes, written like ``4096``, ``128KiB`` or ``10GiB``."""
 
 
+class IdleTime(float):
+    """Seconds that a standby waits for the next command, written like ``10m``; 0, written ``off``, is none at all."""
+
+
 class Listen(str):
     """Where to listen, ``host:port``: ``*`` is every address, IPv4 and IPv6; port 0 is any free one."""
 
@@ -123,6 +127,7 @@ class ClientConfig(_Section, frozen=True):
     """``[client]``: the frontend's own."""
 
     retry_for: Duration = Duration(120)
+    standby: IdleTime = IdleTime(600)
 
 
 class ClientPolicy(_Section, frozen=True):
@@ -204,6 +209,8 @@ def _read_value(kind: type, value: Any) -> Any:
     """Make a *kind* of *value*; what the ValueErrors say is replaced by `_expected`."""
     if kind is Duration:
         return Duration(units.parse_duration(_text(value)))
+    if kind is IdleTime:
+        return IdleTime(0 if value in ("off", False) else units.parse_duration(_text(value)))
     if kind is Size:
         return Size(value if _is_count(value) else units.parse_size(_text(value)))
     if kind is Listen:
@@ -318,6 +325,7 @@ _WORDS: dict[Any, str] = {
     int: "a whole number",
     bool: "true or false",
     Duration: "a duration with its unit such as '90s', '10m' or '1h30m' ('0' for none), at most 366 days",
+    IdleTime: "'off', or how long without a command, such as '10m'",
     Size: "a size such as '128KiB', '10GiB' or a number of bytes",
     Listen: "an address such as '*:5672', '127.0.0.1:5672' or '[::1]:5672'",
     NetworkText: "a network such as '203.0.113.0/24', its host bits zero",

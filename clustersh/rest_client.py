@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlencode
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.web.client import URI, Agent, HTTPConnectionPool
@@ -235,7 +235,10 @@ class RestClient:
         return bytes(received)
 
     async def _watched(self, exchange: Callable[[Callable[[bool], None]], Coroutine[Any, Any, T]], seconds: float) -> T:
-        """Await *exchange*, which is cancelled *seconds* after it last said that it gets on."""
+        """Await *exchange*, which is cancelled *seconds* after it last said that it gets on.
+
+        Whoever cancels the waiting gets CancelledError, not what becomes of a request that is cut off.
+        """
 
         def touch(waiting: bool) -> None:
             if waiting:
@@ -245,11 +248,22 @@ class RestClient:
 
         watch = Watch(self._reactor, seconds, lambda: running.cancel())
         running = Deferred.fromCoroutine(exchange(touch))
+        given_up = False
+
+        def give_up(_waiting: Deferred[T]) -> None:
+            nonlocal given_up
+            given_up = True
+            running.cancel()
+
+        waiting: Deferred[T] = Deferred(give_up)
+        running.chainDeferred(waiting)
         try:
-            return await running
+            return await waiting
         except (ProblemError, Unreachable):
             raise
         except Exception as error:
+            if given_up:
+                raise CancelledError from error
             told = explain(error, self.address, seconds if watch.expired else None)
             if told is error:
                 raise

@@ -33,7 +33,11 @@ def unlisted(skipped: set[str], allowed: set[str]) -> list[str]:
 
 
 def pytest_configure() -> None:
-    """Take hang-ups as usual, under nohup too: programs that tests start inherit what is ignored."""
+    """Take hang-ups as usual, under nohup too: programs that tests start inherit what is ignored.
+
+    Nor is a standby left behind by commands that a test doesn't start for that.
+    """
+    os.environ.setdefault("CLUSTERSH_STANDBY", "off")
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -9,7 +9,19 @@ import sys
 
 import pytest
 
-from benchmarks import bulk, fleet_idle, fleet_peers, fleet_size, guard, intake, latency, memory, tables, throughput
+from benchmarks import (
+    bulk,
+    fleet_idle,
+    fleet_peers,
+    fleet_size,
+    guard,
+    intake,
+    latency,
+    launch,
+    memory,
+    tables,
+    throughput,
+)
 
 from .conftest import ROOT
 
@@ -24,7 +36,7 @@ def test_the_table_ends_with_the_ratio_of_the_medians() -> None:
             "ssh (kept connection)": [5.0, 5.0, 5.0],
         }
     )
-    assert shown.splitlines()[-1] == "ratio to ssh (new connection): 0.40"
+    assert shown.splitlines()[-2:] == ["ratio to ssh (new connection): 0.40", "ratio to ssh (kept connection): 4.00"]
     assert re.search(r"^clustersh run +10\.0 +20\.0 +30\.0 +3$", shown, re.MULTILINE)
 
 
@@ -39,14 +51,37 @@ def test_runs_are_interleaved_and_the_warm_up_is_not_counted() -> None:
 @pytest.mark.skipif(SSHD is None, reason="OpenSSH's sshd is not installed")
 def test_latency_is_measured_against_a_real_sshd() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.latency", "--runs", "2", "--warm-up", "1"],
+        [sys.executable, "-m", "benchmarks.latency", "--runs", "2", "--warm-up", "1", "--loop", "20"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert re.fullmatch(r"ratio to ssh \(new connection\): \d+\.\d\d", ran.stdout.splitlines()[-1])
+    *_, to_new, to_kept, ours, theirs, memory = ran.stdout.splitlines()
+    assert re.fullmatch(r"ratio to ssh \(new connection\): \d+\.\d\d", to_new)
+    assert re.fullmatch(r"ratio to ssh \(kept connection\): \d+\.\d\d", to_kept)
+    rate = r" +\d+\.\d calls/s in one loop, \d+\.\d in 20 at once"
+    assert re.fullmatch("clustersh run" + rate, ours) and re.fullmatch(r"ssh \(kept connection\)" + rate, theirs)
+    assert re.fullmatch(r"the standby's memory, idle: \d+\.\d MiB", memory)
+
+
+def test_a_parts_time_is_what_it_adds_to_the_one_before() -> None:
+    shown = launch.table({"a": [10.0, 30.0, 20.0], "b": [25.0], "c": [24.0]}).splitlines()
+    assert [line.split() for line in shown[1:]] == [["a", "20.0", "20.0"], ["b", "5.0", "25.0"], ["c", "-1.0", "24.0"]]
+
+
+@pytest.mark.real
+def test_the_parts_of_a_short_command_are_measured() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.launch", "--runs", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.splitlines()) == 6 and "records, link, spawn" in ran.stdout
 
 
 def test_a_table_has_columns_and_an_aim_says_whether_it_was_met() -> None:

@@ -131,7 +131,7 @@ def test_an_error_names_file_key_found_and_expected(
         ("[agent]\ngrase = '5s'", "agent.grase", "did you mean 'grace'?"),
         ("[agents]\nname = 'x'", "agents", "did you mean 'agent'?"),
         ("[policy.client.a]\nforced = 'self'", "policy.client.a.forced", "did you mean 'force'?"),
-        ("[client]\nzzz = 1", "client.zzz", "expected one of retry_for"),
+        ("[client]\nzzz = 1", "client.zzz", "expected one of retry_for, standby"),
     ],
 )
 def test_an_unknown_key_names_the_near_ones(tmp_path: Path, content: str, key: str, advice: str) -> None:

@@ -68,7 +68,12 @@ def test_the_documented_default_is_the_real_one(section: str, key: str) -> None:
     if text == "{}":
         assert default == {}
         return
-    read = {config.Duration: units.parse_duration, config.Size: units.parse_size}.get(type(default), str)
+    readers = {
+        config.Duration: units.parse_duration,
+        config.IdleTime: units.parse_duration,
+        config.Size: units.parse_size,
+    }
+    read = readers.get(type(default), str)
     assert read(text.strip('"')) == default
 
 

@@ -16,6 +16,7 @@ from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..config import JoinConfig, load
 from ..home import private_folder, read_running, write_json
+from ..trust.tokens import TOKEN_VARIABLE, read_token
 from ..wire.ids import clean_name, machine_name, sha256_digits
 from ..wire.problems import Kind, ProblemError
 from .state import IDENTITY_FILE, AgentIdentity, NotEnrolledError, load_identity
@@ -125,7 +126,7 @@ def _refused(started: Started, address: Address) -> CliError:
     return CliError(
         f"the coordinator at {address.netloc} lets machines in by a join token, and none was given",
         (
-            f"on {host}: clusterd token create; then here: CLUSTERSH_TOKEN=... clusteragent enroll {address.netloc}",
+            f"on {host}: clusterd token create; then here: {TOKEN_VARIABLE}=... clusteragent enroll {address.netloc}",
             f"or on {host}: clusterd approve {started.code.code} (10 minutes); "
             f"then here again: clusteragent enroll {address.netloc} --name {started.name}",
         ),
@@ -135,13 +136,11 @@ def _refused(started: Started, address: Address) -> CliError:
 
 def _token(invocation: Invocation) -> JoinToken | None:
     """Return the join token in the environment, the one place where other users don't see it."""
-    from ..trust.tokens import read_token
-
-    given = invocation.environ.get("CLUSTERSH_TOKEN", "").strip()
+    given = invocation.environ.get(TOKEN_VARIABLE, "").strip()
     try:
         return read_token(given) if given else None
     except ValueError as error:
-        raise UsageError(f"CLUSTERSH_TOKEN: {error}", ("clusterd token create prints one",)) from error
+        raise UsageError(f"{TOKEN_VARIABLE}: {error}", ("clusterd token create prints one",)) from error
 
 
 def _usual_address(known: AgentIdentity | None, join: JoinConfig) -> Address | None:

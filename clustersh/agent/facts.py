@@ -13,14 +13,14 @@ import psutil
 from ..home import user_name
 from ..wire.link import Facts
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SYSTEMS = {"win32": "windows"}
 
 
 def gather(user_home: Path) -> Facts:
     """Return the facts of this machine and of the user that commands run as."""
     machine = platform.machine().lower()
-    system, architecture = _SYSTEMS.get(sys.platform, sys.platform), _ARCHITECTURES.get(machine, machine)
+    system, architecture = _SYSTEMS.get(sys.platform, sys.platform), ARCHITECTURES.get(machine, machine)
     return Facts(
         platform=f"{system}/{architecture}",
         hostname=socket.gethostname(),

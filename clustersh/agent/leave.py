@@ -111,6 +111,8 @@ def _identity(folder: Path) -> AgentIdentity | None:
 
 
 def _delete_identity(folder: Path) -> None:
+    # The coordinator has let those go, too, that this machine carried.
+    shutil.rmtree(folder / "carried", ignore_errors=True)
     # The identity last: as long as it is there, a second time knows what this one was about.
     for name in (KEY_FILE, CERTIFICATE_FILE, CA_FILE, _PENDING_FILE, STATUS_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)

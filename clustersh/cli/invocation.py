@@ -7,9 +7,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from .console import Console, InThread
+from .console import Console
+from .descriptors import InThread
 from .errors import UsageError
 
 SignalHandler: TypeAlias = Callable[[int], None]
@@ -74,8 +75,17 @@ class Signals:
             self._breaking_in = False
 
 
+class Stdin(Protocol):
+    """The caller's standard input, read only when asked."""
+
+    is_terminal: bool
+
+    async def read(self, limit: int) -> bytes:
+        """Return 1 to *limit* bytes; empty at the end. Raises UsageError where it can't be read."""
+
+
 class StdinReader:
-    """The caller's standard input, read in a thread and only when asked."""
+    """This process's own standard input, read in a thread."""
 
     def __init__(self, descriptor: int, in_thread: InThread) -> None:
         self._descriptor = descriptor
@@ -106,12 +116,20 @@ def _wait_readable(descriptor: int) -> None:
     poll.poll()
 
 
+class Kept:
+    """What outlives an invocation where many share a process: the way to the coordinator (a RestClient)."""
+
+    def __init__(self) -> None:
+        self.rest: Any = None
+
+
 class Invocation:
     """What a command gets instead of ``os.environ``, ``os.getcwd()`` and ``sys``.
 
     *argv* is without the program's own name; *home* is clustersh's state directory; *now* returns the wall clock in
-    seconds. `json` says whether errors are printed as documents; `started` and `uuid` what is known of a command that
-    may run somewhere, for errors that nobody foresaw.
+    seconds. *key* is the idempotency key of what this call may start; *kept* is there in a process that serves many.
+    `json` says whether errors are printed as documents; `started` and `uuid` what is known of a command that may run
+    somewhere, for errors that nobody foresaw.
     """
 
     def __init__(
@@ -123,10 +141,12 @@ class Invocation:
         environ: Mapping[str, str],
         home: Path,
         console: Console,
-        stdin: StdinReader,
+        stdin: Stdin,
         signals: Signals,
         in_thread: InThread,
         now: Callable[[], float] = time.time,
+        key: str = "",
+        kept: Kept | None = None,
     ) -> None:
         self.program = program
         self.argv = tuple(argv)
@@ -138,6 +158,8 @@ class Invocation:
         self.signals = signals
         self.in_thread = in_thread
         self.now = now
+        self.key = key or os.urandom(16).hex()
+        self.kept = kept
         self.json = False
         self.started: bool | None = False
         self.uuid = ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-from .console import DEFAULT_WIDTH, Console, InThread
+from .console import DEFAULT_WIDTH, ERR, Console, Outlet
 from .text import printable, shortened
 
 EVERY_S = 0.2
@@ -18,10 +17,8 @@ _ERASE = b"\r\x1b[K"
 class LiveConsole(Console):
     """A console with such a line on stderr: what *line* returns. It needs a terminal, on stdout too."""
 
-    def __init__(
-        self, out: int, err: int, environ: Mapping[str, str], in_thread: InThread, line: Callable[[], str], clock: Any
-    ) -> None:
-        super().__init__(out, err, environ, in_thread)
+    def __init__(self, outlet: Outlet, environ: Mapping[str, str], line: Callable[[], str], clock: Any) -> None:
+        super().__init__(outlet, environ)
         self._line = line
         self._drawn = ""
         self._printing = 0
@@ -34,21 +31,21 @@ class LiveConsole(Console):
         """Take the line away, for good."""
         if self._ticks.running:
             self._ticks.stop()
-        await super()._write(self._err, self._erased())
+        await super()._write(ERR, self._erased())
 
     async def _draw(self) -> None:
         """Show the line as it is now, unless something is being printed."""
         text = shortened(printable(self._line()), self._columns() - 1)
         if not self._printing and text != self._drawn:
             self._drawn = text
-            await super()._write(self._err, _ERASE + text.encode())
+            await super()._write(ERR, _ERASE + text.encode())
 
-    async def _write(self, descriptor: int, data: bytes | memoryview) -> None:
+    async def _write(self, stream: int, data: bytes | memoryview) -> None:
         self._printing += 1
         try:
             if self._drawn:
-                await super()._write(self._err, self._erased())
-            await super()._write(descriptor, data)
+                await super()._write(ERR, self._erased())
+            await super()._write(stream, data)
         finally:
             self._printing -= 1
 
@@ -58,7 +55,4 @@ class LiveConsole(Console):
         return _ERASE if drawn else b""
 
     def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._err).columns or DEFAULT_WIDTH
-        except OSError:
-            return DEFAULT_WIDTH
+        return self._outlet.size(ERR)[0] or DEFAULT_WIDTH

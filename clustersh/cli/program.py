@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from ..heap import keep_freed_memory
 from ..home import default_home
+from ..standard_descriptors import open_standard_descriptors
 from .commands import AtOnce, Start
 from .console import Console
 from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed, from_problem
@@ -26,31 +27,33 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 _COLLECT_AFTER_S = 2.0
 
 
-def run_program(name: str, choose: Choose) -> NoReturn:
+def run_program(name: str, choose: Choose, *, key: str = "", at_end: Callable[[], None] = lambda: None) -> NoReturn:
     """Run the console program *name* and end this process with its exit status.
 
+    *key* is the idempotency key of this call, where there is one already; *at_end* is done when all was printed.
     No traceback reaches the user, unless CLUSTERSH_DEBUG is set.
     """
     # Most commands end before a collection would find anything; see _collect_again for those that don't.
     gc.disable()
-    _open_standard_descriptors()
-    invocation = this_process(name)
+    open_standard_descriptors()
+    invocation = this_process(name, key)
     if not _debugging(invocation):
         warnings.simplefilter("ignore")
     try:
         start = choose(invocation)
         status = _try_at_once(invocation, start)
-        if status is not None:
-            _leave(status)
-        from twisted.internet import reactor
+        if status is None:
+            from twisted.internet import reactor
     except KeyboardInterrupt:
         _leave(CANCELLED)
     except BaseException as error:
-        _leave(_tell_now(invocation, error))
-    _run_reactor(reactor, invocation, start)
+        status = _tell_now(invocation, error)
+    if status is not None:
+        _leave(status, at_end)
+    _run_reactor(reactor, invocation, start, at_end)
 
 
-def this_process(name: str) -> Invocation:
+def this_process(name: str, key: str = "") -> Invocation:
     """Return the invocation that this process itself is."""
     environ = dict(os.environ)
     return Invocation(
@@ -59,10 +62,11 @@ def this_process(name: str) -> Invocation:
         cwd=_working_directory(),
         environ=environ,
         home=default_home(environ),
-        console=Console(1, 2, environ, _in_thread),
+        console=Console.on(1, 2, environ, _in_thread),
         stdin=StdinReader(0, _in_thread),
         signals=Signals(lambda number: _leave(128 + number)),
         in_thread=_in_thread,
+        key=key,
     )
 
 
@@ -77,7 +81,7 @@ async def supervise(invocation: Invocation, start: Start, reactor: Any) -> int:
         return OUTPUT_CLOSED
 
 
-def _run_reactor(reactor: Any, invocation: Invocation, start: Start) -> NoReturn:
+def _run_reactor(reactor: Any, invocation: Invocation, start: Start, at_end: Callable[[], None]) -> NoReturn:
     from twisted.internet.defer import Deferred
 
     from ..clocks import use_boot_clock
@@ -87,7 +91,7 @@ def _run_reactor(reactor: Any, invocation: Invocation, start: Start) -> NoReturn
     def begin() -> None:
         _install_signals(reactor, invocation.signals)
         done = Deferred.fromCoroutine(supervise(invocation, start, reactor))
-        done.addCallbacks(_leave, lambda _: _leave(UNCERTAIN))
+        done.addCallbacks(lambda status: _leave(status, at_end), lambda _: _leave(UNCERTAIN))
 
     _configure_logging(invocation)
     keep_freed_memory()
@@ -229,23 +233,16 @@ def _working_directory() -> Path:
         return Path(os.environ.get("PWD", "/"))
 
 
-def _open_standard_descriptors() -> None:
-    """See that 0, 1 and 2 are open: else the first socket would get such a number, and our output."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 def _collect_again() -> None:
     gc.freeze()
     gc.enable()
 
 
-def _leave(status: int) -> NoReturn:
+def _leave(status: int, at_end: Callable[[], None] = lambda: None) -> NoReturn:
     """End at once: a reactor that winds down and an interpreter that clears up cost the caller time."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
+    with contextlib.suppress(Exception):
+        at_end()
     os._exit(status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -14,7 +13,6 @@ from .text import shortened
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _END_LINE, _END_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
-_RESIZED = getattr(signal, "SIGWINCH", None)
 
 
 class Screen:
@@ -24,20 +22,17 @@ class Screen:
         self._reactor = reactor
         self._console = console
         self._on_resize = on_resize
-        self._handler_before: Any = None
+        self._stop_telling: Callable[[], None] = _nothing
 
     async def __aenter__(self) -> Screen:
-        if _RESIZED is not None:
-            told = self._on_resize
-            self._handler_before = signal.signal(_RESIZED, lambda *_: self._reactor.callFromThread(told))
+        self._stop_telling = self._console.on_resize(self._reactor, self._on_resize)
         await self._console.out(_ENTER)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if _RESIZED is not None:
-            signal.signal(_RESIZED, self._handler_before)
+        self._stop_telling()
         await self._console.out(_LEAVE)
 
     async def draw(self, lines: Sequence[str]) -> None:
@@ -49,3 +44,7 @@ class Screen:
             shown[height - 1 :] = [f"... and {left_out} more"]
         text = f"{_END_LINE}\n".join(shortened(line, width) for line in shown)
         await self._console.out(f"{_HOME}{text}{_END_LINE}{_END_SCREEN}")
+
+
+def _nothing() -> None:
+    """Nobody is told yet."""

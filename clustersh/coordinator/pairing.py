@@ -5,8 +5,9 @@ The rules are design section "The pairing code"; the code itself is `trust.pairi
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from ..wire.rest import Approved, Pending
 from .addresses import IpAddress
 from .limits import RateLimit, source_of
 from .pairing_state import PairingState, Stage, read_start
+from .records import Adoption
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
@@ -58,6 +60,7 @@ class Registrar(Protocol):
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:
@@ -91,6 +94,7 @@ class Pairings:
         self._host = host
         self._tailnet = tailnet
         self._pairings: dict[str, PairingState] = {}
+        self._adopting: dict[str, tuple[str, Adoption]] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
         self._wrong_tokens = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
@@ -181,6 +185,15 @@ class Pairings:
         self._pairings.pop(pairing.id, None)
         pairing.changed.fire()
 
+    @contextlib.contextmanager
+    def adopting(self, token: str, name: str, adoption: Adoption) -> Iterator[None]:
+        """Have the machine that shows *token* let in as *name*, meanwhile, whatever the policy is."""
+        self._adopting[token] = (name, adoption)
+        try:
+            yield
+        finally:
+            del self._adopting[token]
+
     # -- decisions
 
     def _limit(self, address: IpAddress) -> None:
@@ -235,6 +248,12 @@ class Pairings:
         """Let a machine in that needs no code: this key holds that name, any may enroll, or it has a token."""
         if self._registrar.holder(pairing.role, pairing.name) == pairing.fingerprint:
             await self._join(pairing, "same key")
+        elif shown is not None and shown.id in self._adopting:
+            name, adoption = self._adopting[shown.id]
+            if name != pairing.name:
+                raise ProblemError(Kind.WRONG_TOKEN, f"this join token was made for {name}")
+            with self._tokens.held(shown.id):
+                await self._join(pairing, "adoption", shown.id, adoption)
         elif self._policy == "open":
             await self._join(pairing, "open")
         elif self._policy == "token" and shown is not None:
@@ -247,7 +266,15 @@ class Pairings:
                     self.drop(pairing)
                 raise
 
-    async def _join(self, pairing: PairingState, approved_by: str, token: str = "", *, ai: bool = False) -> None:
+    async def _join(
+        self,
+        pairing: PairingState,
+        approved_by: str,
+        token: str = "",
+        adoption: Adoption | None = None,
+        *,
+        ai: bool = False,
+    ) -> None:
         pairing.stage = Stage.JOINING
         try:
             pairing.certificate = await self._registrar.register(
@@ -258,6 +285,7 @@ class Pairings:
                 str(pairing.address),
                 approved_by,
                 token,
+                adoption,
                 ai=ai,
             )
         except BaseException:

@@ -20,7 +20,7 @@ from .index import Index
 from .key_book import Key, KeyBook, Roster, key_of, read_keys
 from .ledger import Ledger
 from .ledger_files import Entry
-from .records import Accepted, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen, TailnetSeen
+from .records import Accepted, Adoption, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen, TailnetSeen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -162,13 +162,15 @@ class Registry:
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError.
 
-        A key that is trusted already under another name is renamed. *token* is the join token that this is a use of.
-        *ai*: it is an AI agent's; so it is too where an earlier client of that name was one.
+        A key that is trusted already under another name is renamed. *token* is the join token that this is a use of,
+        *adoption* what it was made for. *ai*: it is an AI agent's; so it is too where an earlier client of that name
+        was one.
         """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
@@ -179,11 +181,11 @@ class Registry:
         )
         self._joining[fingerprint] = (role, name)
         words = (role.value, name, identity.id, fingerprint, address, approved_by)
-        renamed = known is not None and known.name != name
+        record: Record = Enrolled(*words, token, adoption, ai)
+        if known is not None and known.name != name:
+            record = Renamed(*words, known.name, token, ai)
         try:
-            entry = await self._ledger.append(
-                Renamed(*words, known.name, token, ai) if known is not None and renamed else Enrolled(*words, token, ai)
-            )
+            entry = await self._ledger.append(record)
         finally:
             del self._joining[fingerprint]
         self._take_in(entry)
@@ -196,7 +198,8 @@ class Registry:
         key = self._book.by_name.get((identity.role, identity.name))
         if key is not None and key.id == identity.id:
             kind = Forgotten if key.role is Role.AGENT else Revoked
-            self._take_in(await self._ledger.append(kind(key.name, key.id, key.fingerprint, "itself")))
+            for each in (*self._carried_by(key.id), key):
+                self._take_in(await self._ledger.append(kind(each.name, each.id, each.fingerprint, "itself")))
 
     async def revoke(self, name: str) -> None:
         """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`."""
@@ -212,14 +215,20 @@ class Registry:
                 self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
 
     async def forget(self, name: str) -> Key:
-        """Trust the machine *name* no more and free its name.
+        """Trust the machine *name* no more and free its name; so for those that it carries.
 
         Raises ProblemError: unknown-machine, or storage where the ledger can't take it. Then it holds all the same,
         but only for as long as the coordinator runs.
         """
         key = self._named(Role.AGENT, name) or self.machine(name)
+        for carried in self._carried_by(key.id):
+            await self._end_trust(carried, Forgotten(carried.name, carried.id, carried.fingerprint))
         await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint))
         return key
+
+    def _carried_by(self, machine_id: str) -> list[Key]:
+        """Return the machines that have no agent but that one's: they go where it goes."""
+        return [key for key in self._book.roster.machines if key.carrier and key.carrier.machine_id == machine_id]
 
     def _named(self, role: Role, name: str) -> Key | None:
         named = (role, name.strip().lower())

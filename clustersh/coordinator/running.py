@@ -72,7 +72,7 @@ class Running:
         self._paced = PacedRuns(reactor, ledger, index, fleet, table, self.runs, outcomes)
         self._placer = make_placer(fleet, table, self.vitals.known, boot_clock)
         sight = Sight(registry, fleet, targets, table, blobs)
-        self._policy, self.overrides = make_policy(policy, reactor, sight, secret, host)
+        self.policy, self.overrides = make_policy(policy, reactor, sight, secret, host)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
             ledger,
@@ -86,7 +86,7 @@ class Running:
             self._new_uuid,
             secret,
             self._placer,
-            self._policy,
+            self.policy,
             pacer=self._paced,
         )
 
@@ -97,8 +97,8 @@ class Running:
         views = RunViews(runs, index, Texts(outputs, fleet, self._reactor), fleet)
         RunCalls(runs, self._requests, views, names, registry, fleet, links, host).add_to(api)
         JobCalls(runs, views, names, index, registry, self._targets, outputs).add_to(api)
-        PlanCalls(self._requests, fleet, self._policy).add_to(api)
-        PolicyCalls(self._policy, self._requests).add_to(api)
+        PlanCalls(self._requests, fleet, self.policy).add_to(api)
+        PolicyCalls(self.policy, self._requests).add_to(api)
 
     async def load(self) -> None:
         """Take up the runs that were under way; the registry and the fleet know already what they saw."""

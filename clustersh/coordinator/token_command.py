@@ -12,6 +12,7 @@ from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
+from ..trust.tokens import TOKEN_VARIABLE
 from ..wire.joining import CreateToken, TokenId, TokenMade, Tokens
 from ..wire.units import parse_duration
 from .admin_client import ask
@@ -59,7 +60,7 @@ async def create(reactor: Any, invocation: Invocation, wanted: CreateToken) -> i
     console = invocation.console
     await _print(invocation, made, f"{made.token}\n")
     await console.hint(
-        f"lets {machines} in until {made.expires}; on each: CLUSTERSH_TOKEN=... clusteragent enroll ADDRESS"
+        f"lets {machines} in until {made.expires}; on each: {TOKEN_VARIABLE}=... clusteragent enroll ADDRESS"
     )
     if made.policy != "token":
         await console.hint(f'[enrollment] policy is "{made.policy}": no machine is asked for a token')

@@ -6,7 +6,6 @@ can be cancelled as any other.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -48,7 +47,7 @@ async def check(reactor: Any, invocation: Invocation, options: CheckOptions) -> 
 
         return await show_plan(client, invocation, options.request, [])
     manner = Manner(Form(_ALL_ANSWERS), follow=True, wait_s=options.wait_s, confirmed=True)
-    asking = Asking(client, retry, invocation, options.request, secrets.token_hex(16))
+    asking = Asking(client, retry, invocation, options.request, invocation.key)
 
     def show(attendant: Attendant, run: Run) -> Checks:
         return Checks(attendant, options, run)

@@ -34,6 +34,10 @@ async def connect(reactor: Any, invocation: Invocation) -> RestClient:
     A login that was left pending is taken up. Raises NotLoggedIn, NotApproved where it still waits, and TrustError or
     HomeError where what is stored can't be used.
     """
+    kept = invocation.kept
+    if kept is not None and kept.rest is not None:
+        shared: RestClient = kept.rest
+        return shared
     folder = client_folder(invocation.home)
     read_json(folder / LOGIN_FILE, Login)  # says it where the folder can't be read, which exists() would not
     if (folder / PENDING_FILE).exists():
@@ -51,7 +55,10 @@ async def connect(reactor: Any, invocation: Invocation) -> RestClient:
         policy = load_client_policy(folder)
     except MissingCredentialsError:
         raise NotLoggedIn from None
-    return RestClient(reactor, address, policy)
+    client = RestClient(reactor, address, policy)
+    if kept is not None:
+        kept.rest = client
+    return client
 
 
 async def ask(reactor: Any, invocation: Invocation, question: Callable[[RestClient], Awaitable[T]]) -> T:

@@ -19,10 +19,12 @@ COMMANDS = {
     "targets": Command("clustersh.frontend.targets:prepare", "show which machines an expression means"),
     "groups": Command("clustersh.frontend.groups:prepare", "list and change groups of machines"),
     "label": Command("clustersh.frontend.label:prepare", "set and list labels of machines"),
+    "adopt": Command("clustersh.frontend.adopt:prepare", "have an agent carry machines that only have SSH"),
     "policy": Command("clustersh.frontend.policy:prepare", "what the policy allows, and whether a command passes"),
     "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
     "logout": Command("clustersh.frontend.logout:prepare", "give this user's key up"),
     "whoami": Command("clustersh.frontend.whoami:prepare", "who the coordinator takes this user for"),
+    "standby": Command("clustersh.frontend.standby.command:prepare", "show or stop what makes the next command quick"),
     "up": Command("clustersh.frontend.up:prepare_up", "start coordinator and agent here, to try it out"),
     "down": Command("clustersh.frontend.up:prepare_down", "stop what up started"),
 }

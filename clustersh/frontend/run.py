@@ -6,7 +6,6 @@ submission.py under the same idempotency key, so it is the same run.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Coroutine
 from typing import Any
 
@@ -18,7 +17,7 @@ from .run_arguments import RunOptions, read_run_options
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> RunStart:
     """Read the arguments of ``run``."""
     options = read_run_options(invocation, arguments)
-    return RunStart(invocation, options._replace(key=options.key or secrets.token_hex(16)))
+    return RunStart(invocation, options._replace(key=options.key or invocation.key))
 
 
 class RunStart:

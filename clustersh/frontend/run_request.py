@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ..cli.invocation import Invocation, StdinReader
+from ..cli.invocation import Invocation, Stdin
 from ..wire.jobs import MAX_SCRIPT, Command
 from ..wire.rest import RunRequest
 from .run_arguments import RunOptions, run_request
@@ -56,7 +56,7 @@ async def _script(invocation: Invocation, name: str) -> tuple[Command, Content]:
     return Command(script=content.reference(shown.encode(errors="replace").decode())), content
 
 
-async def _read_all(stdin: StdinReader) -> bytes:
+async def _read_all(stdin: Stdin) -> bytes:
     data = bytearray()
     while len(data) <= MAX_SCRIPT and (piece := await stdin.read(1 << 16)):
         data += piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from ..cli.invocation import StdinReader
+from ..cli.invocation import Stdin
 from ..rest_client import RestClient, Unreachable
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import Job, StdinProgress
@@ -22,7 +22,7 @@ class StdinSender:
     Only the piece that was not yet taken is kept. It never gives up on a lost connection: who waits for the job does.
     """
 
-    def __init__(self, client: RestClient, retry: Retry, stdin: StdinReader, machine: str, uuid: str) -> None:
+    def __init__(self, client: RestClient, retry: Retry, stdin: Stdin, machine: str, uuid: str) -> None:
         self._client = client
         self._retry = retry
         self._stdin = stdin

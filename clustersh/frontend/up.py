@@ -19,6 +19,7 @@ from ..cli.text import printable
 from ..config import Listen, load, parse_listen
 from ..home import read_json, write_json
 from ..rest_client import RestClient
+from ..trust.tokens import TOKEN_VARIABLE
 from ..wire.ids import machine_name
 from ..wire.rest import Machines
 from .client import connect
@@ -190,7 +191,7 @@ class _Up:
         await self._say("$ clusterd token create --ttl 5m")
         lines: list[str] = []
         await self._programs.run(COORDINATOR, "token", "create", "--ttl", "5m", on_line=lines.append)
-        return {"CLUSTERSH_TOKEN": next(line for line in lines if _TOKEN.fullmatch(line))}
+        return {TOKEN_VARIABLE: next(line for line in lines if _TOKEN.fullmatch(line))}
 
     async def _visibly(self, program: Program, *arguments: str, **environ: str) -> None:
         """Show a command, run it, show what it says, and approve what it asks for."""

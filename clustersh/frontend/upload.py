@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..cli.console import InThread
+from ..cli.descriptors import InThread
 from ..cli.errors import CliError
 from ..rest_client import RestClient
 from ..wire.codec import WireError

@@ -65,6 +65,12 @@ class MachinesQuery(_Query, frozen=True):
     fresh: Annotated[bool, msgspec.Meta(description="Ask the machines for their vitals now.")] = False
 
 
+class ViaQuery(_Query, frozen=True):
+    """GET /v1/adopt/hosts: of which machine; as in AdoptMachine."""
+
+    via: str = ""
+
+
 class TargetQuery(_Query, frozen=True):
     """GET /v1/targets and /v1/labels."""
 

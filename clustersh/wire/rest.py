@@ -169,6 +169,13 @@ class Tailscale(msgspec.Struct, frozen=True):
     path: str = ""
 
 
+class Carrier(msgspec.Struct, frozen=True):
+    """A machine without an agent of its own: that of *machine* runs its commands, by ssh to *destination*."""
+
+    machine: str
+    destination: str
+
+
 class Machine(msgspec.Struct, frozen=True):
     """One line of `machines`. *status* is online, reconnecting or offline.
 
@@ -195,6 +202,7 @@ class Machine(msgspec.Struct, frozen=True):
     latency_ms: float | None = None
     tailscale: Tailscale | None = None
     tailnet: TailnetIdentity | None = None
+    carrier: Carrier | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):

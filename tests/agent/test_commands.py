@@ -46,7 +46,7 @@ class Caller:
                 cwd=self.folder,
                 environ=self.environ,
                 home=self.folder / "home",
-                console=Console(out, err, {}, deferToThread),
+                console=Console.on(out, err, {}, deferToThread),
                 stdin=StdinReader(null, deferToThread),
                 signals=Signals(lambda number: None),
                 in_thread=deferToThread,

@@ -30,7 +30,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def console(out: int, err: int | None = None, environ: dict[str, str] | None = None) -> Console:
-    return Console(out, out if err is None else err, environ or {}, deferToThread)
+    return Console.on(out, out if err is None else err, environ or {}, deferToThread)
 
 
 @pytest_twisted.ensureDeferred
@@ -38,7 +38,7 @@ async def test_small_writes_need_no_thread(pipe: tuple[int, int]) -> None:
     def no_thread(function: object) -> Deferred[None]:
         raise AssertionError("a thread")
 
-    await Console(pipe[1], pipe[1], {}, no_thread).out(b"x" * 4096)
+    await Console.on(pipe[1], pipe[1], {}, no_thread).out(b"x" * 4096)
     assert os.read(pipe[0], 10_000) == b"x" * 4096
 
 

@@ -70,7 +70,7 @@ class Terminal:
             cwd=self.home,
             environ=self.environ,
             home=self.home,
-            console=Console(out, err, {}, in_thread),
+            console=Console.on(out, err, {}, in_thread),
             stdin=StdinReader(0, in_thread),
             signals=Signals(lambda number: None),
             in_thread=in_thread,

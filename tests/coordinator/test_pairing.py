@@ -25,7 +25,7 @@ from clustersh.coordinator.pairing import (
     Pairings,
 )
 from clustersh.coordinator.policy.overrides import Overrides
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Adoption, Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
 from clustersh.coordinator.tokens import JoinTokens
@@ -55,6 +55,7 @@ class Register:
         self.ledger: MemoryLedger
         self.names: dict[tuple[Role, str], str] = {}
         self.approved_by: list[str] = []
+        self.adopted: list[Adoption] = []
         self.failure: Exception | None = None
         self.wait: Deferred[None] | None = None
 
@@ -77,6 +78,7 @@ class Register:
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:
@@ -88,6 +90,8 @@ class Register:
             raise failure
         self.names[role, name] = fingerprint
         self.approved_by.append(f"{approved_by}, ai" if ai else approved_by)
+        if adoption is not None:
+            self.adopted.append(adoption)
         if token:
             await self.ledger.append(
                 Enrolled(role.value, name, f"id of {name}", fingerprint, address, approved_by, token)

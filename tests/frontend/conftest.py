@@ -38,7 +38,7 @@ class Caller:
             cwd=self.folder,
             environ=self.environ,
             home=self.folder / "home",
-            console=Console(out, err, self.environ, deferToThread),
+            console=Console.on(out, err, self.environ, deferToThread),
             stdin=StdinReader(self.stdin, deferToThread),
             signals=self.signals,
             in_thread=deferToThread,

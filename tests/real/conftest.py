@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .programs import Cluster, make_cluster
+from .standbys import Standby
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,6 +22,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made = make_cluster(tmp_path_factory.mktemp("cluster"))
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose client leaves a standby behind, whatever others do."""
+    made = make_cluster(tmp_path_factory.mktemp("standing"), CLUSTERSH_STANDBY="on")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def standby(standing: Cluster) -> Standby:
+    """Its standby, as it takes calls."""
+    return Standby(standing)
 
 
 @pytest.fixture

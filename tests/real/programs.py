@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,6 +67,8 @@ class Home:
     environ: dict[str, str] = field(default_factory=dict)
     services: list[subprocess.Popen[bytes]] = field(default_factory=list)
     before: tuple[str, ...] = ()
+    runtime: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="clustersh-")))
+    """Where sockets are: a Unix socket's path is short, and pytest's are long."""
 
     def start(self, program: str, *words: str) -> subprocess.Popen[bytes]:
         """Start a program in the background; what it says goes to the log."""
@@ -119,6 +123,16 @@ class Home:
         """Run `clustersh` with *words*."""
         return self.run("clustersh", *words, **options)
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether commands leave a standby behind, and use it."""
+        return self.environment()["CLUSTERSH_STANDBY"] != "off"
+
+    def standby(self) -> dict[str, Any]:
+        """Wait until a standby takes calls; return what it says of itself."""
+        look = lambda: self.sh("standby", "--json").json["state"]  # noqa: E731
+        return dict(eventually(look, what="a standby"))
+
     def address(self) -> str:
         """Wait for this home's coordinator and return its address."""
         running = eventually(lambda: self.running("coordinator"), what=f"a coordinator: {self.log.read_text()}")
@@ -134,6 +148,9 @@ class Home:
 
     def stop(self) -> None:
         """End every program that is left."""
+        if (self.runtime / "clustersh").exists():
+            self.sh("standby", "stop")
+        shutil.rmtree(self.runtime, ignore_errors=True)
         for process in reversed(self.services):
             end(process)
 
@@ -145,6 +162,8 @@ class Home:
             "HOME": str(self.path.parent),
             "SHELL": "/bin/bash",
             "CLUSTERSH_HOME": str(self.path),
+            "CLUSTERSH_STANDBY": os.environ.get("CLUSTERSH_TEST_STANDBY", "off"),
+            "XDG_RUNTIME_DIR": str(self.runtime),
             **self.environ,
             **(more or {}),
         }
@@ -237,9 +256,14 @@ def make_home(folder: Path, name: str) -> Home:
     return Home(folder / name / "state", folder / name / "log")
 
 
-def make_cluster(folder: Path) -> Cluster:
-    """Start the real programs, let the agent in and log the client in by the real pairing."""
+def make_cluster(folder: Path, prepare: Callable[[Home], object] = lambda home: None, **client_environ: str) -> Cluster:
+    """Start the real programs, let the agent in and log the client in by the real pairing.
+
+    *prepare* is given the agent's home first, *client_environ* is what the client's environment has more.
+    """
     coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    prepare(agent)
+    client.environ.update(client_environ)
     coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     try:
         address = coordinator.address()
@@ -264,3 +288,5 @@ def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mb
     approved = coordinator.run("clusterd", "approve", code)
     assert approved.status == 0, approved
     assert client.sh("whoami").status == 0
+    if client.stands_by:
+        client.standby()

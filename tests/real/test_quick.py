@@ -14,8 +14,8 @@ from .programs import BIN, Cluster, end, eventually
 
 
 def imported(cluster: Cluster | Fleet, *words: str) -> set[str]:
-    """Return the top-level packages that a `clustersh` process imports."""
-    environ = {**cluster.client.environment(), "PYTHONPROFILEIMPORTTIME": "1"}
+    """Return the top-level packages that a `clustersh` process imports where it does the work itself."""
+    environ = {**cluster.client.environment(), "PYTHONPROFILEIMPORTTIME": "1", "CLUSTERSH_STANDBY": "off"}
     done = subprocess.run(
         [BIN / "clustersh", *words], env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )

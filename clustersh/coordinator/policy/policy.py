@@ -99,6 +99,10 @@ class Policy:
         self._host = host
         self._limits = ClientLimits(world.meaning, world.busy, world.clock)
 
+    def check_use(self, caller: Identity, machine: Key) -> None:
+        """Raise ProblemError (policy) where the client's limits keep it from *machine*, whatever it wants there."""
+        self._limits.check(caller, limits_of(self._book.of_client(caller.name)), [machine.name], 1)
+
     # -- before a run
 
     async def judge(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Verdict:

@@ -1,0 +1,130 @@
+"""The thin front of ``clustersh``: it hands a call to the standby, and relays bytes and signals.
+
+It imports only what the interpreter has in C, and never changes a flag of the caller's descriptors. Where there is no
+standby to hand the call to, `call` returns None, and the program goes on in this process as if nothing had been tried.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from . import frames, place
+from .peer import is_stopped, peer_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+IN_PROCESS = ("up", "down", "discover", "login", "logout", "standby")
+"""Commands that start programs, or change what a standby is for."""
+_REPEATABLE = ("run", "check", "machines", "history", "cat", "wait", "targets", "policy", "whoami", "__complete")
+"""Commands that may be done again after a standby that died in their midst: they only look, or carry the key."""
+_NEEDED = ("TERM", "NO_COLOR", "CLUSTERSH_WAIT", "USER", "USERNAME", "HOME")
+_OF_THIS_PROCESS = ("/dev", "/proc")
+_PROMPT_S, _PATIENT_S = 0.02, 1.0
+"""Seconds in which a standby answers, and in which one does that is busy."""
+
+
+class Launcher:
+    """One call of ``clustersh``, on its way.
+
+    *key* is the idempotency key of what it may start; *lost* says why nothing more is known of it: a standby that died
+    when the call could not be repeated.
+    """
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Callable[[], str]) -> None:
+        self._argv = argv
+        self._environ = environ
+        self._cwd = cwd
+        self._place: place.Place | None = None
+        self.key = os.urandom(16).hex()
+        self.lost = False
+        self.printed = False
+
+    def call(self) -> int | None:
+        """Return the exit status of the call, done by a standby; None where it is to be done here."""
+        if not self._may():
+            return None
+        try:
+            self._place = place.find(self._environ)
+            connection = self._connect(self._place)
+        except (OSError, UnicodeError):
+            return None
+        if connection is None:
+            return None
+        from .relay import Lost, Relay
+
+        relay = Relay(connection)
+        try:
+            return relay.run(self._message())
+        except Lost:
+            self.printed = relay.printed
+            self.lost = relay.printed or relay.fed or not self._repeatable()
+            return None
+        finally:
+            connection.close()
+
+    def leave(self) -> None:
+        """Leave a standby for the next call, where there is none."""
+        if self._place is not None:
+            from .leaving import leave
+
+            leave(self._place, self._environ)
+
+    def _may(self) -> bool:
+        environ, words = self._environ, self._argv
+        if not hasattr(_socket, "AF_UNIX") or environ.get("CLUSTERSH_STANDBY") == "off":
+            return False
+        if environ.get("CI") or environ.get("CLUSTERSH_DEBUG") or (words and words[0] in IN_PROCESS):
+            return False
+        # What these name is this process's own: the other end of a <(...), its terminal.
+        own = (word.rpartition("=")[2].startswith(f"{folder}/") for word in words for folder in _OF_THIS_PROCESS)
+        return not any(own)
+
+    def _connect(self, where: place.Place) -> _socket.socket | None:
+        """Return a connection to a standby that said it is ready; None where there is none. Raises OSError."""
+        if not (where.fits and where.private):
+            return None
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_PROMPT_S)
+            connection.connect(where.socket)
+            pid, uid = peer_of(connection)
+            if uid != os.geteuid():
+                return None
+            connection.sendall(frames.frame(frames.HELLO, where.key))
+            from . import relay as relay  # while it wakes up
+
+            ready = _ready(connection, pid)
+        except OSError:
+            connection.close()
+            raise
+        if not ready:
+            connection.close()
+            return None
+        connection.settimeout(None)
+        return connection
+
+    def _message(self) -> bytes:
+        """Return the call. Of the environment there is only what commands look at, and what an argument names."""
+        words = [*self._argv, *(word.partition("=")[2] for word in self._argv)]
+        named = {name: self._environ[name] for name in (*_NEEDED, *words) if name and name in self._environ}
+        environ = [os.fsencode(f"{name}={value}") for name, value in named.items()]
+        head = [self.key.encode(), os.fsencode(self._cwd()), *map(os.fsencode, self._argv)]
+        return frames.pack([frames.pack(head), frames.pack(environ)])
+
+    def _repeatable(self) -> bool:
+        return not self._argv or self._argv[0] in _REPEATABLE or self._argv[0].startswith("-")
+
+
+def _ready(connection: _socket.socket, pid: int) -> bool:
+    """Whether the other end says so: soon, or a little later where it is only busy."""
+    try:
+        answer = connection.recv(5)
+    except TimeoutError:
+        if is_stopped(pid):
+            return False
+        connection.settimeout(_PATIENT_S)
+        answer = connection.recv(5)
+    return answer[:1] == bytes((frames.READY,))

@@ -1,0 +1,36 @@
+"""Who is at the other end of a Unix socket, and whether that process is stopped."""
+
+from __future__ import annotations
+
+import _socket
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LOCAL_LEVEL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
+"""macOS's and the BSDs' numbers, which Python has no names for."""
+
+
+def peer_of(connection: Any) -> tuple[int, int]:
+    """Return (pid, uid) of the process at the other end; its pid is 0 where that is not known. Raises OSError."""
+    if sys.platform == "linux":
+        told = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        return int.from_bytes(told[0:4], sys.byteorder), int.from_bytes(told[4:8], sys.byteorder)
+    # struct xucred: its version, then the uid
+    told = connection.getsockopt(_LOCAL_LEVEL, _LOCAL_PEERCRED, 128)
+    pid = connection.getsockopt(_LOCAL_LEVEL, _LOCAL_PEERPID) if sys.platform == "darwin" else 0
+    return pid, int.from_bytes(told[4:8], sys.byteorder)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether that process is known to be stopped (SIGSTOP, a debugger), or gone."""
+    if sys.platform != "linux":
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b") ")[2][:1]
+    except OSError:
+        return True
+    return state in (b"T", b"t", b"Z", b"X")

@@ -1,0 +1,206 @@
+"""A call that a standby does: its output to our descriptors, our input to it as it asks, and every signal.
+
+Descriptors are read and written only where that can't block, else (writes) in a thread: a signal must get through.
+"""
+
+from __future__ import annotations
+
+import _queue
+import _signal  # type: ignore[import-not-found]
+import _socket
+import _thread
+import errno
+import os
+import select
+import stat
+
+from . import frames
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SIGNALS = [getattr(_signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(_signal, name)]
+_AT_ONCE = 4096
+_CLOSED = (errno.EPIPE, errno.ECONNRESET)
+
+
+class Lost(Exception):
+    """The standby is gone, and did not say how the call ended."""
+
+
+class Relay:
+    """One call over *connection*. *printed* says afterwards whether any output came, *fed* whether input was taken."""
+
+    def __init__(self, connection: _socket.socket) -> None:
+        self._connection = connection
+        self._frames = frames.Frames()
+        self._poll = select.poll()
+        self._sending = _thread.allocate_lock()
+        self._to_send: list[bytes] = []
+        self._to_write: Any = None
+        self._unwritten = 0
+        self._wanted = 0
+        self._untold = 0
+        self.printed = False
+        self.fed = False
+
+    def run(self, call: bytes) -> int:
+        """Have *call* done and return its exit status. Raises Lost."""
+        self._watch_signals()
+        self._send(frames.frame(frames.CALL, frames.pack([call, self._streams()])))
+        self._poll.register(self._connection, select.POLLIN)
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._connection.fileno():
+                    status = self._receive()
+                    if status is not None:
+                        return status
+                else:
+                    self._read()
+
+    # -- from the standby
+
+    def _receive(self) -> int | None:
+        try:
+            data = self._connection.recv(frames.WINDOW)
+        except OSError:
+            data = b""
+        if not data:
+            raise Lost
+        for kind, payload in self._frames.feed(data):
+            if kind in (frames.OUT, frames.ERR):
+                self.printed = True
+                self._write(1 if kind == frames.OUT else 2, payload)
+            elif kind == frames.READ:
+                self._wanted = frames.numbers(payload)[0]
+                self._poll.register(0, select.POLLIN)
+            elif kind == frames.TOLD:
+                self._untold -= 1
+            elif kind == frames.EXIT:
+                return frames.numbers(payload)[0]
+        return None
+
+    def _write(self, stream: int, data: bytes) -> None:
+        if not self._unwritten and len(data) <= _AT_ONCE and _takes_it_now(stream):
+            self._write_all(stream, data)
+            return
+        if self._to_write is None:
+            self._start_writer()
+        self._unwritten += 1
+        self._to_write.put((stream, data))
+
+    def _start_writer(self) -> None:
+        self._to_write = _queue.SimpleQueue()
+        # Signals are the main thread's: one that this thread got would not wake it.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        try:
+            _thread.start_new_thread(self._write_on, ())
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+    def _write_on(self) -> None:
+        while True:
+            stream, data = self._to_write.get()
+            self._write_all(stream, data)
+            self._unwritten -= 1
+
+    def _write_all(self, stream: int, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(stream, rest) :]
+            except BlockingIOError:
+                _wait_writable(stream)  # the caller made it non-blocking, and shares it with us
+            except OSError as error:
+                closed = error.errno in _CLOSED or (error.errno == errno.EIO and not _is_file(stream))
+                why, size = os.strerror(error.errno or 0).encode(), len(data).to_bytes(4, "big")
+                words = [bytes((stream,)), b"closed" if closed else b"", why, size]
+                self._send(frames.frame(frames.FAILED, frames.pack(words)))
+                return
+        self._send(frames.number(frames.ACK, len(data)))
+
+    # -- to the standby
+
+    def _read(self) -> None:
+        self._poll.unregister(0)
+        try:
+            data = os.read(0, self._wanted)
+        except BlockingIOError:
+            self._poll.register(0, select.POLLIN)
+            return
+        except OSError as error:
+            self._send(frames.frame(frames.STDIN_FAILED, os.strerror(error.errno or 0).encode()))
+            return
+        self.fed = self.fed or bool(data)
+        self._send(frames.frame(frames.STDIN, data))
+
+    def _send(self, frame: bytes) -> None:
+        """Send *frame* whole. A signal or the other thread may come in between: who is at it sends theirs too."""
+        self._to_send.append(frame)
+        while self._to_send and self._sending.acquire(False):
+            try:
+                while self._to_send:
+                    self._connection.sendall(self._to_send.pop(0))
+            except OSError:
+                self._to_send.clear()  # whoever reads from it will notice
+            finally:
+                self._sending.release()
+
+    # -- the caller's signals
+
+    def _watch_signals(self) -> None:
+        """Take those that the caller does not ignore (nohup, a job in the background)."""
+        for number in _SIGNALS:
+            if _signal.getsignal(number) is not _signal.SIG_IGN:
+                _signal.signal(number, self._signalled)
+        if any(map(os.isatty, (1, 2))):
+            _signal.signal(_signal.SIGWINCH, lambda *_: self._send(frames.frame(frames.SIZE, _sizes())))
+
+    def _signalled(self, number: int, _frame: object) -> None:
+        if self._untold:
+            os._exit(128 + number)  # it does not even say that it heard of the last one
+        self._untold += 1
+        self._send(frames.number(frames.SIGNAL, number))
+
+    def _streams(self) -> bytes:
+        """Say what the three descriptors are: terminals, how large, and whether the last two are the same."""
+        terminals = bytes(os.isatty(stream) for stream in (0, 1, 2))
+        try:
+            same = os.path.sameopenfile(1, 2)
+        except OSError:
+            same = False
+        return frames.pack([terminals, bytes((same,)), _sizes()])
+
+
+def _sizes() -> bytes:
+    found = list[bytes]()
+    for stream in (1, 2):
+        try:
+            columns, lines = os.get_terminal_size(stream)
+        except OSError:
+            columns = lines = 0
+        found += columns.to_bytes(4, "big"), lines.to_bytes(4, "big")
+    return b"".join(found)
+
+
+def _takes_it_now(stream: int) -> bool:
+    """Whether a write of _AT_ONCE bytes would not block: so much a writable pipe takes."""
+    try:
+        if _is_file(stream):
+            return True
+        poll = select.poll()
+        poll.register(stream, select.POLLOUT)
+        return bool(poll.poll(0))
+    except OSError:
+        return True  # the write itself will tell what is wrong
+
+
+def _is_file(stream: int) -> bool:
+    return stat.S_ISREG(os.fstat(stream).st_mode)
+
+
+def _wait_writable(stream: int) -> None:
+    poll = select.poll()
+    poll.register(stream, select.POLLOUT)
+    poll.poll()
