@@ -251,7 +251,7 @@ async def test_a_man_in_the_middle_changes_the_code(desk: Desk, tmp_path: Path, 
         shown = PairOffer(offer.id, offer.ca, new_nonce())
     error = await refusal(desk.approve(victim.code_for(shown).code))
     assert kind_of(error) is Kind.WRONG_CODE
-    assert "impostor" in error.problem.hint
+    assert "impostor" in error.problem.hint and "a run's code is good once" in error.problem.hint
     assert "clustersh logout" in error.problem.hint
     assert desk.register.names == {}
 

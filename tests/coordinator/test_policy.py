@@ -596,6 +596,7 @@ async def test_asking_touches_nothing_and_tells_what_would_come(make_world: Make
         assert planned.problem == tested.problem and not planned.would_start
         assert planned.problem is not None and planned.problem.kind is Kind.POLICY
         assert "clusterd approve" not in planned.problem.hint
+        assert ("run it, which asks for an approval" in planned.problem.hint) == (asked is FORCED)
     harmless = RunRequest("ws1", Command(shell="true"))
     assert (await world.policy.test(JOSHUA, harmless, machines)).passes
     assert (await plan(harmless)).would_start

@@ -68,7 +68,7 @@ def _find(call: Call) -> str:
             _each_file(call, command, UNKNOWN if narrowed else start)
     silent = {"-delete", *_RUNS} & {*tests} and not {"-print", "-print0"} & {*tests}
     end = "\0" if "-print0" in tests else "\n"
-    return UNKNOWN if narrowed or silent else "".join(f"{start}/*{LISTED}{end}" for start in starts)
+    return UNKNOWN if narrowed or silent else "".join(f"{start.rstrip('/')}/*{LISTED}{end}" for start in starts)
 
 
 def _each_file(call: Call, command: Sequence[str], path: str) -> None:

@@ -153,7 +153,7 @@ class Policy:
         approved = verdict.force == "approve" and self._approved(caller, asked, machines)
         if approved and asked.force and not verdict.denied:
             return None
-        return refusal(verdict, len(machines), advice(verdict))
+        return refusal(verdict, len(machines), advice(verdict, forced=asked.force))
 
     # -- who asks what holds
 
