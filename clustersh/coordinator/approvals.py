@@ -60,7 +60,8 @@ class Approvals:
         raise ProblemError(
             Kind.WRONG_CODE,
             "no pending request has this code: mistyped, expired, or somebody sits in between",
-            hint="if that login reports success, it is talking to an impostor: run `clustersh logout` there",
+            hint="if that login reports success, it is talking to an impostor: run `clustersh logout` there\n"
+            "a run's code is good once, and for 10 minutes: run it again, which tells another",
         )
 
     def _allow(self, run: Override, approver: str, *, ai: bool, dry_run: bool) -> Approved:

@@ -169,12 +169,16 @@ class Registry:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError.
 
         A key that is trusted already under another name is renamed. *token* is the join token that this is a use of,
-        *adoption* what it was made for. *ai*: it is an AI agent's.
+        *adoption* what it was made for. *ai*: it is an AI agent's; so it is too where an earlier client of that name
+        was one.
         """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
         identity = Identity(role, name, known.id if known else str(uuid4()))
         certificate = self._issue(identity, public_key)
+        ai = ai or any(
+            each.ai and (each.role, each.name) == (role, name) for each in self._book.by_fingerprint.values()
+        )
         self._joining[fingerprint] = (role, name)
         words = (role.value, name, identity.id, fingerprint, address, approved_by)
         record: Record = Enrolled(*words, token, adoption, ai)

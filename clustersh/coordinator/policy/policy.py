@@ -62,6 +62,9 @@ class Passage:
     rules: tuple[str, ...] = ()
     approver: str = ""
     let_go: Callable[[], None] = field(default=lambda: None)
+    """Called once it is under way, or won't be."""
+    give_back: Callable[[], None] = field(default=lambda: None)
+    """Called where it won't be: an approval is good still."""
 
 
 class ApprovalNeeded(ProblemError):
@@ -128,13 +131,18 @@ class Policy:
         limits = limits_of(self._book.of_client(caller.name))
         width = widest(len(machines), asked.pace)
         self._limits.claim(caller, limits, len(machines), width)
-        approver = ""
+        passage = Passage(verdict.rules, let_go=lambda: self._limits.let_go(caller, width))
         if verdict.worst is not None:
             override = self._approved(caller, asked, machines) if verdict.force == "approve" else None
-            approver = override.approver if override else ITSELF
+            passage.approver = override.approver if override else ITSELF
             if override is not None:
                 self._overrides.take(override)
-        return Passage(verdict.rules, approver, lambda: self._limits.let_go(caller, width))
+                passage.give_back = lambda: self._overrides.give_back(override)
+        return passage
+
+    def asked_for(self, caller: Identity, asked: RunRequest) -> list[frozenset[str]]:
+        """Return on which machines (their ids) that run waits for an approval, or has one; those that have first."""
+        return [each.machines for each in self._overrides.anywhere(caller, self._digest(caller, asked))]
 
     def preview(
         self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict
@@ -145,7 +153,7 @@ class Policy:
         approved = verdict.force == "approve" and self._approved(caller, asked, machines)
         if approved and asked.force and not verdict.denied:
             return None
-        return refusal(verdict, len(machines), advice(verdict))
+        return refusal(verdict, len(machines), advice(verdict, forced=asked.force))
 
     # -- who asks what holds
 
@@ -190,8 +198,8 @@ class Policy:
     # -- approvals
 
     def _check_approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
-        digest = self._digest(caller, asked, machines)
-        known = self._overrides.find(caller, digest)
+        digest, ids = self._digest(caller, asked), _ids(machines)
+        known = self._overrides.find(caller, digest, ids)
         if known is not None and known.approver:
             if asked.force:
                 return
@@ -200,7 +208,7 @@ class Policy:
         text = asked.command.text
         command = text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}…"
         wanted = AllowedRun(caller.name, asked.target[:1000], names, len(machines), command, verdict.rules)
-        override = known or self._overrides.ask(caller, digest, wanted)
+        override = known or self._overrides.ask(caller, digest, ids, wanted)
         raise ApprovalNeeded(
             refusal(verdict, len(machines), ""),
             override.code,
@@ -210,14 +218,13 @@ class Policy:
         )
 
     def _approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Override | None:
-        found = self._overrides.find(caller, self._digest(caller, asked, machines))
+        found = self._overrides.find(caller, self._digest(caller, asked), _ids(machines))
         return found if found is not None and found.approver else None
 
-    def _digest(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> str:
-        """Return a keyed hash of who does what where: of all that was asked for but how it is answered."""
+    def _digest(self, caller: Identity, asked: RunRequest) -> str:
+        """Return a keyed hash of who does what: of all that was asked for but how it is answered."""
         same = msgspec.structs.replace(asked, force=False, limit_bytes=0)
-        ids = sorted(machine.id for machine in machines)
-        canonical = msgspec.json.encode((caller.id, ids, same), order="deterministic")
+        canonical = msgspec.json.encode((caller.id, same), order="deterministic")
         return hmac.digest(self._secret, b"override\0" + canonical, "sha256").hex()
 
     # -- what the guard says
@@ -273,3 +280,7 @@ class Policy:
         """Return what a machine runs, as far as it matters here: what it says of itself is text of any kind."""
         system = self._world.platform(machine.id).partition("/")[0].lower()
         return system if system in _OS else ""
+
+
+def _ids(machines: Sequence[Key]) -> frozenset[str]:
+    return frozenset(machine.id for machine in machines)
