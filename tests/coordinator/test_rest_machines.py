@@ -158,9 +158,10 @@ async def test_of_five_thousand_machines_all_is_told_and_the_tab_key_asks_for_th
 ) -> None:
     world, front = place.world, place.front
     world.targeting.calls.add_to(front.api)
+    world.targets.new_wait = True
     for number in range(5000):
         name, id_, key = f"web{number:05}", f"0193a0e2-7c40-7a01-8e52-{number:012}", f"{number:064x}"
-        machine = Key(key, Role.AGENT, name, id_, "2001:db8::1", "2026-11-20T10:31:07.412Z")
+        machine = Key(key, Role.AGENT, name, id_, "2001:db8::1", "2026-11-20T10:31:07.412Z", new=number == 4995)
         world.registry._book.enter(machine)
         world.fleet.seen[machine.id] = Seen(1.8e9, FACTS, "0.1.0", "2001:db8::1")
     reply = await place.reply()
