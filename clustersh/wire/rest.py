@@ -309,7 +309,7 @@ class Approved(msgspec.Struct, frozen=True):
     allowed: AllowedRun | None = None
 
 
-class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """POST /v1/admin/revoke, /v1/admin/forget and /v1/admin/accept: a client's or a machine's name.
 
     *dry_run*: only say whether it could be done.
