@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ...wire.jobs import Command
-from .case import Case, TooMuch
+from .case import Case, Time, TooMuch
 from .engines import Engines
 from .grammars import Grammar
 from .shells import is_shell_script
@@ -20,6 +20,8 @@ _ALLOW = "allow"
 _BASH_SYSTEMS = ("linux", "darwin", "freebsd", "openbsd", "netbsd")
 _REMEMBERED = 128
 _LONGEST_REMEMBERED = 8 << 10
+_MOST_UNPARSED = 20_000
+"""Words of suspicious lines that are looked at where there is no parser at hand."""
 
 
 class _Found(NamedTuple):
@@ -53,6 +55,14 @@ class Guard:
         found = dict.fromkeys(each for some in judged for each in some)
         return tuple(sorted(self._findings(found), key=lambda finding: finding.action != Action.DENY))
 
+    def suspect(self, command: Command, script: bytes | None, platform: str) -> tuple[Finding, ...]:
+        """Return what speaks against *command* where it can't be parsed: no parser ever sees it.
+
+        In time that grows with its length: a fraction of a second for the longest script.
+        """
+        found = dict.fromkeys(each for grammar in _grammars(platform) for each in _suspected(command, script, grammar))
+        return tuple(self._findings(found))
+
     def _findings(self, found: Iterable[_Found]) -> Iterable[Finding]:
         for each in found:
             action = self._actions[each.rule]
@@ -75,13 +85,24 @@ def _known(folder: str) -> str:
 
 
 def _judged(command: Command, script: bytes | None, grammar: Grammar, folder: str) -> tuple[_Found, ...]:
-    if command.script is not None:
-        text = (script or b"").decode("utf-8", "replace")
-        shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
-        return _text(text, grammar, folder) if shell else ()
     if command.argv is not None:
         return _judge(command.argv, grammar, folder)
-    return _text(command.shell or "", grammar, folder)
+    return _text(_shell_text(command, script, grammar), grammar, folder)
+
+
+def _suspected(command: Command, script: bytes | None, grammar: Grammar) -> Iterable[_Found]:
+    text = " ".join(command.argv) if command.argv is not None else _shell_text(command, script, grammar)
+    for rule, where in suspicions(text, grammar, Time(0), _MOST_UNPARSED):
+        yield _Found(UNPARSABLE, where, rule)
+
+
+def _shell_text(command: Command, script: bytes | None, grammar: Grammar) -> str:
+    """Return what a shell would read; nothing of a script that is another program's."""
+    if command.script is None:
+        return command.shell or ""
+    text = (script or b"").decode("utf-8", "replace")
+    shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
+    return text if shell else ""
 
 
 def _text(text: str, grammar: Grammar, folder: str) -> tuple[_Found, ...]:
