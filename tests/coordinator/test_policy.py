@@ -15,7 +15,7 @@ from clustersh.config import ClientPolicy, PolicyConfig, TargetPolicy
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.policy.overrides import GOOD_FOR_S, MAX_ALL, MAX_EACH, Overrides
-from clustersh.coordinator.policy.policy import LARGE, MAX_COMMAND, MAX_TOLD
+from clustersh.coordinator.policy.policy import MAX_COMMAND, MAX_TOLD
 from clustersh.coordinator.records import PolicyOverridden, RunRefused, RunRequested
 from clustersh.coordinator.rest_groups import GroupCalls
 from clustersh.coordinator.rest_plans import PlanCalls
@@ -111,7 +111,7 @@ async def test_what_only_names_a_dangerous_program_runs(make_world: MakeWorld) -
 async def test_scripts_and_the_lines_of_checks_are_judged_too(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     agents = await fill(world)
-    (tmp_path / "script").write_text("echo begin\n" * (LARGE // 4) + PIPED + "\n")
+    (tmp_path / "script").write_text("echo begin\n" * 256 + PIPED + "\n")
     world.blobs.scripts["a" * 64] = tmp_path / "script"
     for command in (Command(script=BlobRef("a" * 64, 9)), Command(argv=(*PROBE, "--tcp", "22", "--command", PIPED))):
         problem = await refused(world, RunRequest("ws1", command))

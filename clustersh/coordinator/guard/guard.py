@@ -47,8 +47,8 @@ class Guard:
 
         *script* is the content of the command's script, where it has one. Pure, and bounded in time and memory: a text
         that is longer than 128 KiB, or that takes too many steps or too much of the parsers' time, is looked at as one
-        that can't be parsed. That is some seconds at worst, so what is longer than 1 KiB belongs into a thread; any
-        number of threads may call this.
+        that can't be parsed. That is some seconds at worst, and the parsers are C code: a coordinator has its worker
+        call this (judging.py).
         """
         where = _known(folder)
         judged = (_judged(command, script, grammar, where) for grammar in _grammars(platform))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import msgspec
 
@@ -18,7 +18,7 @@ from ...wire.jobs import Command
 from ...wire.policy import AllowedRun, OnTarget, PolicyTest, PolicyView, RuleView
 from ...wire.problems import Kind, Problem, ProblemError
 from ...wire.rest import RunRequest
-from ..guard import RULES, Finding, Guard
+from ..guard import RULES, Finding
 from ..pacing import widest
 from ..registry import Key
 from .client_limits import Busy, ClientLimits, Meaning, limits_of
@@ -27,8 +27,6 @@ from .probes import lines_of_probe
 from .rulebook import Rulebook
 from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
 
-LARGE = 1 << 10
-"""Bytes of a command that are judged in a thread."""
 MAX_TOLD = 100
 """Machines that a run waiting for an approval names."""
 MAX_COMMAND = 4096
@@ -38,12 +36,20 @@ ITSELF = "itself"
 """The approver of a run that its client forced."""
 
 
+class Judge(Protocol):
+    """Who judges commands."""
+
+    async def judge(
+        self, command: Command, script: bytes | None, platform: str, folder: str = ""
+    ) -> tuple[Finding, ...]:
+        """Return what `Guard.judge` does. Raises ProblemError (rate-limited): not now."""
+
+
 @dataclass(frozen=True)
 class World:
     """What the policy asks of the others.
 
-    *platform* is a machine's, by its id; *script* returns a script's bytes, None where they aren't here; *in_thread*
-    runs something there.
+    *platform* is a machine's, by its id; *script* returns a script's bytes, None where they aren't here.
     """
 
     meaning: Meaning
@@ -51,7 +57,6 @@ class World:
     platform: Callable[[str], str]
     is_ai: Callable[[Identity], bool]
     script: Callable[[str], Awaitable[bytes | None]]
-    in_thread: Callable[..., Awaitable[Any]]
     clock: Callable[[], float]
 
 
@@ -82,7 +87,7 @@ class Policy:
     def __init__(
         self,
         config: PolicyConfig,
-        guard: Guard,
+        guard: Judge,
         world: World,
         overrides: Overrides,
         secret: bytes,
@@ -229,11 +234,7 @@ class Policy:
         for each in (command, *lines_of_probe(command)):
             if each.script is not None and script is None:
                 continue
-            size = len(script or b"") + len(each.text)
-            if size > LARGE:
-                found += await self._world.in_thread(self._guard.judge, each, script, system, asked.cwd)
-            else:
-                found += self._guard.judge(each, script, system, asked.cwd)
+            found += await self._guard.judge(each, script, system, asked.cwd)
         return found
 
     def _rulings(
