@@ -36,7 +36,7 @@ from .connector import Connector
 from .disk import explain
 from .environment import as_bytes, for_job, read_environment
 from .executors import ExecutorError
-from .executors.choice import choose
+from .executors.choice import OF_PLATFORM, choose
 from .executors.chosen import Chosen, Ender, Everywhere
 from .fetch import BlobFetcher
 from .gauges import Gauges
@@ -149,7 +149,7 @@ class Agent:
         self._ender = TreeEnder(reactor, self._in_thread, config.grace)
         self._boot_id = boot_id()
         self._user_home = Path.home()
-        self._facts = facts.gather(self._user_home)
+        self._facts = facts.gather(self._user_home, str(config.executor or OF_PLATFORM))
         self._instance = secrets.token_hex(8)
         self._status = StatusFile(folder)
         self._status_writer = LoopingCall(self._write_status)

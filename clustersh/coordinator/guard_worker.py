@@ -38,6 +38,7 @@ class Question(msgspec.Struct, frozen=True, array_like=True):
     script: bytes | None
     platform: str
     folder: str
+    executor: str
 
 
 def framed(content: bytes) -> bytes:
@@ -66,7 +67,7 @@ def main() -> None:
 
 def _judge(guard: Guard, question: bytes) -> tuple[Finding, ...]:
     asked = msgspec.msgpack.decode(question, type=Question)
-    return guard.judge(asked.command, asked.script, asked.platform, asked.folder)
+    return guard.judge(asked.command, asked.script, asked.platform, asked.folder, asked.executor)
 
 
 def _next(questions: BinaryIO) -> bytes | None:

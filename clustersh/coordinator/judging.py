@@ -106,25 +106,28 @@ class Judging:
             await worker.gone
 
     async def judge(
-        self, command: Command, script: bytes | None, platform: str, folder: str = ""
+        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
     ) -> tuple[Finding, ...]:
         """Return what `Guard.judge` does. Raises ProblemError (rate-limited): too many wait."""
         try:
-            return await self._answer(Question(command, script, platform, folder))
+            return await self._answer(Question(command, script, platform, folder, executor))
         except _NoAnswer:
-            return await self._suspect(command, script, platform)
+            return await self._suspect(command, script, platform, executor)
 
-    async def _suspect(self, command: Command, script: bytes | None, platform: str) -> tuple[Finding, ...]:
+    async def _suspect(
+        self, command: Command, script: bytes | None, platform: str, executor: str
+    ) -> tuple[Finding, ...]:
         """Look through what nobody could parse; long ones one at a time."""
         size = len(script or b"") + len(command.text)
         if size <= LARGE:
-            return self._guard.suspect(command, script, platform)
+            return self._guard.suspect(command, script, platform, executor)
         if self._looked_at_bytes + size > MAX_WAITING_BYTES:
             raise _busy()
         self._looked_at_bytes += size
         try:
             async with self._looking:
-                found: tuple[Finding, ...] = await self._in_thread(self._guard.suspect, command, script, platform)
+                asked = (command, script, platform, executor)
+                found: tuple[Finding, ...] = await self._in_thread(self._guard.suspect, *asked)
                 return found
         finally:
             self._looked_at_bytes -= size

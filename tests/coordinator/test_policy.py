@@ -137,6 +137,26 @@ async def test_the_directory_counts(make_world: MakeWorld) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_runs_commands_on_a_machine_counts_too(make_world: MakeWorld) -> None:
+    world = make_world()
+    await world.load()
+    machines = {"a": ("linux", "bash"), "b": ("linux", "powershell"), "c": ("linux", "my-own"), "d": ("linux", "")}
+    for name, (system, executor) in (machines | {"e": ("windows", "powershell"), "f": ("windows", "bash")}).items():
+        await world.join(name)
+        facts = Facts(platform=f"{system}/amd64", executor=executor)
+        hello = Hello(version="1", instance="i", store="s", clock=1.0, facts=facts)
+        await world.fleet.hello(Agent(world, name).link, hello)
+
+    async def stopped(line: str) -> set[str]:
+        tested = await world.policy.test(JOSHUA, RunRequest("all", Command(shell=line)), world.registry.machines())
+        assert {each.platform for each in tested.verdicts} == {"linux", "windows"}
+        return {name for each in tested.verdicts if each.verdict != "pass" for name in each.machines}
+
+    assert await stopped("Restart-Computer") == {"b", "c", "e", "f"}
+    assert await stopped("sudo reboot") == {"a", "b", "c", "d", "f"}
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_unknown_target_is_told_before_the_policy(make_world: MakeWorld) -> None:
     world = make_world(client={"*": ClientPolicy(targets="ws1")})
     await fill(world)

@@ -66,9 +66,9 @@ class JudgeHere:
     """Judges in this process."""
 
     async def judge(
-        self, command: Command, script: bytes | None, platform: str, folder: str = ""
+        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
     ) -> tuple[Finding, ...]:
-        return Guard().judge(command, script, platform, folder)
+        return Guard().judge(command, script, platform, folder, executor)
 
 
 class Agent:

@@ -59,6 +59,11 @@ def test_runs_plans_and_tests_are_judged_by_a_process_without_the_coordinator_s_
     assert worker_of(cluster.coordinator_process.pid) == worker
 
 
+def test_an_agent_tells_what_runs_its_commands(cluster: Cluster) -> None:
+    (machine,) = cluster.sh("machines", "--json").json["machines"]
+    assert machine["facts"]["executor"] == "bash"
+
+
 def test_a_worker_that_is_killed_again_and_again_loses_no_verdict(cluster: Cluster, tmp_path: Path) -> None:
     ran, killed = tmp_path / "ran", list[psutil.Process]()
     for number in range(6):

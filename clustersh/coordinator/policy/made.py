@@ -48,12 +48,16 @@ def make_policy(
         seen = sight.fleet.seen.get(machine_id)
         return seen.facts.platform if seen else ""
 
+    def executor(machine_id: str) -> str:
+        seen = sight.fleet.seen.get(machine_id)
+        return seen.facts.executor if seen else ""
+
     async def script(sha256: str) -> bytes | None:
         return await deferToThread(_read, sight.blobs, sha256)
 
     overrides = Overrides(clock, secrets.token_bytes)
     sight.registry.watch_ended(lambda key: overrides.forget_client(key.id))
-    world = World(sight.targets, sight.table, platform, sight.registry.is_ai, script, clock.seconds)
+    world = World(sight.targets, sight.table, platform, executor, sight.registry.is_ai, script, clock.seconds)
     return Policy(config, judge, world, overrides, secret, host), overrides
 
 

@@ -160,6 +160,30 @@ def test_a_machine_s_platform_says_which_shell_it_is() -> None:
         assert shell("Stop-Computer", platform) == shell("reboot", platform) == ["power"]
 
 
+def test_another_executor_than_the_system_s_own_makes_it_both() -> None:
+    def found(text: str, platform: str, executor: str) -> list[str]:
+        command = Command(shell=text)
+        parsed, not_parsed = (
+            Guard().judge(command, None, platform, "", executor),
+            Guard().suspect(command, None, platform, executor),
+        )
+        assert bool(parsed) is bool(not_parsed)
+        return [finding.rule for finding in parsed]
+
+    for platform, executor in (
+        (LINUX, "powershell"),
+        (LINUX, "docker"),
+        (WINDOWS, "bash"),
+        (WINDOWS, "x"),
+        ("", "bash"),
+    ):
+        assert found("Stop-Computer", platform, executor) == found("reboot", platform, executor) == ["power"]
+    for executor in ("", "bash"):
+        assert found("Stop-Computer", LINUX, executor) == []
+    for executor in ("", "powershell"):
+        assert found("reboot", WINDOWS, executor) == []
+
+
 LARGE = {
     "parentheses": "(" * 100_000,
     "closed parentheses": "(" * 100_000 + "reboot" + ")" * 100_000,
