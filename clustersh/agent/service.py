@@ -31,7 +31,7 @@ from .carried import Carried
 from .disk import explain
 from .environment import as_bytes, for_job, read_environment
 from .executors import ExecutorError
-from .executors.choice import choose
+from .executors.choice import OF_PLATFORM, choose
 from .executors.chosen import Chosen, Everywhere
 from .launch import LocalLauncher
 from .local import LocalReach
@@ -133,7 +133,7 @@ class Agent:
         self._own = Machine(self._process, folder, lambda problem: self._say(problem), self._adopt)
         self._carried: Carried | None = None
         self._user_home = Path.home()
-        self._facts = facts.gather(self._user_home)
+        self._facts = facts.gather(self._user_home, str(config.executor or OF_PLATFORM))
         self._status = StatusFile(folder)
         self._status_writer = LoopingCall(self._write_status)
         self._status_writer.clock = reactor

@@ -53,7 +53,7 @@ class _Message(msgspec.Struct, frozen=True, tag_field="is", omit_defaults=True):
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a machine says of itself. *platform* is like ``linux/amd64``, *os* and *arch* its halves.
 
-    *distribution* is like ``debian-13``, *kernel* a release, *memory* in bytes.
+    *distribution* is like ``debian-13``, *kernel* a release, *memory* in bytes. *executor* is what runs commands there.
     """
 
     platform: ShortText = ""
@@ -67,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     kernel: ShortText = ""
     cpus: Count = 0
     memory: Count = 0
+    executor: ShortText = ""
 
 
 class Vitals(msgspec.Struct, frozen=True):

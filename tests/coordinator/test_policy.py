@@ -15,7 +15,7 @@ from clustersh.config import ClientPolicy, PolicyConfig, TargetPolicy
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.policy.overrides import GOOD_FOR_S, MAX_ALL, MAX_EACH, Overrides
-from clustersh.coordinator.policy.policy import LARGE, MAX_COMMAND, MAX_TOLD
+from clustersh.coordinator.policy.policy import MAX_COMMAND, MAX_TOLD
 from clustersh.coordinator.records import PolicyOverridden, RunRefused, RunRequested
 from clustersh.coordinator.rest_groups import GroupCalls
 from clustersh.coordinator.rest_plans import PlanCalls
@@ -115,7 +115,7 @@ async def test_what_only_names_a_dangerous_program_runs(make_world: MakeWorld) -
 async def test_scripts_and_the_lines_of_checks_are_judged_too(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     agents = await fill(world)
-    (tmp_path / "script").write_text("echo begin\n" * (LARGE // 4) + PIPED + "\n")
+    (tmp_path / "script").write_text("echo begin\n" * 256 + PIPED + "\n")
     world.blobs.scripts["a" * 64] = tmp_path / "script"
     for command in (Command(script=BlobRef("a" * 64, 9)), Command(argv=(*PROBE, "--tcp", "22", "--command", PIPED))):
         problem = await refused(world, RunRequest("ws1", command))
@@ -138,6 +138,26 @@ async def test_the_directory_counts(make_world: MakeWorld) -> None:
     assert "remove-root" in (await refused(world, msgspec.structs.replace(clean, cwd="/"))).detail
     await pass_(world, msgspec.structs.replace(clean, cwd="/srv/build"))
     assert starts(agents) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_runs_commands_on_a_machine_counts_too(make_world: MakeWorld) -> None:
+    world = make_world()
+    await world.load()
+    machines = {"a": ("linux", "bash"), "b": ("linux", "powershell"), "c": ("linux", "my-own"), "d": ("linux", "")}
+    for name, (system, executor) in (machines | {"e": ("windows", "powershell"), "f": ("windows", "bash")}).items():
+        await world.join(name)
+        facts = Facts(platform=f"{system}/amd64", executor=executor)
+        hello = Hello(version="1", instance="i", store="s", clock=1.0, facts=facts)
+        await world.fleet.hello(Agent(world, name).link, hello)
+
+    async def stopped(line: str) -> set[str]:
+        tested = await world.policy.test(JOSHUA, RunRequest("all", Command(shell=line)), world.registry.machines())
+        assert {each.platform for each in tested.verdicts} == {"linux", "windows"}
+        return {name for each in tested.verdicts if each.verdict != "pass" for name in each.machines}
+
+    assert await stopped("Restart-Computer") == {"b", "c", "e", "f"}
+    assert await stopped("sudo reboot") == {"a", "b", "c", "d", "f"}
 
 
 @pytest_twisted.ensureDeferred

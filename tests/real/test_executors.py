@@ -67,6 +67,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> I
 
 
 def test_the_documented_executor_runs_commands_in_the_container(fleet: Fleet, containers: Containers) -> None:
+    told = {each["name"]: each["facts"]["executor"] for each in fleet.sh("machines", "--json").json["machines"]}
+    assert told == EXECUTORS, "the coordinator judges commands by it"
     words = ("--env", "SECRET=s3cret", "--cwd", "/usr", "--stdin")
     line = "pwd; echo $SECRET; cat; echo ${CLUSTERSH_MACHINE-none}; echo err >&2; exit 7"
     done = fleet.sh("run", *words, "app", line, stdin=b"in\n")

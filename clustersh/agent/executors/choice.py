@@ -12,6 +12,8 @@ from zope.interface import implementer
 from ...plugins import by_name, installed
 from . import ExecutorError, IExecutor, Task
 
+OF_PLATFORM = "powershell" if sys.platform == "win32" else "bash"
+"""The executor where none is configured."""
 log = Logger()
 
 
@@ -21,7 +23,7 @@ def choose(name: str | None, environ: Mapping[str, str], open_files: int | None 
     *open_files* is the soft limit on open files that commands get, where they shouldn't inherit the agent's. Raises
     ExecutorError where a built-in one can't be had; where a plugin can't, what is returned refuses every command.
     """
-    wanted = name or ("powershell" if sys.platform == "win32" else "bash")
+    wanted = name or OF_PLATFORM
     built_in = _BUILT_IN.get(wanted)
     if built_in is not None:
         return built_in(environ, open_files)
