@@ -111,8 +111,7 @@ test-fast: $(VENV)/.installed-dev
 test-standby: $(VENV)/.installed-dev
 	CLUSTERSH_TEST_STANDBY=on $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/real \
 	    --ignore tests/real/test_installers.py --ignore tests/real/test_agent_load.py \
-	    --ignore tests/real/test_coordinator.py --ignore tests/real/test_standby.py \
-	    --ignore tests/real/test_standby_streams.py --ignore tests/real/test_standby_safety.py $(ARGS)
+	    --ignore tests/real/test_coordinator.py --ignore-glob 'tests/real/test_standby*' $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults.soak $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ from .session import Session
 from .state import State
 
 LOOK_EVERY_S = 5.0
+HUNG_CPU_S = 30.0
+"""Seconds of processor time within LOOK_EVERY_S that only an endless loop takes: it is ended then."""
 BACKLOG = 512
 
 
@@ -59,7 +62,7 @@ class Standby(Factory):
             os.unlink(self._where.socket)
         self._port = self._reactor.listenUNIX(self._where.socket, self, backlog=BACKLOG, mode=0o600)
         self._own = _look(self._where.socket)
-        LoopingCall(self._look_around).start(LOOK_EVERY_S, now=False)
+        LoopingCall(self._look_around).start(LOOK_EVERY_S)
         Deferred.fromCoroutine(self._open_connection()).addErrback(lambda _: None)
 
     def buildProtocol(self, addr: object) -> Session:
@@ -111,6 +114,7 @@ class Standby(Factory):
     # -- the end
 
     def _look_around(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, HUNG_CPU_S)
         if self._port is None or not self.fresh():
             return
         found, own = _look(self._where.socket), self._own
@@ -142,7 +146,7 @@ class Standby(Factory):
     def _paths(self) -> list[str]:
         folder = client_folder(self.home)
         names = (LOGIN_FILE, PENDING_FILE, KEY_FILE, CERTIFICATE_FILE, CA_FILE)
-        state = [self.home / "config.toml", *(folder / name for name in names)]
+        state = [Path("/etc/localtime"), self.home / "config.toml", *(folder / name for name in names)]
         modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "clustersh"]
         files = [module.__file__ for module in modules if getattr(module, "__file__", None)]
         return [*map(str, state), *(path for path in files if path is not None)]
