@@ -45,7 +45,7 @@ def test_commands_go_through_it_as_they_would_without(standing: Cluster, standby
             "run --help",
             "whoami",
             "machines",
-            "machines --json ws*",
+            "machines ws*",
             "targets all,!ws1",
             "targets 'w[a-z]1'",
         ),
