@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .tables import Unable
+from .tables import Unable, aim
 
 START_WITHIN_S = 15.0
+QUICK_MS = 25
 LOOP, LOOPS = 200, 20
 """Calls of one loop, and how many loops share as many."""
 
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, (one, many) in rates.items():
         sys.stdout.write(f"{name:<32} {one:>8.1f} calls/s in one loop, {many:.1f} in {LOOPS} at once\n")
     sys.stdout.write(f"the standby's memory, idle: {memory / (1 << 20):.1f} MiB\n")
+    sys.stdout.write(aims({name: statistics.median(times) for name, times in measured.items()}))
     return 0
 
 
@@ -121,6 +123,27 @@ def table(measured: Mapping[str, Sequence[float]]) -> str:
     peers = (name for name in ("ssh (new connection)", "ssh (kept connection)") if name in measured)
     lines += [f"ratio to {name}: {ours / statistics.median(measured[name]):.2f}" for name in peers]
     return "\n".join([*lines, ""])
+
+
+def aims(medians: Mapping[str, float]) -> str:
+    """Return how the *medians*, in milliseconds, stand to what they should be."""
+    ours, new, kept = (medians[name] for name in ("clustersh run", "ssh (new connection)", "ssh (kept connection)"))
+    lines = [
+        aim(f"{name} at most {QUICK_MS} ms (here {medians[name]:.1f})", medians[name] <= QUICK_MS)
+        for name in ("clustersh run", "clustersh machines", "clustersh history")
+    ]
+    first, without = medians["clustersh run (leaves one)"], medians["clustersh run (no standby)"]
+    return "".join(
+        (
+            *lines,
+            aim(f"at most 0.15 of ssh over a new connection (here {ours / new:.2f})", ours <= 0.15 * new),
+            aim(f"at most 4 times ssh over a kept one (here {ours / kept:.1f})", ours <= 4 * kept),
+            aim(
+                f"a call that leaves one is as quick as one that doesn't (here {first / without:.2f} of it)",
+                first <= 1.05 * without,
+            ),
+        )
+    )
 
 
 class Call(NamedTuple):

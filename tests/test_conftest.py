@@ -1,14 +1,16 @@
-"""The rule that a skipped test fails CI unless docs/platforms.md lists it."""
+"""The rule that a skipped test fails CI unless docs/platforms.md lists it, and the order of the files."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from .conftest import ROOT, allowed_skips, unlisted
+from .conftest import LONG_FILES, ROOT, allowed_skips, pytest_collection_modifyitems, unlisted
 
 PAGE = """
 | test | platform | why |
@@ -60,3 +62,12 @@ def test_the_list_names_tests_that_exist() -> None:
         file, *names = test.split("::")
         content = (ROOT / file).read_text(encoding="utf-8")
         assert [name for name in names if name not in content] == []
+
+
+def test_the_files_that_take_longest_are_begun_first_and_the_rest_stays_in_order() -> None:
+    assert len(set(LONG_FILES)) == len(LONG_FILES)
+    assert [file for file in LONG_FILES if not (ROOT / file).is_file()] == []
+    names = ["tests/a.py::two", "tests/a.py::one", f"{LONG_FILES[1]}::x", "tests/b.py::x", f"{LONG_FILES[0]}::x"]
+    items = [SimpleNamespace(nodeid=name) for name in names]
+    pytest_collection_modifyitems(cast("list[pytest.Item]", items))
+    assert [item.nodeid for item in items] == [names[at] for at in (4, 2, 0, 1, 3)]

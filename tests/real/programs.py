@@ -188,7 +188,8 @@ class Home:
             "HOME": str(self.path.parent),
             "SHELL": "/bin/bash",
             "CLUSTERSH_HOME": str(self.path),
-            "CLUSTERSH_STANDBY": os.environ.get("CLUSTERSH_TEST_STANDBY", "off"),
+            # A command in a network of its own is in a mount namespace of its own too: it never finds a standby.
+            "CLUSTERSH_STANDBY": "off" if self.before else os.environ.get("CLUSTERSH_TEST_STANDBY", "off"),
             "XDG_RUNTIME_DIR": str(self.runtime),
             **self.environ,
             **(more or {}),

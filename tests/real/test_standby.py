@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -33,6 +34,49 @@ def test_commands_go_through_it_as_they_would_without(standing: Cluster, standby
     assert refused.err == "ERROR: no machine is called 'wss1'\nhint: did you mean ws1?\n"
     assert standing.sh("nonsense").err.startswith("ERROR: clustersh has no command 'nonsense'\n")
     assert standby.calls == before + 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "",
+            "help",
+            "run --help",
+            "whoami",
+            "machines",
+            "machines ws*",
+            "targets all,!ws1",
+            "targets 'w[a-z]1'",
+        ),
+        *("groups", "groups --json", "label", "label ws1 a:b --dry-run", "policy", "policy test 'rm -rf /'", "history"),
+        *(
+            "run 'ws*' 'echo x; exit 3'",
+            "run -o each all 'echo x'",
+            "run --dry-run ws* 'rm -rf /'",
+            "run ws1 'rm -rf /'",
+        ),
+        *(
+            "run --follow all 'echo x'",
+            "run --wait 9s --combined ws1 'echo x; echo y >&2'",
+            "wait 00000000",
+            "cat nonsense",
+        ),
+    ],
+)
+def test_every_command_does_the_same_by_way_of_it(standing: Cluster, standby: Standby, line: str) -> None:
+    before = standby.calls
+    words = shlex.split(line)
+    ours, theirs = (standing.sh(*words, environ={"CLUSTERSH_STANDBY": each}) for each in ("on", "off"))
+    assert (ours.status, ours.out, ours.err) == (theirs.status, theirs.out, theirs.err)
+    assert standby.calls == before + 1
+
+
+def test_checks_go_through_it(standing: Cluster, standby: Standby) -> None:
+    before = standby.calls
+    checked = standing.sh("check", "all", "--json")
+    assert checked.status == 0 and checked.json["machines"], checked
+    assert standby.calls == before + 1
 
 
 def test_the_first_command_leaves_it_and_waits_for_nothing(fresh: Cluster) -> None:

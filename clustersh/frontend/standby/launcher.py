@@ -10,7 +10,7 @@ import _socket
 import os
 
 from . import frames, place
-from .peer import is_stopped, peer_of
+from .peer import is_busy, peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _REPEATABLE = ("run", "check", "machines", "history", "cat", "wait", "targets", 
 """Commands that may be done again after a standby that died in their midst: they only look, or carry the key."""
 _NEEDED = ("TERM", "NO_COLOR", "CLUSTERSH_WAIT", "USER", "USERNAME", "HOME")
 _OF_THIS_PROCESS = ("/dev", "/proc")
-_PROMPT_S, _PATIENT_S = 0.02, 1.0
-"""Seconds in which a standby answers, and in which one does that is busy."""
+_PROMPT_S, _PROMPTS, _IDLE_PROMPTS = 0.02, 50, 2
+"""How long a look for an answer takes, in seconds; how many a standby gets that is busy, and one that isn't."""
 
 
 class Launcher:
@@ -119,12 +119,16 @@ class Launcher:
 
 
 def _ready(connection: _socket.socket, pid: int) -> bool:
-    """Whether the other end says so: soon, or a little later where it is only busy."""
-    try:
-        answer = connection.recv(5)
-    except TimeoutError:
-        if is_stopped(pid):
-            return False
-        connection.settimeout(_PATIENT_S)
-        answer = connection.recv(5)
-    return answer[:1] == bytes((frames.READY,))
+    """Whether the other end says so: soon, or a little later where it is only busy.
+
+    One that sleeps although there is something to answer is stopped, or hangs.
+    """
+    idle = 0
+    for _ in range(_PROMPTS):
+        try:
+            return connection.recv(5)[:1] == bytes((frames.READY,))
+        except TimeoutError:
+            idle = 0 if is_busy(pid) else idle + 1
+            if idle == _IDLE_PROMPTS:
+                break
+    return False

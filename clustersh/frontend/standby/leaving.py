@@ -12,11 +12,14 @@ from pathlib import Path
 from ..state import LOGIN_FILE
 from .place import Place
 
+AT_MOST = 4
+"""Standbys of one user: each sandbox, time zone and state directory has its own."""
 _KEPT = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "XDG_RUNTIME_DIR", "CLUSTERSH_HOME", "SYSTEMROOT"),
+    *("PATH", "HOME", "USER", "LOGNAME", "TZ", "XDG_RUNTIME_DIR", "SYSTEMROOT"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "PYTHONUTF8", "PYTHONCOERCECLOCALE"),
     *("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "__PYVENV_LAUNCHER__"),
 )
-"""What says where Python, its modules and the state are; nothing that a command looks at."""
+"""What says where Python, its modules and the state are, and how names are encoded; nothing that a command looks at."""
 
 
 def leave(where: Place, environ: Mapping[str, str]) -> None:
@@ -24,6 +27,8 @@ def leave(where: Place, environ: Mapping[str, str]) -> None:
     if not where.fits or not sys.executable or not _wanted(Path(where.home)):
         return
     _make_folder(where)
+    if _others(where) >= AT_MOST:
+        return
     lock = take_lock(where.lock)
     if lock is None:
         return
@@ -31,7 +36,7 @@ def leave(where: Place, environ: Mapping[str, str]) -> None:
     null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
     streams = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
     left_open = [(os.POSIX_SPAWN_CLOSE, number) for number in _inherited() if number > 2 and number != lock]
-    kept = {name: environ[name] for name in _KEPT if name in environ}
+    kept = {name: environ[name] for name in _KEPT if name in environ} | {"CLUSTERSH_HOME": where.home}
     os.posix_spawn(
         sys.executable,
         [sys.executable, "-P", "-m", "clustersh.frontend.standby.main", str(lock)],
@@ -44,8 +49,9 @@ def leave(where: Place, environ: Mapping[str, str]) -> None:
 
 
 def _wanted(home: Path) -> bool:
-    """Whether the user is logged in, and did not say "off"."""
-    if not (home / "client" / LOGIN_FILE).exists() or os.getpriority(os.PRIO_PROCESS, 0) > 0:
+    """Whether it is this user who is logged in, did not say "off", and hands down nothing that slows or ends it."""
+    login = home / "client" / LOGIN_FILE
+    if not login.exists() or login.stat().st_uid != os.geteuid() or _restrained():
         return False
     with contextlib.suppress(FileNotFoundError):
         if b"standby" in (home / "config.toml").read_bytes():
@@ -53,6 +59,37 @@ def _wanted(home: Path) -> bool:
 
             return load(home).client.standby > 0
     return True
+
+
+def _restrained() -> bool:
+    """Whether this process has little priority, or limits that can't be lifted and may end a standby."""
+    import resource
+
+    if os.getpriority(os.PRIO_PROCESS, 0) > 0:
+        return True
+    if sys.platform == "linux" and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return True
+    ending = (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(limit)[1] != resource.RLIM_INFINITY for limit in ending)
+
+
+def _others(where: Place) -> int:
+    """Return how many other standbys this user has; what ended ones left is removed."""
+    count = 0
+    for name in os.listdir(where.folder):
+        path = f"{where.folder}/{name}"
+        if not name.endswith(".lock") or path == where.lock:
+            continue
+        lock = take_lock(path)
+        if lock is None:
+            count += 1
+            continue
+        socket = path.removesuffix(".lock")
+        for left in (socket, f"{socket}.log", path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left)
+        os.close(lock)
+    return count
 
 
 def _make_folder(where: Place) -> None:

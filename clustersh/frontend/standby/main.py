@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +23,12 @@ _MORE = ("submission", "run_request", "one_job", "showing", "plan", "stored_outp
 """What commands import only once they know that they need it."""
 
 
+_LIFTED = (
+    *(resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA),
+    *(resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
+)
+
+
 def main() -> None:
     """Stand by until it is time to go."""
     let_go()
@@ -31,11 +39,12 @@ def main() -> None:
 
     from ...clocks import use_boot_clock
     from ...heap import keep_freed_memory
+    from .log import keep_log
     from .standby import Standby as Made
 
     use_boot_clock(reactor)
     keep_freed_memory()
-    keep_log(Path(where.log))
+    keep_log(where.log)
     gc.collect()
     gc.freeze()
     standby = Made(reactor, where, lock)
@@ -53,12 +62,28 @@ def begin(standby: Standby) -> None:
 
 
 def let_go() -> None:
-    """Be nobody's: of no session, no folder, no terminal."""
+    """Be nobody's: of no session, no folder, no terminal, and under no limit of the caller's that can be lifted."""
     if os.getsid(0) != os.getpid():
         os.setsid()
     os.chdir("/")
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    lift_limits()
+
+
+def lift_limits() -> None:
+    """Do away with what the first caller's shell was restricted to, as far as may be; how cores are kept stays."""
+    for number in _LIFTED:
+        with contextlib.suppress(OSError, ValueError):
+            most = resource.getrlimit(number)[1]
+            resource.setrlimit(number, (most, most))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        with contextlib.suppress(OSError):
+            protection = Path("/proc/self/oom_score_adj")
+            if int(protection.read_text()) < 0:
+                protection.write_text("0")
 
 
 def import_all() -> None:
@@ -68,19 +93,6 @@ def import_all() -> None:
     for name in _MORE:
         importlib.import_module(f"clustersh.frontend.{name}")
     importlib.import_module("treq.client")
-
-
-def keep_log(path: Path) -> None:
-    """Keep what goes wrong in a file of its own, anew each time."""
-    from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
-    from twisted.logger import textFileLogObserver as observer
-
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    file = open(descriptor, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
-    level = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
-    globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(observer(file), [level])], discardBuffer=True, redirectStandardIO=False
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, and whether that process is stopped."""
+"""Who is at the other end of a Unix socket, and whether that process has work to do."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def peer_of(connection: Any) -> tuple[int, int]:
     return pid, int.from_bytes(told[4:8], sys.byteorder)
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether that process is known to be stopped (SIGSTOP, a debugger), or gone."""
+def is_busy(pid: int) -> bool:
+    """Whether that process computes, or waits for its turn or a disk. Where that can't be told, it does."""
     if sys.platform != "linux":
-        return False
+        return True
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             state = file.read().rpartition(b") ")[2][:1]
     except OSError:
-        return True
-    return state in (b"T", b"t", b"Z", b"X")
+        return False
+    return state in (b"R", b"D")

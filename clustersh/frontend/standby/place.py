@@ -1,12 +1,14 @@
 """Where a user's standby is, and for whom it stands by: the socket's path, and the key that both ends must agree on.
 
 The key holds all that a process can't change for one of its callers: whose it is, which clustersh, on which state, in
-which namespaces, and the time zone.
+which namespaces and with what rights, the time zone and the encoding.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import sys
 
 from ... import __version__
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAMESPACES = ("mnt", "net", "user", "pid")
+_RIGHTS = (b"CapEff:", b"NoNewPrivs:", b"Seccomp:")
+"""What differs in a sandbox that is made without namespaces."""
 _LONGEST = 100
 """Bytes that a Unix socket's path may have: 108 on Linux, 104 elsewhere, with the zero at its end."""
 
@@ -39,7 +43,11 @@ class Place:
     @property
     def private(self) -> bool:
         """Whether the folder is there, and nobody else's business."""
-        return _is_mine(self.folder) and not os.stat(self.folder).st_mode & 0o077
+        try:
+            found = os.lstat(self.folder)
+        except OSError:
+            return False
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def find(environ: Mapping[str, str]) -> Place:
@@ -55,7 +63,7 @@ def _home(environ: Mapping[str, str]) -> str:
     chosen = environ.get("CLUSTERSH_HOME")
     if chosen:
         return os.path.abspath(os.path.expanduser(chosen))
-    return f"{environ.get('HOME') or os.path.expanduser('~')}/.config/clustersh"
+    return os.path.abspath(f"{environ.get('HOME') or os.path.expanduser('~')}/.config/clustersh")
 
 
 def _key(home: str, environ: Mapping[str, str]) -> bytes:
@@ -67,8 +75,17 @@ def _key(home: str, environ: Mapping[str, str]) -> bytes:
         *map(str, (os.geteuid(), os.getuid(), os.getegid(), *sorted(os.getgroups()), root.st_dev, root.st_ino)),
         *map(_namespace, _NAMESPACES),
         environ.get("TZ", "-"),
+        sys.getfilesystemencoding(),
     ]
-    return b"\0".join(map(os.fsencode, parts))
+    return b"\0".join((*map(os.fsencode, parts), *_rights()))
+
+
+def _rights() -> list[bytes]:
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            return [line for line in file.read(8192).split(b"\n") if line.startswith(_RIGHTS)]
+    except OSError:
+        return []
 
 
 def _namespace(name: str) -> str:

@@ -5,7 +5,6 @@ Descriptors are read and written only where that can't block, else (writes) in a
 
 from __future__ import annotations
 
-import _queue
 import _signal  # type: ignore[import-not-found]
 import _socket
 import _thread
@@ -91,6 +90,8 @@ class Relay:
         self._to_write.put((stream, data))
 
     def _start_writer(self) -> None:
+        import _queue  # only large outputs need it
+
         self._to_write = _queue.SimpleQueue()
         # Signals are the main thread's: one that this thread got would not wake it.
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())

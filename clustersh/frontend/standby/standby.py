@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ from .session import Session
 from .state import State
 
 LOOK_EVERY_S = 5.0
+LOOK_AT_MODULES_S = 1.0
+"""Seconds between looks at program files: there are hundreds, and an upgrade takes longer."""
+HUNG_CPU_S = 30.0
+"""Seconds of processor time within LOOK_EVERY_S that only an endless loop takes: it is ended then."""
 BACKLOG = 512
 
 
@@ -48,18 +54,20 @@ class Standby(Factory):
         self.home = Path(where.home)
         self.kept = Kept()
         self._patience = 0.0
-        self._read: dict[str, tuple[int, int, int] | None] = {}
+        self._state: dict[str, tuple[int, int, int] | None] = {}
+        self._modules: dict[str, tuple[int, int, int] | None] = {}
+        self._looked = 0.0
         self._own: tuple[int, int, int] | None = None
 
     def begin(self) -> None:
         """Read what is to be read, then take calls."""
-        self._read = {path: _look(path) for path in self._paths()}
+        self._state, self._modules = _look_at(self._state_files()), _look_at(_program_files())
         self._patience = float(load(self.home).client.standby)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._where.socket)
         self._port = self._reactor.listenUNIX(self._where.socket, self, backlog=BACKLOG, mode=0o600)
         self._own = _look(self._where.socket)
-        LoopingCall(self._look_around).start(LOOK_EVERY_S, now=False)
+        LoopingCall(self._look_around).start(LOOK_EVERY_S)
         Deferred.fromCoroutine(self._open_connection()).addErrback(lambda _: None)
 
     def buildProtocol(self, addr: object) -> Session:
@@ -72,7 +80,10 @@ class Standby(Factory):
         """Whether nothing changed of what this process has read; else it ends."""
         if self._port is None:
             return False
-        if all(_look(path) == known for path, known in self._read.items()):
+        now = self._reactor.seconds()
+        if now - self._looked >= LOOK_AT_MODULES_S and _look_at(self._modules) == self._modules:
+            self._looked = now
+        if now - self._looked < LOOK_AT_MODULES_S and _look_at(self._state) == self._state:
             return True
         self._retire()
         return False
@@ -111,6 +122,7 @@ class Standby(Factory):
     # -- the end
 
     def _look_around(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, HUNG_CPU_S)
         if self._port is None or not self.fresh():
             return
         found, own = _look(self._where.socket), self._own
@@ -139,13 +151,11 @@ class Standby(Factory):
 
     # -- what it has read
 
-    def _paths(self) -> list[str]:
+    def _state_files(self) -> list[str]:
         folder = client_folder(self.home)
         names = (LOGIN_FILE, PENDING_FILE, KEY_FILE, CERTIFICATE_FILE, CA_FILE)
-        state = [self.home / "config.toml", *(folder / name for name in names)]
-        modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "clustersh"]
-        files = [module.__file__ for module in modules if getattr(module, "__file__", None)]
-        return [*map(str, state), *(path for path in files if path is not None)]
+        state = [Path("/etc/localtime"), self.home / "config.toml", *(folder / name for name in names)]
+        return list(map(str, state))
 
     async def _open_connection(self) -> None:
         """Have the way to the coordinator open before the next call."""
@@ -176,6 +186,16 @@ class _NoInput:
 
 async def _no_thread(_function: object) -> None:
     raise AssertionError("this needs no thread")
+
+
+def _program_files() -> list[str]:
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "clustersh"]
+    files = (getattr(module, "__file__", None) for module in modules)
+    return [path for path in files if path is not None]
+
+
+def _look_at(paths: Iterable[str]) -> dict[str, tuple[int, int, int] | None]:
+    return {path: _look(path) for path in paths}
 
 
 def _look(path: str) -> tuple[int, int, int] | None:
