@@ -22,6 +22,8 @@ INSTEAD = b"printf 'recorded\\n'; printf 'as well\\n' >&2"
 class Recording:
     """Adds each command to the file *record*, a JSON document a line."""
 
+    name = "recording"
+
     def __init__(self, record: Path) -> None:
         self._record = record
 
