@@ -3,7 +3,7 @@
 #   make run            try it: coordinator, agent and a logged-in client on this machine, in .home
 #   make stop           stop what `make run` started
 #   make test           the whole test suite, some fifteen minutes on two cores (ARGS=... is handed to pytest;
-#                       WORKERS=3 processes share it, 0 is none but pytest itself)
+#                       WORKERS=4 processes share it, 0 is none but pytest itself)
 #   make test-fast      without the tests that start real programs
 #   make test-standby   the tests that start `clustersh`, each command through a standby
 #   make soak           minutes of commands while services and links are killed at random (ARGS="--seed 1 --seconds 600")
@@ -14,7 +14,7 @@
 #   make bench          all benchmarks (some twenty minutes); writes docs/benchmarks.md (needs OpenSSH's sshd, and gcc;
 #                       ARGS="latency guard" are some of them, whose parts are written anew)
 #   make bench-NAME     one: latency, launch, throughput, bulk, intake, history, memory, fleet-size, fleet-idle,
-#                       fleet-peers, guard
+#                       fleet-peers, ssh-machines, guard
 #                       (ARGS=... is handed to it; fleet-peers takes pdsh where it is, and Ansible and Salt from the
 #                       package index, into .venv/peers)
 #   make deb            build the Debian package in dist (DEB_PYTHON=... is the system's Python that it is for)
@@ -26,8 +26,12 @@ STATE := $(CURDIR)/.home
 CLUSTERSH := CLUSTERSH_HOME="$(STATE)" $(BIN)/clustersh
 PORT ?=
 ARGS ?=
-# Tests of whole programs mostly wait: three processes keep two cores busy.
-WORKERS ?= 3
+# Tests of whole programs wait for timers as often as for a processor: four processes keep two cores busy.
+WORKERS ?= 4
+# A file goes to one worker whole, in the order of tests/conftest.py: the longest first, not those of the most tests.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Without what pytest keeps of the tests' modules, every worker compiles all of them again.
+export PYTHONDONTWRITEBYTECODE :=
 DEB_PYTHON ?= /usr/bin/python3
 
 .PHONY: help run stop test test-fast test-standby fuzz soak soak-restarts lint bench venv deb clean
@@ -102,14 +106,14 @@ stop:
 	@if [ -x $(BIN)/clustersh ]; then $(CLUSTERSH) down; else echo "nothing runs: there is no $(VENV)"; fi
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not real" $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) -m "not real" $(ARGS)
 
 # Installers and the services' own tests start no clustersh, or one that is told not to.
 test-standby: $(VENV)/.installed-dev
-	CLUSTERSH_TEST_STANDBY=on $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/real \
+	CLUSTERSH_TEST_STANDBY=on $(BIN)/python -m pytest $(SHARED) tests/real \
 	    --ignore tests/real/test_installers.py --ignore tests/real/test_agent_load.py \
 	    --ignore tests/real/test_coordinator.py --ignore-glob 'tests/real/test_standby*' $(ARGS)
 

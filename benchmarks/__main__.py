@@ -18,7 +18,7 @@ from .programs import ROOT
 
 NAMES = (
     *("latency", "launch", "throughput", "bulk", "intake", "history", "memory"),
-    *("fleet_size", "fleet_idle", "fleet_peers", "guard"),
+    *("fleet_size", "fleet_idle", "fleet_peers", "ssh_machines", "guard"),
 )
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEADING = """\

@@ -108,6 +108,17 @@ class OverSsh:
         self._names = folder / "names"
         self._environ = {"PATH": os.environ["PATH"], "HOME": str(folder / "empty"), "LANG": "C.UTF-8"}
 
+    @property
+    def names(self) -> Path:
+        """The configuration in which ssh finds those names."""
+        return self._names
+
+    def ssh(self, host: str) -> Command:
+        """Return what runs `true` on *host* with plain ssh."""
+        program = shutil.which("ssh")
+        assert program is not None
+        return self._command([program, "-F", str(self._names), host, "true"])
+
     def clush(self, hosts: str, count: int) -> Command:
         """Return what runs `true` on *hosts* with clush, all at once."""
         program = str(Path(sys.executable).parent / "clush")  # clustersh itself needs ClusterShell

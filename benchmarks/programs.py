@@ -48,9 +48,18 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def started_cluster(folder: Path, environ: Mapping[str, str] | None = None, way_ms: float = 0.0) -> Iterator[Cluster]:
-    """Start the real programs, both services with *environ*; the agent's link has *way_ms* more each way."""
+def started_cluster(
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    way_ms: float = 0.0,
+    prepare: Callable[[Home], object] = lambda home: None,
+) -> Iterator[Cluster]:
+    """Start the real programs, both services with *environ*; the agent's link has *way_ms* more each way.
+
+    *prepare* is given the agent's home first.
+    """
     coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    prepare(agent)
     with contextlib.ExitStack() as running:
         for home in (coordinator, agent, client):
             running.callback(home.stop)
@@ -113,9 +122,9 @@ class Rest:
         self._connection.request("GET", path)
         return self._answer()
 
-    def run(self, command: str, wait_s: int = 30, timeout_s: float = 300.0) -> Any:
-        """Ask for *command* on ws1, wait up to *wait_s* for its end, and return the run."""
-        body = json.dumps({"target": "ws1", "command": {"shell": command}, "timeout_s": timeout_s})
+    def run(self, command: str, wait_s: int = 30, timeout_s: float = 300.0, target: str = "ws1") -> Any:
+        """Ask for *command* on *target*, wait up to *wait_s* for its end, and return the run."""
+        body = json.dumps({"target": target, "command": {"shell": command}, "timeout_s": timeout_s})
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": os.urandom(16).hex(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,15 +45,40 @@ def run_twistd(plugin: str, argv: Sequence[str], options: Options, *, rundir: Pa
         words += [f"--rundir={rundir}"] if rundir is not None else []
         # twistd reads the process's own arguments: there is no other public way in.
         sys.argv = [plugin, *words, plugin, *rest]
-        from twisted.scripts.twistd import run
+        from twisted.application.app import run
+        from twisted.scripts.twistd import runApp
 
-        run()
+        run(runApp, _server_options(plugin, type(options).__module__))
     except EXPECTED as error:
         _failures.append(error)
     for problem in _failures:
         stderr.write(told(problem) + "\n")
         stderr.flush()
     raise SystemExit(1 if _failures else 0)
+
+
+def _server_options(plugin: str, module: str) -> type[Any]:
+    """Return twistd's options, which know this one service: it would import others' plugins to find it."""
+    from twisted.application.service import ServiceMaker
+    from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
+
+    maker = ServiceMaker(plugin, module, "", plugin)
+
+    class OneService(ServerOptions):
+        subCommands = [(plugin, None, lambda: maker.options(), "")]  # noqa: RUF012 - Twisted's way
+        loadedPlugins = {plugin: maker}  # noqa: RUF012
+
+    return OneService
+
+
+def stop_when_interrupted(reactor: Any) -> None:
+    """Once *reactor* runs, have SIGINT stop it: it leaves handlers alone, as that of clustersh.interrupts."""
+    reactor.callWhenRunning(_take_interrupts, reactor)
+
+
+def _take_interrupts(reactor: Any) -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, reactor.sigInt)
 
 
 def stop_because(reactor: Any, problem: BaseException | None) -> None:

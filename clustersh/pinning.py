@@ -8,10 +8,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from twisted.internet.interfaces import IReactorTime
 
+from .address import Address
 from .rest_client import RestClient
 from .trust.errors import PairingError
 from .trust.identity import certificate_sha256
 from .trust.tls import ClientPolicy, client_connection_creator
+from .wire.rest import Health
 
 PAIRING_ANSWER_LIMIT = 64 << 10
 """Bytes: before the pairing, who answers may be anyone."""
@@ -27,6 +29,24 @@ async def over_tls(reactor: IReactorTime, plain: RestClient, ca_sha256: str) -> 
     check_pin(ca, ca_sha256, plain.address.netloc)
     policy = ClientPolicy(client_connection_creator(ca))
     return RestClient(reactor, plain.address, policy, answer_limit=PAIRING_ANSWER_LIMIT)
+
+
+async def check_reachable(reactor: IReactorTime, address: Address, ca_sha256: str) -> None:
+    """Ask the coordinator at *address* for what a pairing begins with, and for nothing that it would keep.
+
+    Raises PairingError where it isn't one, or not that of the CA with *ca_sha256* ("" is any); Unreachable;
+    ProblemError.
+    """
+    client = RestClient(reactor, address, None, answer_limit=PAIRING_ANSWER_LIMIT)
+    try:
+        if not ca_sha256:
+            await _fetch_ca(client)
+            return
+        plain, client = client, await over_tls(reactor, client, ca_sha256)
+        await plain.close()
+        await client.call("GET", "/health", answer=Health)
+    finally:
+        await client.close()
 
 
 def check_pin(ca: x509.Certificate, ca_sha256: str, netloc: str) -> None:

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.plugin import getPlugins
+
+from twisted import plugins as drop_in
 
 from .wire.ids import PLUGIN_NAME
 
 log = Logger()
+
+
+def installed(interface: type[Any]) -> list[Any]:
+    """Return the plugins that provide *interface*; blocks.
+
+    A folder in which they can't be looked for is logged and left out. So is one where every user of this host could
+    put some: they would run as this program's user.
+    """
+    found: list[Any] = []
+    everywhere = drop_in.__path__[:]
+    try:
+        for folder in dict.fromkeys(everywhere):
+            if _is_open(Path(folder)):
+                log.error("plugins in {folder} are left out, everybody can write there: chmod o-w", folder=folder)
+                continue
+            drop_in.__path__[:] = [folder]
+            try:
+                found += getPlugins(interface)
+            except (Exception, SystemExit):
+                log.failure("plugins in {folder} can't be looked for", folder=folder)
+    finally:
+        drop_in.__path__[:] = everywhere
+    return found
+
+
+def _is_open(folder: Path) -> bool:
+    try:
+        return os.name == "posix" and bool(folder.stat().st_mode & 0o002)
+    except OSError:
+        return False
 
 
 def by_name(what: str, plugins: Iterable[Any], taken: Iterable[str]) -> dict[str, Any]:

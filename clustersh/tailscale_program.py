@@ -116,10 +116,14 @@ class _Running(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         if not self._problem and reason.check(ProcessDone) is None:
             said = printable(" ".join(self._said.decode(errors="replace").split()))
-            self._problem = f"it failed: {said}" if said else "it failed"
+            self._problem = f"it failed{f': {said}' if said else _how(reason.value)}"
         if self.done.called:
             return
         if self._problem:
             self.done.errback(TailscaleError(self._problem))
         else:
             self.done.callback(b"".join(self._received))
+
+
+def _how(ended: Any) -> str:
+    return f" (signal {ended.signal})" if ended.signal else f" (exit {ended.exitCode})"

@@ -15,7 +15,7 @@ from clustersh.coordinator.addresses import plain_address
 from clustersh.coordinator.approvals import Approvals
 from clustersh.coordinator.pairing import Pairings
 from clustersh.coordinator.policy.overrides import Overrides
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Adoption, Enrolled
 from clustersh.coordinator.refusals import Refusals
 from clustersh.coordinator.tokens import JoinTokens
 from clustersh.trust.identity import Identity, Role, fingerprint
@@ -75,6 +75,7 @@ class PairingCoordinator:
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:

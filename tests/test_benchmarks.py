@@ -148,10 +148,10 @@ def test_the_fleet_s_reports_hold_their_figures_against_the_aims() -> None:
 
 
 def test_the_guard_s_report_holds_its_median_against_the_aim() -> None:
-    shown = guard.report({"bash": {"ls": 60.0, "rm -rf /": 80.0, "true": 600.0}}, {"a script": 5000.0})
+    shown = guard.report({"bash": {"ls": 60.0, "rm -rf /": 80.0, "true": 600.0}}, {"a script": 5000.0}, 12.0, 34.0)
     assert re.search(r"^3 commands of bash +80 +600$", shown, re.MULTILINE)
-    assert shown.endswith("(here 80): met\n")
-    assert guard.report({"bash": {"ls": 501.0}}, {}).endswith("(here 501): MISSED\n")
+    assert shown.endswith("(here 80): met\n") and "12.0 MiB unique when it is ready, 34.0 after" in shown
+    assert guard.report({"bash": {"ls": 501.0}}, {}, 12.0, 34.0).endswith("(here 501): MISSED\n")
 
 
 _WAYS = ("one at a time", "50 in flight", "50 connections")

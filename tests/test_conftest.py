@@ -1,14 +1,16 @@
-"""The rule that a skipped test fails CI unless docs/platforms.md lists it."""
+"""The rule that a skipped test fails CI unless docs/platforms.md lists it, and the order of the files."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from .conftest import ROOT, allowed_skips, unlisted
+from .conftest import LONG_FILES, ROOT, allowed_skips, pytest_collection_modifyitems, unlisted
 
 PAGE = """
 | test | platform | why |
@@ -29,7 +31,7 @@ def test_a_listed_test_covers_its_parameters_and_a_listed_file_its_tests() -> No
     assert unlisted(skipped, allowed_skips(PAGE, "win32")) == ["tests/test_a.py::test_two"]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "shared"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "shared"])
 def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "docs").mkdir()
@@ -43,7 +45,7 @@ def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path, workers: tuple[str
                 *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
                 *(*workers, str(tmp_path)),
             ],
-            env={"CI": value, "PATH": ""},
+            env={"CI": value, "PATH": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -60,3 +62,12 @@ def test_the_list_names_tests_that_exist() -> None:
         file, *names = test.split("::")
         content = (ROOT / file).read_text(encoding="utf-8")
         assert [name for name in names if name not in content] == []
+
+
+def test_the_files_that_take_longest_are_begun_first_and_the_rest_stays_in_order() -> None:
+    assert len(set(LONG_FILES)) == len(LONG_FILES)
+    assert [file for file in LONG_FILES if not (ROOT / file).is_file()] == []
+    names = ["tests/a.py::two", "tests/a.py::one", f"{LONG_FILES[1]}::x", "tests/b.py::x", f"{LONG_FILES[0]}::x"]
+    items = [SimpleNamespace(nodeid=name) for name in names]
+    pytest_collection_modifyitems(cast("list[pytest.Item]", items))
+    assert [item.nodeid for item in items] == [names[at] for at in (4, 2, 0, 1, 3)]

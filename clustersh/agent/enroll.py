@@ -11,11 +11,13 @@ import msgspec
 
 from ..address import Address, parse_address
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import CliError, UsageError, from_problem
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..config import JoinConfig, load
 from ..home import private_folder, read_running, write_json
+from ..trust.tokens import TOKEN_VARIABLE, read_token
 from ..wire.ids import clean_name, machine_name, sha256_digits
 from ..wire.problems import Kind, ProblemError
 from .state import IDENTITY_FILE, AgentIdentity, NotEnrolledError, load_identity
@@ -55,6 +57,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "--ca", metavar="SHA256", type=reads(sha256_digits), help="the CA certificate that it must have ([join] ca)"
     )
     parser.add_argument("--again", action="store_true", help="although it is enrolled already")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
     return lambda reactor: enroll(reactor, invocation, options)
 
@@ -63,7 +66,7 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     """Enroll, waiting for the approval where the coordinator wants one."""
     from ..pairing_client import forget_pending
 
-    folder = private_folder(invocation.home / "agent")
+    folder = invocation.home / "agent"
     known, config = _known(folder), load(invocation.home)
     if options.name and config.agent.name and options.name != config.agent.name:
         raise UsageError(
@@ -76,13 +79,28 @@ async def enroll(reactor: Any, invocation: Invocation, options: Namespace) -> in
     if address is None:
         raise UsageError("which coordinator?", ("clusteragent enroll ADDRESS, such as joshua-ws1 or 10.0.0.5:5672",))
     name = str(options.name or config.agent.name or (known and known.machine) or _host_name())
-    identity = await _pair(reactor, invocation, folder, address, name, options.ca or config.join.ca or "")
+    ca_sha256 = options.ca or config.join.ca or ""
+    if options.dry_run:
+        return await _would_enroll(reactor, invocation, address, name, ca_sha256)
+    identity = await _pair(reactor, invocation, private_folder(folder), address, name, ca_sha256)
     write_json(folder / IDENTITY_FILE, identity)
     forget_pending(folder)
     await _show(invocation, identity, again=False)
     if read_running(folder) is not None:
         await invocation.console.hint("the agent that runs here must be started again")
     return 0
+
+
+async def _would_enroll(reactor: Any, invocation: Invocation, address: Address, name: str, ca_sha256: str) -> int:
+    from ..pinning import check_reachable
+    from ..rest_client import Unreachable
+
+    try:
+        await check_reachable(reactor, address, ca_sha256)
+    except Unreachable as error:
+        raise CliError(error.message, (error.hint,) if error.hint else (), kind="unavailable") from error
+    would = f"ask the coordinator at {address.netloc} to take this machine in as {name}"
+    return await tell(invocation, would, machine=name, coordinator=address.netloc)
 
 
 async def _pair(
@@ -125,7 +143,7 @@ def _refused(started: Started, address: Address) -> CliError:
     return CliError(
         f"the coordinator at {address.netloc} lets machines in by a join token, and none was given",
         (
-            f"on {host}: clusterd token create; then here: CLUSTERSH_TOKEN=... clusteragent enroll {address.netloc}",
+            f"on {host}: clusterd token create; then here: {TOKEN_VARIABLE}=... clusteragent enroll {address.netloc}",
             f"or on {host}: clusterd approve {started.code.code} (10 minutes); "
             f"then here again: clusteragent enroll {address.netloc} --name {started.name}",
         ),
@@ -135,13 +153,11 @@ def _refused(started: Started, address: Address) -> CliError:
 
 def _token(invocation: Invocation) -> JoinToken | None:
     """Return the join token in the environment, the one place where other users don't see it."""
-    from ..trust.tokens import read_token
-
-    given = invocation.environ.get("CLUSTERSH_TOKEN", "").strip()
+    given = invocation.environ.get(TOKEN_VARIABLE, "").strip()
     try:
         return read_token(given) if given else None
     except ValueError as error:
-        raise UsageError(f"CLUSTERSH_TOKEN: {error}", ("clusterd token create prints one",)) from error
+        raise UsageError(f"{TOKEN_VARIABLE}: {error}", ("clusterd token create prints one",)) from error
 
 
 def _usual_address(known: AgentIdentity | None, join: JoinConfig) -> Address | None:

@@ -13,14 +13,14 @@ import psutil
 from ..home import user_name
 from ..wire.link import Facts
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SYSTEMS = {"win32": "windows"}
 
 
-def gather(user_home: Path) -> Facts:
-    """Return the facts of this machine and of the user that commands run as."""
+def gather(user_home: Path, executor: str) -> Facts:
+    """Return the facts of this machine and of the user that commands run as, by the *executor* of that name."""
     machine = platform.machine().lower()
-    system, architecture = _SYSTEMS.get(sys.platform, sys.platform), _ARCHITECTURES.get(machine, machine)
+    system, architecture = _SYSTEMS.get(sys.platform, sys.platform), ARCHITECTURES.get(machine, machine)
     return Facts(
         platform=f"{system}/{architecture}",
         hostname=socket.gethostname(),
@@ -34,6 +34,7 @@ def gather(user_home: Path) -> Facts:
         kernel=platform.release(),
         cpus=os.cpu_count() or 0,
         memory=psutil.virtual_memory().total,
+        executor=executor,
     )
 
 

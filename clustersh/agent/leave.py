@@ -11,16 +11,18 @@ from typing import Any
 import msgspec
 
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import CliError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
-from ..home import HomeError, ServiceLock
+from ..home import HomeError, ServiceLock, read_running
 from ..trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from ..wire.problems import Kind, ProblemError
 from .state import IDENTITY_FILE, STATUS_FILE, AgentIdentity, NotEnrolledError, load_identity
 
 _PENDING_FILE = "pending.json"
 _CALL_S = 15.0
+_STOP_FIRST = "stop the agent first, then run this again"
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -40,8 +42,26 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     )
     parser.add_argument("--purge", action="store_true", help="delete the jobs and their outputs, too")
     parser.add_argument("--force", action="store_true", help="although the coordinator can't be told")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
+    if options.dry_run:
+        return lambda reactor: would_leave(invocation, purge=options.purge)
     return lambda reactor: leave(reactor, invocation, options)
+
+
+async def would_leave(invocation: Invocation, *, purge: bool) -> int:
+    """Say what `leave` would give up. Raises CliError where an agent runs."""
+    folder = invocation.home / "agent"
+    running, identity = read_running(folder), _identity(folder) if folder.exists() else None
+    if running is not None:
+        raise CliError(f"{folder} is in use by process {running.pid}", (_STOP_FIRST,), kind="unavailable")
+    if identity is None and not invocation.json:
+        return await _tell(invocation, Left(None, retired=False, kept=None))
+    jobs = (folder / "jobs").exists()
+    kept = str(folder) if jobs and not purge else None
+    would = f"give up the registration of {identity.machine if identity else 'nothing'}, and delete its key"
+    would += ", its jobs and their outputs" if jobs and purge else ""
+    return await tell(invocation, would, machine=identity.machine if identity else None, kept=kept)
 
 
 async def leave(reactor: Any, invocation: Invocation, options: Namespace) -> int:
@@ -53,7 +73,7 @@ async def leave(reactor: Any, invocation: Invocation, options: Namespace) -> int
     try:
         lock.take()
     except HomeError as error:
-        raise CliError(str(error), ("stop the agent first, then run this again",), kind="unavailable") from error
+        raise CliError(str(error), (_STOP_FIRST,), kind="unavailable") from error
     try:
         identity = _identity(folder)
         retired = identity is not None and await _retire(reactor, folder, identity, force=options.force)
@@ -111,6 +131,8 @@ def _identity(folder: Path) -> AgentIdentity | None:
 
 
 def _delete_identity(folder: Path) -> None:
+    # The coordinator has let those go, too, that this machine carried.
+    shutil.rmtree(folder / "carried", ignore_errors=True)
     # The identity last: as long as it is there, a second time knows what this one was about.
     for name in (KEY_FILE, CERTIFICATE_FILE, CA_FILE, _PENDING_FILE, STATUS_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolNegotiationFactory, IPushProducer
@@ -22,18 +22,22 @@ from ..wire.link import (
     PATH,
     PULSE_S,
     SUBPROTOCOL,
+    Adopt,
+    AskHosts,
     AskVitals,
+    Failed,
     FromAgent,
     Hello,
     Pulse,
     Read,
     StopRead,
+    Vitals,
     Welcome,
     Witnesses,
     decode_from_coordinator,
     encode,
 )
-from .gauges import Gauges
+from ..wire.problems import Kind
 from .jobs import Jobs
 from .reads import Reads
 from .store import JobStore
@@ -46,6 +50,20 @@ WELCOME_S = 30.0
 NORMAL = 1000
 UNREADABLE = 4002
 """The codes below 3000 are the WebSocket implementation's own."""
+
+
+class Gauges(Protocol):
+    """What tells how the machine does."""
+
+    async def measure(self) -> Vitals | None: ...
+
+
+Answer: TypeAlias = Callable[[Adopt | AskHosts], Coroutine[Any, Any, FromAgent]]
+
+
+async def adopt_nothing(asked: Adopt | AskHosts) -> FromAgent:
+    """Answer for a machine that is carried itself."""
+    return Failed(asked.request, Kind.BAD_REQUEST.value, "a machine that is carried can't carry others")
 
 
 class LinkClosed(Exception):
@@ -137,6 +155,8 @@ class LinkProtocol(WebSocketClientProtocol):
             self._reads.stop(message.request)
         elif isinstance(message, AskVitals):
             self._vitals.asked(message)
+        elif isinstance(message, Adopt | AskHosts):
+            Deferred.fromCoroutine(self.factory.adopt(message)).addCallbacks(self.tell, self._failed)
         elif isinstance(message, Witnesses):
             Deferred.fromCoroutine(self.factory.witnesses.answer(message)).addCallbacks(self.tell, self._failed)
         else:
@@ -175,7 +195,7 @@ class LinkProtocol(WebSocketClientProtocol):
             self.sendMessage(encode(message), isBinary=True)
 
     def _failed(self, failure: Failure) -> None:
-        self._logger.failure("the witnesses can't be read", failure)
+        self._logger.failure("a question can't be answered", failure)
 
     def hang_up(self, reason: str, code: int = NORMAL) -> None:
         """Close the link, which then ended for *reason*."""
@@ -200,7 +220,10 @@ class LinkProtocol(WebSocketClientProtocol):
 
 @implementer(IProtocolNegotiationFactory)
 class LinkFactory(WebSocketClientFactory):
-    """Makes the adapters, for the coordinator at *netloc*. *hello* makes the first message of each link."""
+    """Makes the adapters, for the coordinator at *netloc*. *hello* makes the first message of each link.
+
+    *adopt* answers what only an agent's own machine is asked.
+    """
 
     protocol = LinkProtocol
 
@@ -216,6 +239,7 @@ class LinkFactory(WebSocketClientFactory):
         hello: Callable[[], Hello],
         clock: Callable[[], float],
         on_welcome: Callable[[Welcome], None],
+        adopt: Answer = adopt_nothing,
     ) -> None:
         super().__init__(f"wss://{netloc}{PATH}", protocols=[SUBPROTOCOL], reactor=reactor)
         self.noisy = False
@@ -227,6 +251,7 @@ class LinkFactory(WebSocketClientFactory):
         self.hello = hello
         self.clock = clock
         self.on_welcome = on_welcome
+        self.adopt = adopt
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,

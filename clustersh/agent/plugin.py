@@ -34,7 +34,7 @@ def makeService(options: Options) -> AgentService:
     from twisted.internet import reactor
 
     from ..clocks import use_boot_clock
-    from ..daemon import told
+    from ..daemon import stop_when_interrupted, told
     from .service import AgentService
     from .state import load_identity
 
@@ -48,4 +48,5 @@ def makeService(options: Options) -> AgentService:
     if running is not None:
         raise SystemExit(f"ERROR: an agent runs already in {folder} (process {running.pid})")
     use_boot_clock(reactor)
+    stop_when_interrupted(reactor)
     return AgentService(reactor, folder, config.agent, dict(os.environ))

@@ -23,6 +23,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..wire.jobs import Outcome
 from ..wire.output import Stream
 
 READ_SIZE = 256 << 10
@@ -94,6 +95,9 @@ class ProcessListener:
 
     def exited(self, code: int | None, number: int | None) -> None:
         """The process is gone, with an exit code or by a signal; its output is complete."""
+
+    def gone(self, outcome: Outcome) -> None:
+        """In place of `exited`, where that is not how it ended: what ran it tells the outcome."""
 
 
 @implementer(IPullProducer)

@@ -14,9 +14,10 @@ from ..wire.link import Start, Stdin
 from ..wire.output import Stream
 from ..wire.units import format_timeout
 from .executors import ExecutorError
-from .executors.chosen import Chosen, Ender
+from .executors.chosen import Ender
 from .fetch import Abandoned
-from .process import ProcessListener, SpawnError, spawn
+from .launch import Launch, Launcher
+from .process import ProcessListener, SpawnError
 from .records import ProcessMark
 from .stdin import Reply, StdinStream
 from .tree import Tree, created
@@ -33,11 +34,10 @@ class Writer(Protocol):
 
 
 class Machinery(NamedTuple):
-    """What every job on this machine is run with. *environment* makes a job's environment out of its Start."""
+    """What every job on this machine is run with."""
 
     reactor: Any
-    executor: Chosen
-    environment: Callable[[Start], dict[bytes, bytes]]
+    launcher: Launcher
     workspaces: Workspaces
     ender: Ender
     machine: str
@@ -104,10 +104,11 @@ class Runner(ProcessListener):
             self._stdin.close()
         try:
             task = await workspace.prepare()
-            argv = await self._with.executor.argv(task)
+            launch = await self._with.launcher.ready(self._start, task)
             if self._verdict is not None:
+                launch.abandon()
                 return self._verdict
-            self._spawn(argv)
+            self._spawn(launch)
         except (WorkspaceError, ExecutorError, SpawnError) as error:
             return self._verdict or Outcome(State.NOT_STARTED, reason=str(error))
         except Abandoned:
@@ -120,10 +121,10 @@ class Runner(ProcessListener):
             await self._ending
         return self._verdict or outcome
 
-    def _spawn(self, argv: list[bytes]) -> None:
+    def _spawn(self, launch: Launch) -> None:
         now = self._spawned_at = self._last_output = self._with.reactor.seconds()
         try:
-            spawn(self._with.reactor, self, argv, self._with.environment(self._start), stdin=self._start.stdin)
+            launch.spawn(self)
         except SpawnError:
             self._spawned_at = None
             raise
@@ -183,6 +184,9 @@ class Runner(ProcessListener):
 
     def exited(self, code: int | None, number: int | None) -> None:
         self._exited_as(Outcome.exited(code or 0) if number is None else Outcome(State.FAILED, signal=number))
+
+    def gone(self, outcome: Outcome) -> None:
+        self._exited_as(outcome)
 
     def _exited_as(self, outcome: Outcome) -> None:
         if self._gone is None:

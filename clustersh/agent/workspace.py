@@ -78,6 +78,20 @@ class Workspace:
 
     async def prepare(self) -> Task:
         """Fetch and unpack what the job needs; return what its executor is to run. Raises WorkspaceError, Abandoned."""
+        script_content = await self._bring()
+        return Task(
+            self._start.command,
+            await self._where(),
+            self._folder,
+            script_content,
+            self._start.uuid,
+            self._start.cwd,
+            None if self._start.files is None else self._files,
+            self._start.env,
+        )
+
+    async def _bring(self) -> bytes | None:
+        """Fetch the job's script, which is returned, and unpack its files."""
         script = self._start.command.script
         pins = [blob for blob in (script, self._start.files) if blob is not None]
         cache = self._all.fetcher.cache
@@ -96,16 +110,7 @@ class Workspace:
         finally:
             for blob in pins:
                 cache.unpin(blob.sha256)
-        return Task(
-            self._start.command,
-            await self._where(),
-            self._folder,
-            script_content,
-            self._start.uuid,
-            self._start.cwd,
-            None if self._start.files is None else self._files,
-            self._start.env,
-        )
+        return script_content
 
     async def remove(self) -> None:
         """Remove the job's folders, unless it asked to keep its files."""

@@ -10,11 +10,12 @@ from typing import Any
 
 from ..wire.fleet import ChangeLabels, Labels, LabelsChanged, label_key, label_value
 from .commands import Start
+from .dry_run import add_dry_run
 from .errors import UsageError
 from .invocation import Invocation
 from .parser import Parser
 from .tables import render_table
-from .target_words import Ask, add_dry_run, add_exclude, joined, show, target_query
+from .target_words import Ask, add_exclude, joined, show, target_query
 
 EXAMPLES = ("ws1 gpu=yes rack=7", "@web rack-", "all -x @web tier=test --dry-run", "ws1", "")
 

@@ -43,11 +43,6 @@ def target_query(target: str, exclude: str = "") -> Query:
     return [("target", target), *([("exclude", exclude)] if exclude else [])]
 
 
-def add_dry_run(parser: Parser) -> None:
-    """Give *parser* the option that changes nothing."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
-
-
 def joined(names: Sequence[str]) -> str:
     """Return *names* in a row, the last ones only as a number where they are many."""
     shown = ", ".join(map(printable, names[:_SHOWN]))

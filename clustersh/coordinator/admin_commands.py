@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
@@ -27,8 +28,9 @@ def prepare_approve(invocation: Invocation, arguments: tuple[str, ...]) -> Start
     parser = Parser("clusterd approve", summary, examples)
     parser.add_argument("--ai", action="store_true", help="this client is an AI agent's: what it forces is approved")
     parser.add_argument("code", type=reads(_code), metavar="CODE", help="the 8 hex digits that the other side shows")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
-    return lambda reactor: approve(reactor, invocation, Approve(options.code, options.ai))
+    return lambda reactor: approve(reactor, invocation, Approve(options.code, options.ai, options.dry_run))
 
 
 async def approve(reactor: Any, invocation: Invocation, typed: Approve) -> int:
@@ -38,22 +40,25 @@ async def approve(reactor: Any, invocation: Invocation, typed: Approve) -> int:
         invocation,
         lambda client: client.call("POST", "/v1/admin/approve", typed, answer=Approved),
     )
-    await _print(invocation, approved, _allowed(approved))
+    if typed.dry_run and invocation.json:
+        return await tell(invocation, "", **msgspec.structs.asdict(approved))
+    text = _allowed(approved, "Would allow") + "dry run: nothing was done\n" if typed.dry_run else _allowed(approved)
+    await _print(invocation, approved, text)
     return 0
 
 
-def _allowed(approved: Approved) -> str:
+def _allowed(approved: Approved, did: str = "Allowed") -> str:
     run = approved.allowed
     if run is None:
         role = "an AI agent's client" if approved.ai else approved.role
         return (
-            f"Allowed {printable(approved.name)} ({role}) from {approved.address}.\n"
+            f"{did} {printable(approved.name)} ({role}) from {approved.address}.\n"
             f"key:   {approved.fingerprint}\n"
             f"check: {approved.check} (the other side shows the same 4 digits; if not, revoke it)\n"
         )
     machines = ", ".join(run.machines[:_SHOWN]) + (f" and {more} more" if (more := run.count - _SHOWN) > 0 else "")
     return (
-        f"Allowed {printable(run.client)} to run this, once, within 10 minutes:\n"
+        f"{did} {printable(run.client)} to run this, once, within 10 minutes:\n"
         f"command: {printable(run.command)}\n"
         f"on:      {printable(run.target)} ({printable(machines)})\n"
         f"rules:   {', '.join(run.rules)}\n"
@@ -154,10 +159,14 @@ def _prepare_name(
 ) -> Start:
     parser = Parser(f"clusterd {verb}", summary, (f"clusterd {verb} {example}",))
     parser.add_argument("name", metavar="NAME")
-    named = NameOf(parser.read(invocation, arguments).name)
+    add_dry_run(parser)
+    options = parser.read(invocation, arguments)
+    named = NameOf(options.name, options.dry_run)
 
     async def start(reactor: Any) -> int:
         await ask(reactor, invocation, lambda client: client.call("POST", f"/v1/admin/{verb}", named))
+        if named.dry_run:
+            return await tell(invocation, f"{verb} {printable(named.name)}", name=named.name)
         await _print(invocation, named, done.format(name=printable(named.name)))
         return 0
 

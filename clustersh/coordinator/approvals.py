@@ -32,8 +32,10 @@ class Approvals:
         """Return who and what waits, and never a code."""
         return [*self._pairings.pending(), *self._overrides.pending()]
 
-    async def approve(self, typed: str, approver: str, *, ai: bool = False) -> Approved:
+    async def approve(self, typed: str, approver: str, *, ai: bool = False, dry_run: bool = False) -> Approved:
         """Let in whoever has the code *typed*, as an AI agent's client with *ai*; or allow the run that has it.
+
+        With *dry_run* only tell who that is: but wrong codes count, and what shares a code is refused.
 
         Raises ProblemError: WRONG_CODE, RATE_LIMITED, or why it can't be.
         """
@@ -51,19 +53,22 @@ class Approvals:
                 hint="have the right one ask again",
             )
         if pairings:
-            return await self._pairings.approve(pairings[0], ai=ai)
+            return await self._pairings.approve(pairings[0], ai=ai, dry_run=dry_run)
         if runs:
-            return self._allow(runs[0], approver, ai=ai)
+            return self._allow(runs[0], approver, ai=ai, dry_run=dry_run)
         self._count_wrong()
         raise ProblemError(
             Kind.WRONG_CODE,
             "no pending request has this code: mistyped, expired, or somebody sits in between",
-            hint="if that login reports success, it is talking to an impostor: run `clustersh logout` there",
+            hint="if that login reports success, it is talking to an impostor: run `clustersh logout` there\n"
+            "a run's code is good once, and for 10 minutes: run it again, which tells another",
         )
 
-    def _allow(self, run: Override, approver: str, *, ai: bool) -> Approved:
+    def _allow(self, run: Override, approver: str, *, ai: bool, dry_run: bool) -> Approved:
         if ai:
             raise ProblemError(Kind.BAD_REQUEST, "--ai is for clients, and this is a run", hint="leave it out")
+        if dry_run:
+            return Approved(run.run.client, "run", allowed=run.run)
         allowed = self._overrides.approve(run, approver)
         self._log.info(
             "{approver} allowed {client} on {target}: {command}",

@@ -107,6 +107,8 @@ def _names(machines: tuple[MachineRef, ...]) -> str:
 def _joined(record: Enrolled | Renamed) -> str:
     """How that key was let in."""
     by = f"{record.approved_by} {record.token}".strip()
+    if isinstance(record, Enrolled) and (adoption := record.adoption) is not None:
+        by = f"{by} of {adoption.client}, carried by {adoption.gateway} (ssh {adoption.destination})"
     role = f"{record.role} (AI agent)" if record.ai else record.role
     return f"{role} from {record.address or 'here'}, approved by {by}"
 

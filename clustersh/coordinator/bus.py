@@ -8,11 +8,15 @@ from typing import Protocol, TypeAlias
 from twisted.internet.defer import Deferred
 
 from ..wire.link import (
+    Adopt,
+    Adopted,
+    AskHosts,
     AskVitals,
     Chunk,
     Ended,
     FromCoordinator,
     Hello,
+    HostList,
     Read,
     Started,
     Stdin,
@@ -23,8 +27,8 @@ from ..wire.link import (
 )
 from .registry import Key
 
-Question: TypeAlias = Read | Stdin | Witnesses | AskVitals
-Answer: TypeAlias = Chunk | StdinTaken | WitnessList | VitalsReport
+Question: TypeAlias = Read | Stdin | Witnesses | AskVitals | Adopt | AskHosts
+Answer: TypeAlias = Chunk | StdinTaken | WitnessList | VitalsReport | Adopted | HostList
 
 
 class Bus(Protocol):

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from ..wire.jobs import offline_reason
 from ..wire.link import (
     MAX_READS,
+    Adopted,
     Chunk,
     Ended,
     Facts,
@@ -27,6 +28,7 @@ from ..wire.link import (
     FromAgent,
     FromCoordinator,
     Hello,
+    HostList,
     Pulse,
     Read,
     Started,
@@ -230,7 +232,7 @@ class Fleet:
             case VitalsReport():
                 self.on_vitals(link.machine.id, message.vitals)
                 self._answered(link, message)
-            case Chunk() | StdinTaken() | WitnessList() | Failed():
+            case Chunk() | StdinTaken() | WitnessList() | Adopted() | HostList() | Failed():
                 self._answered(link, message)
             case Hello():
                 raise ProblemError(Kind.BAD_REQUEST, "a link says hello once")
@@ -304,6 +306,11 @@ class Fleet:
             left = self._back_by - self._timer.seconds()
             came = self._awaited.setdefault(machine_id, Signal())
             await wait_until(self._timer, came, lambda: self.epoch(machine_id) is not None, left)
+
+    async def until_online(self, machine_id: str, seconds: float) -> None:
+        """Wait until the machine has a link, but at most *seconds*."""
+        came = self._awaited.setdefault(machine_id, Signal())
+        await wait_until(self._timer, came, lambda: self.epoch(machine_id) is not None, seconds)
 
     def _is_expected(self, machine_id: str) -> bool:
         return self._timer.seconds() < self._back_by and machine_id in self.expected

@@ -24,7 +24,7 @@ _JOB = (
     " runs.timeout_s FROM jobs JOIN runs ON runs.uuid = jobs.uuid"
 )
 
-_NAMED = 100
+NAMED = 100
 """Machines of a run that an error names."""
 
 
@@ -125,15 +125,20 @@ def _all_printed(rows: list[sqlite3.Row], run: sqlite3.Row) -> list[Printed]:
     ]
 
 
-def machine_of(connection: sqlite3.Connection, uuid: str, machine: str) -> MachineRef:
-    """Return the machine that was called *machine* when the run was made. Raises ProblemError (unknown-run)."""
+def machine_of(connection: sqlite3.Connection, uuid: str, machine: str, machine_id: str = "") -> MachineRef:
+    """Return the machine that was called *machine* when the run was made, or else the one with that id.
+
+    Raises ProblemError (unknown-run).
+    """
     row = connection.execute(
-        "SELECT machine, machine_id FROM jobs WHERE uuid = ? AND machine = ?", (uuid, machine.lower())
+        "SELECT machine, machine_id FROM jobs WHERE uuid = ? AND (machine = ? OR machine_id = ?)"
+        " ORDER BY machine = ? DESC LIMIT 1",
+        (uuid, machine, machine_id, machine),
     ).fetchone()
     if row is None:
         names = [each.name for each in machines(connection, uuid)]
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        hint = f"it was for {node_set(names[:_NAMED])}{more}" if names else ""
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        hint = f"it was for {node_set(names[:NAMED])}{more}" if names else ""
         raise ProblemError(Kind.UNKNOWN_RUN, f"{uuid} did not run on {machine!r}", hint=hint)
     return MachineRef(row["machine"], row["machine_id"])
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 
 from ..address import Address
+from ..trust.tokens import TOKEN_VARIABLE
 from ..wire.joining import Invitation
 from .installers import quote_powershell
-
-TOKEN_VARIABLE = "CLUSTERSH_TOKEN"  # noqa: S105 - the variable's name
 
 
 def plain_line(address: Address, *, client: bool = False) -> str:

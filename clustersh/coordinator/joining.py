@@ -1,23 +1,28 @@
-"""What lets machines and clients in, put together: join tokens, pairings, and the codes that admins type."""
+"""What lets machines and clients in, put together: join tokens, pairings, adoptions, and the codes that admins type."""
 
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from ..config import EnrollmentConfig
 from ..trust.authority import Authority
+from .adoption import Adoptions
 from .api import Api
 from .approvals import Approvals
+from .fleet import Fleet
 from .index import Index
 from .ledger import Ledger
 from .own_secret import own_secret
 from .pairing import Pairings
 from .policy.overrides import Overrides
+from .policy.policy import Policy
 from .refusals import Refusals
 from .registry import Registry
+from .rest_adopt import AdoptCalls
 from .rest_pairing import PairingCalls
 from .rest_tokens import TokenCalls
 from .tokens import JoinTokens
@@ -42,6 +47,7 @@ class Joining:
     ) -> None:
         self._policy = config.policy
         self._authority = authority
+        self._registry = registry
         self._tokens = JoinTokens(ledger, own_secret(folder, "token.key"), time.time, secrets.token_bytes)
         ledger.subscribe(self._tokens.follow)
         self._pairings = Pairings(
@@ -61,7 +67,9 @@ class Joining:
         """Read what there was before."""
         await self._tokens.load(index)
 
-    def add_to(self, api: Api) -> None:
-        """Add the calls."""
+    def add_to(self, api: Api, fleet: Fleet, policy: Policy) -> None:
+        """Add the calls; agents of *fleet* adopt, for clients that *policy* lets use them."""
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
+        adoptions = Adoptions(self._registry, fleet, self._tokens, self._pairings, socket.gethostname, policy.check_use)
+        AdoptCalls(adoptions).add_to(api)

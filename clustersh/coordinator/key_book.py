@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from ..trust.identity import Role
 from ..wire.tailnet import TailnetIdentity
-from .records import Enrolled, Renamed
+from .records import Adoption, Enrolled, Renamed
 
 
 @dataclass(frozen=True)
 class Key:
     """One enrolled key. *ended* is when it was revoked or forgotten ("" while trusted); times are RFC 3339.
 
-    *ai*: it is an AI agent's, for as long as it is trusted.
+    *ai*: it is an AI agent's, for as long as it is trusted. *carrier* says which other machine's agent carries this
+    machine, if it has none of its own.
     """
 
     fingerprint: str
@@ -28,6 +31,7 @@ class Key:
     new: bool = False
     ai: bool = False
     tailnet: TailnetIdentity | None = None
+    carrier: Adoption | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class KeyBook:
                 tailnet=key.tailnet or before.tailnet,
                 enrolled=before.enrolled,
                 ai=key.ai or before.ai,
+                carrier=before.carrier,
             )
         self.by_fingerprint[key.fingerprint] = key
         self._roster = None
@@ -82,9 +87,9 @@ class KeyBook:
 
 def key_of(record: Enrolled | Renamed, time: str, *, new: bool) -> Key:
     """Return the key that *record*, of that *time*, lets in."""
-    return Key(
-        record.fingerprint, Role(record.role), record.name, record.id, record.address, time, new=new, ai=record.ai
-    )
+    words = (record.fingerprint, Role(record.role), record.name, record.id, record.address, time)
+    carrier = record.adoption if isinstance(record, Enrolled) else None
+    return Key(*words, new=new, ai=record.ai, carrier=carrier)
 
 
 def read_keys(connection: sqlite3.Connection) -> list[Key]:
@@ -103,6 +108,7 @@ def read_keys(connection: sqlite3.Connection) -> list[Key]:
             bool(row["new"]),
             bool(row["ai"]),
             TailnetIdentity(row["tailnet_login"], row["tailnet_node"]) if row["tailnet_login"] else None,
+            msgspec.json.decode(row["carrier"], type=Adoption) if row["carrier"] else None,
         )
         for row in rows
     ]

@@ -5,8 +5,9 @@ The rules are design section "The pairing code"; the code itself is `trust.pairi
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from twisted.internet.defer import Deferred
@@ -21,10 +22,11 @@ from ..wire.rest import Approved, Pending
 from .addresses import IpAddress
 from .limits import RateLimit, source_of
 from .pairing_state import PairingState, Stage, read_start
+from .records import Adoption
 from .refusals import Refusals
 from .signals import wait_until
 from .tokens import JoinTokens
-from .whois import NO_RULE, TailnetRule
+from .whois import NO_RULE, TailnetRule, outside
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -58,6 +60,7 @@ class Registrar(Protocol):
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:
@@ -91,6 +94,7 @@ class Pairings:
         self._host = host
         self._tailnet = tailnet
         self._pairings: dict[str, PairingState] = {}
+        self._adopting: dict[str, tuple[str, Adoption]] = {}
         self._starts = RateLimit(clock.seconds, START_RATE, START_BURST)
         self._all_starts = RateLimit(clock.seconds, ALL_RATE, ALL_BURST)
         self._wrong_tokens = RateLimit(clock.seconds, WRONG_RATE, WRONG_BURST)
@@ -159,12 +163,18 @@ class Pairings:
         self._expire()
         return [pairing for pairing in self._pairings.values() if pairing.has_code(code)]
 
-    async def approve(self, pairing: PairingState, *, ai: bool = False) -> Approved:
-        """Let *pairing* in, as an AI agent's client with *ai*. Raises ProblemError."""
+    async def approve(self, pairing: PairingState, *, ai: bool = False, dry_run: bool = False) -> Approved:
+        """Let *pairing* in, as an AI agent's client with *ai*; with *dry_run* only tell who it is.
+
+        Raises ProblemError.
+        """
         if ai and pairing.role is not Role.FRONTEND:
             raise ProblemError(Kind.BAD_REQUEST, "--ai is for clients, and this is a machine", hint="leave it out")
         if pairing.stage is Stage.REVEALED:
-            await self._join(pairing, "admin", ai=ai)
+            if dry_run:
+                self._registrar.check_join(pairing.role, pairing.name, pairing.fingerprint)
+            else:
+                await self._join(pairing, "admin", ai=ai)
         elif pairing.stage is Stage.JOINING:
             raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
         elif ai and not pairing.ai:
@@ -174,12 +184,21 @@ class Pairings:
                 hint=f"clusterd revoke {pairing.name}, and have it log in again",
             )
         name, role, address = pairing.name, pairing.role.value, str(pairing.address)
-        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai)
+        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai or ai)
 
     def drop(self, pairing: PairingState) -> None:
         """End *pairing*: it is refused, or too old."""
         self._pairings.pop(pairing.id, None)
         pairing.changed.fire()
+
+    @contextlib.contextmanager
+    def adopting(self, token: str, name: str, adoption: Adoption) -> Iterator[None]:
+        """Have the machine that shows *token* let in as *name*, meanwhile, whatever the policy is."""
+        self._adopting[token] = (name, adoption)
+        try:
+            yield
+        finally:
+            del self._adopting[token]
 
     # -- decisions
 
@@ -207,12 +226,7 @@ class Pairings:
         if self._tailnet.required and pairing.identity is None:
             self.drop(pairing)
             self._refusals.note(str(pairing.address), "not of the tailnet")
-            raise ProblemError(
-                Kind.ADDRESS_NOT_ALLOWED,
-                "this coordinator lets in its tailnet alone, "
-                f"and its Tailscale doesn't know who is at {pairing.address}",
-                hint="have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet",
-            )
+            raise outside(pairing.address)
 
     def _check_token(self, pairing: PairingState, shown: TokenProof) -> bytes:
         """Return the coordinator's own proof of the token that *shown* proves. Raises ProblemError; one try each."""
@@ -235,6 +249,12 @@ class Pairings:
         """Let a machine in that needs no code: this key holds that name, any may enroll, or it has a token."""
         if self._registrar.holder(pairing.role, pairing.name) == pairing.fingerprint:
             await self._join(pairing, "same key")
+        elif shown is not None and shown.id in self._adopting:
+            name, adoption = self._adopting[shown.id]
+            if name != pairing.name:
+                raise ProblemError(Kind.WRONG_TOKEN, f"this join token was made for {name}")
+            with self._tokens.held(shown.id):
+                await self._join(pairing, "adoption", shown.id, adoption)
         elif self._policy == "open":
             await self._join(pairing, "open")
         elif self._policy == "token" and shown is not None:
@@ -247,7 +267,15 @@ class Pairings:
                     self.drop(pairing)
                 raise
 
-    async def _join(self, pairing: PairingState, approved_by: str, token: str = "", *, ai: bool = False) -> None:
+    async def _join(
+        self,
+        pairing: PairingState,
+        approved_by: str,
+        token: str = "",
+        adoption: Adoption | None = None,
+        *,
+        ai: bool = False,
+    ) -> None:
         pairing.stage = Stage.JOINING
         try:
             pairing.certificate = await self._registrar.register(
@@ -258,6 +286,7 @@ class Pairings:
                 str(pairing.address),
                 approved_by,
                 token,
+                adoption,
                 ai=ai,
             )
         except BaseException:

@@ -58,7 +58,7 @@ def makeService(options: Options) -> CoordinatorService:
     from twisted.internet import reactor
 
     from ..clocks import use_boot_clock
-    from ..daemon import told
+    from ..daemon import stop_when_interrupted, told
     from ..trust.errors import TrustError
     from .door import DoorError
     from .service import make_service
@@ -69,6 +69,7 @@ def makeService(options: Options) -> CoordinatorService:
         if running is not None:  # said here: twistd in the background only logs what its service finds out
             raise HomeError(f"{options.home / 'coordinator'} is in use by process {running.pid}", "stop that one first")
         use_boot_clock(reactor)
+        stop_when_interrupted(reactor)
         return make_service(reactor, options.home, config, options.listen(config))
     except (HomeError, ConfigError, TrustError, DoorError) as error:
         raise SystemExit(told(error)) from error

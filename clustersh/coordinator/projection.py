@@ -35,7 +35,7 @@ from .records import (
     TokenRevoked,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -65,7 +65,7 @@ CREATE TABLE keys (
     fingerprint TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, address TEXT NOT NULL,
     enrolled TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', store TEXT NOT NULL DEFAULT '',
     new INTEGER NOT NULL DEFAULT 0, ai INTEGER NOT NULL DEFAULT 0,
-    tailnet_login TEXT NOT NULL DEFAULT '', tailnet_node TEXT NOT NULL DEFAULT ''
+    tailnet_login TEXT NOT NULL DEFAULT '', tailnet_node TEXT NOT NULL DEFAULT '', carrier TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_id ON keys (id);
 CREATE TABLE tokens (
@@ -197,8 +197,10 @@ def _cancel_requested(connection: sqlite3.Connection, entry: Entry, record: Canc
 
 
 def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | Renamed) -> None:
+    adoption = record.adoption if isinstance(record, Enrolled) else None
     connection.execute(
-        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new, ai) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO keys (fingerprint, role, name, id, address, enrolled, new, ai, carrier)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name, address = excluded.address,"
         " ai = ai OR excluded.ai,"
         " new = CASE WHEN excluded.name = name THEN new ELSE excluded.new END",
@@ -211,6 +213,7 @@ def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | R
             entry.time,
             record.approved_by == "open",
             record.ai,
+            msgspec.json.encode(adoption).decode() if adoption else "",
         ),
     )
     connection.execute("UPDATE tokens SET used = used + 1 WHERE id = ?", (record.token,))

@@ -129,10 +129,21 @@ class Orphan(_Record, frozen=True, tag="orphan"):
     outcome: Outcome
 
 
+class Adoption(msgspec.Struct, frozen=True):
+    """A machine without an agent: that of *gateway* carries it, by ssh to *destination*, as *client* asked for."""
+
+    machine_id: str
+    gateway: str
+    destination: str
+    client: str
+    client_id: str
+
+
 class Enrolled(_Record, frozen=True, tag="enrolled"):
     """A key was let in, as *role* under *name*; *approved_by* says by whom: ``admin``, ``open``, ``first start``.
 
-    Or by ``token``, whose id is *token*: this record is that use of it. *ai*: it is an AI agent's.
+    Or by ``token``, whose id is *token*: this record is that use of it; by ``adoption`` too, which says of what.
+    *ai*: it is an AI agent's.
     """
 
     role: str
@@ -142,6 +153,7 @@ class Enrolled(_Record, frozen=True, tag="enrolled"):
     address: str
     approved_by: str
     token: str = ""
+    adoption: Adoption | None = None
     ai: bool = False
 
 

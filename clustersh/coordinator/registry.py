@@ -5,22 +5,21 @@ It is a projection of the ledger, kept in memory: each request asks it, so that 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..trust.identity import Identity, Role
-from ..wire.ids import NAME_LENGTH, RESERVED_NAMES
 from ..wire.problems import Kind, ProblemError
 from ..wire.tailnet import TailnetIdentity
+from .claims import Claims, join_again, to_free
 from .close_names import did_you_mean
 from .index import Index
 from .key_book import Key, KeyBook, Roster, key_of, read_keys
 from .ledger import Ledger
 from .ledger_files import Entry
-from .records import Accepted, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen, TailnetSeen
+from .records import Accepted, Adoption, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen, TailnetSeen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -41,9 +40,7 @@ class Registry:
         self._index = index
         self._issue = issue
         self._book = KeyBook()
-        self._joining: dict[str, tuple[Role, str]] = {}
-        self._unrecorded: dict[tuple[Role, str], Key] = {}
-        """Keys that lost their trust although the ledger could not take that."""
+        self._claims = Claims(self._book)
         self._ended_watchers: list[Callable[[Key], None]] = []
         self._renamed_watchers: list[Callable[[Key], None]] = []
 
@@ -69,10 +66,10 @@ class Registry:
         """
         key = self._book.by_fingerprint.get(fingerprint)
         if key is None:
-            raise ProblemError(Kind.UNTRUSTED, "this key was never let in here", hint=_join_again(identity.role))
+            raise ProblemError(Kind.UNTRUSTED, "this key was never let in here", hint=join_again(identity.role))
         if key.ended:
             verb = "forgotten" if key.role is Role.AGENT else "revoked"
-            raise ProblemError(Kind.UNTRUSTED, f"the key of {key.name} was {verb}", hint=_join_again(key.role))
+            raise ProblemError(Kind.UNTRUSTED, f"the key of {key.name} was {verb}", hint=join_again(key.role))
         if (key.role, key.id) != (identity.role, identity.id):
             raise ProblemError(Kind.UNTRUSTED, "this key was let in under another identity")
         return Identity(key.role, key.name, key.id)
@@ -114,44 +111,11 @@ class Registry:
 
     def holder(self, role: Role, name: str) -> str | None:
         """Return the fingerprint of the key that holds *name*, if one does."""
-        key = self._book.by_name.get((role, name))
-        return key.fingerprint if key else None
+        return self._claims.holder(role, name)
 
     def check_join(self, role: Role, name: str, fingerprint: str) -> None:
         """Raise ProblemError unless that key may join under that name."""
-        known = self._book.by_fingerprint.get(fingerprint)
-        if known is not None and (known.ended or known.role is not role):
-            why = f"was {'forgotten' if role is Role.AGENT else 'revoked'}" if known.ended else f"is a {known.role}'s"
-            raise ProblemError(Kind.UNTRUSTED, f"this key {why}", hint=_join_again(role))
-        if fingerprint in self._joining:
-            raise ProblemError(Kind.UNAVAILABLE, "this key is just being let in", hint="ask again in a moment")
-        if (role, name) in self._unrecorded:
-            # Else a restart would trust two keys under one name, of which a revocation finds the last one only.
-            raise ProblemError(
-                Kind.NAME_TAKEN,
-                f"the name {name} was taken from a key, but that could not be recorded yet",
-                hint=f"choose another with --name, or have it recorded on the coordinator: {_free(role, name)}",
-            )
-        if name in RESERVED_NAMES:
-            raise ProblemError(Kind.NAME_TAKEN, f"the name {name} is taken", hint="choose another with --name")
-        if not self._is_free(role, name) and self.holder(role, name) != fingerprint:
-            raise ProblemError(
-                Kind.NAME_TAKEN,
-                f"the name {name} belongs to another key",
-                hint=f"this one is free: --name {self._free_name(role, name)}\n"
-                f"or take {name} over: on the coordinator, {_free(role, name)}",
-            )
-
-    def _is_free(self, role: Role, name: str) -> bool:
-        taken = (*self._joining.values(), *self._unrecorded)
-        return self.holder(role, name) is None and (role, name) not in taken
-
-    def _free_name(self, role: Role, name: str) -> str:
-        """Return the first of NAME-2, NAME-3, ... that nobody has."""
-        before, at, last = name.rpartition("@")
-        endings = (f"-{n}" for n in itertools.count(2))
-        numbered = (f"{before}{at}{last[: NAME_LENGTH - len(ending)]}{ending}" for ending in endings)
-        return next(each for each in numbered if self._is_free(role, each))
+        self._claims.check(role, name, fingerprint)
 
     async def register(
         self,
@@ -162,30 +126,35 @@ class Registry:
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError.
 
-        A key that is trusted already under another name is renamed. *token* is the join token that this is a use of.
-        *ai*: it is an AI agent's.
+        A key that is trusted already under another name is renamed. *token* is the join token that this is a use of,
+        *adoption* what it was made for. *ai*: it is an AI agent's; so it is too where an earlier client of that name
+        was one.
         """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
         identity = Identity(role, name, known.id if known else str(uuid4()))
         certificate = self._issue(identity, public_key)
-        self._joining[fingerprint] = (role, name)
+        ai = ai or any(
+            each.ai and (each.role, each.name) == (role, name) for each in self._book.by_fingerprint.values()
+        )
+        self._claims.joining[fingerprint] = (role, name)
         words = (role.value, name, identity.id, fingerprint, address, approved_by)
-        renamed = known is not None and known.name != name
+        record: Record = Enrolled(*words, token, adoption, ai)
+        if known is not None and known.name != name:
+            record = Renamed(*words, known.name, token, ai)
         try:
-            entry = await self._ledger.append(
-                Renamed(*words, known.name, token, ai) if known is not None and renamed else Enrolled(*words, token, ai)
-            )
+            entry = await self._ledger.append(record)
         finally:
-            del self._joining[fingerprint]
+            del self._claims.joining[fingerprint]
         self._take_in(entry)
         if self._book.by_fingerprint[fingerprint].ended:
-            raise ProblemError(Kind.UNTRUSTED, "this key lost its trust meanwhile", hint=_join_again(role))
+            raise ProblemError(Kind.UNTRUSTED, "this key lost its trust meanwhile", hint=join_again(role))
         return certificate
 
     async def leave(self, identity: Identity) -> None:
@@ -193,14 +162,16 @@ class Registry:
         key = self._book.by_name.get((identity.role, identity.name))
         if key is not None and key.id == identity.id:
             kind = Forgotten if key.role is Role.AGENT else Revoked
-            self._take_in(await self._ledger.append(kind(key.name, key.id, key.fingerprint, "itself")))
+            for each in (*self._carried_by(key.id), key):
+                self._take_in(await self._ledger.append(kind(each.name, each.id, each.fingerprint, "itself")))
 
-    async def revoke(self, name: str) -> None:
-        """Trust the client *name* no more. Raises ProblemError: unknown-client, or storage as `forget`."""
+    async def revoke(self, name: str, *, dry_run: bool = False) -> None:
+        """Trust the client *name* no more; *dry_run*: only look for it. Raises ProblemError, as `forget`."""
         key = self._named(Role.FRONTEND, name)
         if key is None:
             raise ProblemError(Kind.UNKNOWN_CLIENT, f"no client is called {name!r}", hint="see: clusterd clients")
-        await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint))
+        if not dry_run:
+            await self._end_trust(key, Revoked(key.name, key.id, key.fingerprint))
 
     async def revoke_other_admins(self, fingerprint: str) -> None:
         """Trust no admin's key but that one."""
@@ -208,34 +179,42 @@ class Registry:
             if key.role is Role.ADMIN and not key.ended and key.fingerprint != fingerprint:
                 self._take_in(await self._ledger.append(Revoked(key.name, key.id, key.fingerprint)))
 
-    async def forget(self, name: str) -> Key:
-        """Trust the machine *name* no more and free its name.
+    async def forget(self, name: str, *, dry_run: bool = False) -> Key:
+        """Trust the machine *name* no more and free its name; so for those that it carries.
 
         Raises ProblemError: unknown-machine, or storage where the ledger can't take it. Then it holds all the same,
         but only for as long as the coordinator runs.
         """
         key = self._named(Role.AGENT, name) or self.machine(name)
+        if dry_run:
+            return key
+        for carried in self._carried_by(key.id):
+            await self._end_trust(carried, Forgotten(carried.name, carried.id, carried.fingerprint))
         await self._end_trust(key, Forgotten(key.name, key.id, key.fingerprint))
         return key
 
+    def _carried_by(self, machine_id: str) -> list[Key]:
+        """Return the machines that have no agent but that one's: they go where it goes."""
+        return [key for key in self._book.roster.machines if key.carrier and key.carrier.machine_id == machine_id]
+
     def _named(self, role: Role, name: str) -> Key | None:
         named = (role, name.strip().lower())
-        return self._unrecorded.get(named) or self._book.by_name.get(named)
+        return self._claims.unrecorded.get(named) or self._book.by_name.get(named)
 
     async def _end_trust(self, key: Key, record: Revoked | Forgotten) -> None:
         try:
             self._take_in(await self._ledger.append(record))
         except ProblemError as error:
             if error.problem.kind is Kind.STORAGE:
-                self._unrecorded[key.role, key.name] = key
+                self._claims.unrecorded[key.role, key.name] = key
                 self._end(key.fingerprint, self._ledger.moment())
                 raise ProblemError(
                     Kind.STORAGE,
                     f"{key.name} is trusted no more, but only until the coordinator restarts: {error}",
-                    hint=f"mend that, then run it again: {_free(key.role, key.name)}",
+                    hint=f"mend that, then run it again: {to_free(key.role, key.name)}",
                 ) from error
             raise
-        self._unrecorded.pop((key.role, key.name), None)
+        self._claims.unrecorded.pop((key.role, key.name), None)
 
     def _end(self, fingerprint: str, when: str) -> None:
         ended = replace(self._book.by_fingerprint[fingerprint], ended=when)
@@ -266,7 +245,7 @@ class Registry:
     def _trusted_machine(self, machine_id: str) -> Key:
         key = self.machine_by_id(machine_id)
         if key is None:
-            raise ProblemError(Kind.UNTRUSTED, "this machine was forgotten", hint=_join_again(Role.AGENT))
+            raise ProblemError(Kind.UNTRUSTED, "this machine was forgotten", hint=join_again(Role.AGENT))
         return key
 
     def used(self, machine_id: str) -> None:
@@ -275,10 +254,11 @@ class Registry:
         if key is not None and key.new:
             self._book.enter(replace(key, new=False))
 
-    async def accept(self, name: str) -> Key:
+    async def accept(self, name: str, *, dry_run: bool = False) -> Key:
         """Have a machine that is new be one like any other, as an admin says. Raises ProblemError."""
         key = self.machine(name)
-        await self._accept([key])
+        if not dry_run:
+            await self._accept([key])
         return key
 
     async def take_into_use(self, machine_ids: Collection[str], client: Identity) -> None:
@@ -327,11 +307,3 @@ class Registry:
             self._book.enter(replace(known, tailnet=TailnetIdentity(record.login, record.node)))
         elif isinstance(record, Accepted):
             self.used(record.machine_id)
-
-
-def _free(role: Role, name: str) -> str:
-    return f"clusterd {'forget' if role is Role.AGENT else 'revoke'} {name}"
-
-
-def _join_again(role: Role) -> str:
-    return "run: clusteragent enroll --again" if role is Role.AGENT else "run: clustersh login --again"

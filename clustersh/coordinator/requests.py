@@ -28,7 +28,7 @@ from .pacing import widest
 from .placement.placer import Placer
 from .policy.policy import ApprovalNeeded, Passage, Policy
 from .records import MachineRef, PolicyOverridden, RunRefused
-from .registry import Registry
+from .registry import Key, Registry
 from .targets import Targets
 
 
@@ -132,7 +132,7 @@ class Requests:
         reached("run-asked")
         uuid = self._new_uuid()
         try:
-            chosen = self.choose(asked, uuid)
+            chosen = self.choose(caller, asked, uuid)
             verdict = await self._policy.judge(caller, asked, chosen.machines)
             self._policy.check(caller, asked, chosen.machines, verdict)
         except ApprovalNeeded as needed:
@@ -149,6 +149,9 @@ class Requests:
             passage = self._policy.let_pass(caller, asked, chosen.machines, verdict)
             try:
                 run = await self._record(caller, key, digest, asked, uuid, chosen, weight, passage)
+            except BaseException:
+                passage.give_back()
+                raise
             finally:
                 passage.let_go()
         except BaseException:
@@ -231,7 +234,7 @@ class Requests:
             width=widest(len(chosen.machines), asked.pace),
         )
 
-    def choose(self, asked: RunRequest, uuid: str | None = None) -> Chosen:
+    def choose(self, caller: Identity, asked: RunRequest, uuid: str | None = None) -> Chosen:
         """Return the machines that the run *uuid* is for, from now on. Raises ProblemError where it can't be for any.
 
         Without a uuid nothing comes of it: it only tells.
@@ -254,8 +257,25 @@ class Requests:
             waiting = {each.id for each in machines if each.new and self._targets.new_wait} - resolved.named
             known = tuple(each if each.id in waiting else replace(each, new=False) for each in machines)
             placer, placement = self._placer, asked.placement
-            machines, selected = placer.place(uuid, known, placement) if uuid else placer.choose(known, placement)
+            asked_for = self._asked_for(caller, asked, known)
+            if asked_for:
+                machines, selected = (
+                    asked_for,
+                    tuple(f"Selected {each.name}: an approval is for it" for each in asked_for),
+                )
+            elif uuid:
+                machines, selected = placer.place(uuid, known, placement)
+            else:
+                machines, selected = placer.choose(known, placement)
         return Chosen(machines, resolved.named, skipped, selected)
+
+    def _asked_for(self, caller: Identity, asked: RunRequest, known: tuple[Key, ...]) -> tuple[Key, ...]:
+        """Return the machines for which such a run has an approval, or waits for one, where they are still there."""
+        there = {each.id for each in known if not each.new and self._fleet.status(each.id) == "online"}
+        for ids in self._policy.asked_for(caller, asked):
+            if ids <= there:
+                return tuple(each for each in known if each.id in ids)
+        return ()
 
     async def _refuse(
         self, caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str, problem: Problem

@@ -51,7 +51,7 @@ class AdminCalls:
 
     async def approve(self, request: Request, caller: Caller, body: Approve) -> Approved:
         """Let in whoever has that code, or allow what has it."""
-        return await self._approvals.approve(body.code, caller.identity.name, ai=body.ai)
+        return await self._approvals.approve(body.code, caller.identity.name, ai=body.ai, dry_run=body.dry_run)
 
     async def clients(self, request: Request, caller: Caller) -> Clients:
         """List the clients, the revoked ones too."""
@@ -59,15 +59,15 @@ class AdminCalls:
 
     async def revoke(self, request: Request, caller: Caller, body: NameOf) -> None:
         """Trust a client no more."""
-        await self._registry.revoke(body.name)
+        await self._registry.revoke(body.name, dry_run=body.dry_run)
 
     async def forget(self, request: Request, caller: Caller, body: NameOf) -> None:
         """Trust a machine no more, and free its name."""
-        await self._registry.forget(body.name)
+        await self._registry.forget(body.name, dry_run=body.dry_run)
 
     async def accept(self, request: Request, caller: Caller, body: NameOf) -> None:
         """Have a machine that is new be one like any other."""
-        await self._registry.accept(body.name)
+        await self._registry.accept(body.name, dry_run=body.dry_run)
 
     async def audit(self, request: Request, caller: Caller, query: AuditQuery) -> AuditPage:
         """Return a page of the ledger."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ..wire.link import Chunk
 from ..wire.output import Stream, pieces
 from ..wire.problems import Kind, ProblemError
-from ..wire.queries import JobsQuery, OutputQuery, RunQuery, StdinQuery, seconds_since_1970
+from ..wire.queries import JobQuery, JobsQuery, OutputQuery, StdinQuery, seconds_since_1970
 from ..wire.rest import FRAMES, MAX_STDIN_PIECE, Cancelled, Job, JobPage, StdinProgress
 from . import history
 from .api import Api
@@ -56,7 +56,7 @@ class JobCalls:
         told = (*named, Kind.OUTPUT_UNAVAILABLE, Kind.RATE_LIMITED, Kind.STORAGE)
         nobody = (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET)
         api.add("GET", "/v1/jobs", self.jobs, CLIENTS, query=JobsQuery, problems=(*named, *nobody))
-        api.add("GET", job, self.job, CLIENTS, query=RunQuery, headers=(WAIT,), problems=named)
+        api.add("GET", job, self.job, CLIENTS, query=JobQuery, headers=(WAIT,), problems=named)
         api.add("POST", f"{job}/cancel", self.cancel_job, CLIENTS, problems=(*named, Kind.STORAGE))
         api.add(
             "GET",
@@ -105,7 +105,7 @@ class JobCalls:
             if not await self._index.ask(lambda connection: history.was_machine(connection, name)):
                 raise
 
-    async def job(self, request: Request, caller: Caller, machine: str, id: str, query: RunQuery) -> Job:
+    async def job(self, request: Request, caller: Caller, machine: str, id: str, query: JobQuery) -> Job:
         """Tell of one job, after waiting for its end as long as asked."""
         uuid, reference = await self._names.job(machine, id)
 

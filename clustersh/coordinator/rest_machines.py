@@ -10,7 +10,7 @@ from ..wire import units
 from ..wire.link import Vitals
 from ..wire.problems import Kind
 from ..wire.queries import MachinesQuery
-from ..wire.rest import Machine, Machines, Tailscale
+from ..wire.rest import Carrier, Machine, Machines, Tailscale
 from .api import Api
 from .callers import Caller
 from .fleet import Fleet, Seen
@@ -95,4 +95,11 @@ class MachineCalls:
             latency_ms=round(latency_s * 1000, 2) if latency_s is not None else None,
             tailscale=Tailscale(node.name, node.online, node.path) if node is not None else None,
             tailnet=key.tailnet,
+            carrier=self._carrier(key),
         )
+
+    def _carrier(self, key: Key) -> Carrier | None:
+        if key.carrier is None:
+            return None
+        gateway = self._registry.machine_by_id(key.carrier.machine_id)
+        return Carrier(gateway.name if gateway else key.carrier.gateway, key.carrier.destination)

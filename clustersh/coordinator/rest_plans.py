@@ -36,7 +36,7 @@ class PlanCalls:
         What it would be refused for is in `problem`. Files needn't be there yet.
         """
         try:
-            chosen = self._requests.choose(body)
+            chosen = self._requests.choose(caller.identity, body)
             weight_of(body, len(chosen.machines))
             verdict = await self._policy.judge(caller.identity, body, chosen.machines)
         except ProblemError as error:

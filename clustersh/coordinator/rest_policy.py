@@ -32,5 +32,5 @@ class PolicyCalls:
 
     async def test(self, request: Request, caller: Caller, body: RunRequest) -> PolicyTest:
         """Say whether such a run would pass, and why not; nothing is recorded, started or asked for."""
-        chosen = self._requests.choose(body)
+        chosen = self._requests.choose(caller.identity, body)
         return await request.unless_gone(self._policy.test(caller.identity, body, chosen.machines))

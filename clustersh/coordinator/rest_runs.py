@@ -110,12 +110,16 @@ class RunCalls:
 
     async def run(self, request: Request, caller: Caller, id: str, query: RunQuery) -> Answer:
         """Tell of a run, after waiting for its end as long as asked."""
-        return await self._answer(request, await self._names.uuid(id), query.limit, fold=query.fold)
+        uuid = await self._names.uuid(id)
+        only = await self._names.on(uuid, query.target) if query.target else frozenset[str]()
+        return await self._answer(request, uuid, query.limit, fold=query.fold, only=only)
 
-    async def _answer(self, request: Request, uuid: str, limit: int, *, fold: bool) -> Answer:
+    async def _answer(
+        self, request: Request, uuid: str, limit: int, *, fold: bool, only: frozenset[str] = frozenset()
+    ) -> Answer:
         async def settled() -> Run:
             await self._runs.settle(uuid, wait_seconds(request))
-            return await self._views.run(uuid, limit, fold=fold)
+            return await self._views.run(uuid, limit, fold=fold, only=only)
 
         found = await request.unless_gone(settled())
         return Answer(found, 200 if found.ended else 202)

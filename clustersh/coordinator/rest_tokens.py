@@ -37,4 +37,4 @@ class TokenCalls:
 
     async def revoke_token(self, request: Request, caller: Caller, body: TokenId) -> None:
         """Let nobody in with a join token any more."""
-        await self._tokens.revoke(body.id)
+        await self._tokens.revoke(body.id, dry_run=body.dry_run)

@@ -27,18 +27,19 @@ class RunViews:
         self._texts = texts
         self._fleet = fleet
 
-    async def run(self, uuid: str, limit: int, *, fold: bool = False) -> Run:
+    async def run(self, uuid: str, limit: int, *, fold: bool = False, only: frozenset[str] = frozenset()) -> Run:
         """Return the run with at most *limit* bytes of output, shared fairly; to *fold*: each text once.
 
-        Raises ProblemError: what it was refused for.
+        Of its jobs *only* those on the machines with these ids, if any are given. Raises ProblemError: what
+        it was refused for.
         """
         held = self._runs.find(uuid)
         if held is not None:
-            return _held_view(held, await self._texts.shared(_all_of(held), limit, fold=fold))
+            return _held_view(held, await self._texts.shared(_some(_all_of(held), only), limit, fold=fold))
         row, jobs = await self._index.ask(lambda connection: history.run_row(connection, uuid))
         if row["problem"]:
             raise ProblemError.received(msgspec.json.decode(row["problem"], type=Problem))
-        told = await self._texts.shared(jobs, limit, fold=fold)
+        told = await self._texts.shared(_some(jobs, only), limit, fold=fold)
         return Run(
             uuid,
             row["client"],
@@ -100,6 +101,10 @@ class RunViews:
                 uuid=uuid,
                 started=True,
             )
+
+
+def _some(jobs: list[Printed], only: frozenset[str]) -> list[Printed]:
+    return [each for each in jobs if each.machine_id in only] if only else jobs
 
 
 def _all_of(run: OpenRun) -> list[Printed]:

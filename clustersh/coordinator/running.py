@@ -14,6 +14,7 @@ from . import history
 from .api import Api
 from .fleet import Fleet
 from .index import Index
+from .judging import Judging
 from .ledger import Ledger
 from .link_server import LinkFactory
 from .open_runs import RunTable
@@ -71,8 +72,9 @@ class Running:
         fleet.events = self.runs
         self._paced = PacedRuns(reactor, ledger, index, fleet, table, self.runs, outcomes)
         self._placer = make_placer(fleet, table, self.vitals.known, boot_clock)
+        self._judging = Judging(reactor)
         sight = Sight(registry, fleet, targets, table, blobs)
-        self._policy, self.overrides = make_policy(policy, reactor, sight, secret, host)
+        self.policy, self.overrides = make_policy(policy, reactor, sight, self._judging, secret, host)
         self._new_uuid = UuidMaker(lambda: time.time_ns() // 1_000_000)
         self._requests = Requests(
             ledger,
@@ -86,22 +88,23 @@ class Running:
             self._new_uuid,
             secret,
             self._placer,
-            self._policy,
+            self.policy,
             pacer=self._paced,
         )
 
     def add_to(self, api: Api, links: LinkFactory, host: str) -> None:
         """Register the calls about runs and jobs; *host* is what this coordinator calls itself."""
         runs, index, registry, fleet = self.runs, self._index, self._registry, self._fleet
-        outputs, names = Outputs(fleet, boot_clock), RunNames(runs, index)
+        outputs, names = Outputs(fleet, boot_clock), RunNames(runs, index, registry, self._targets)
         views = RunViews(runs, index, Texts(outputs, fleet, self._reactor), fleet)
         RunCalls(runs, self._requests, views, names, registry, fleet, links, host).add_to(api)
         JobCalls(runs, views, names, index, registry, self._targets, outputs).add_to(api)
-        PlanCalls(self._requests, fleet, self._policy).add_to(api)
-        PolicyCalls(self._policy, self._requests).add_to(api)
+        PlanCalls(self._requests, fleet, self.policy).add_to(api)
+        PolicyCalls(self.policy, self._requests).add_to(api)
 
     async def load(self) -> None:
         """Take up the runs that were under way; the registry and the fleet know already what they saw."""
+        self._judging.start()
         await self.runs.load()
         await self._paced.load()
         if last := await self._index.ask(history.last_uuid):
@@ -109,8 +112,9 @@ class Running:
             self._new_uuid.follow(last)
 
     async def stop(self) -> None:
-        """Begin no more batches."""
+        """Begin no more batches, and end the guard's worker."""
         await self._paced.stop()
+        await self._judging.stop()
 
     def forget(self, machine_id: str) -> None:
         """The machine is gone for good; its jobs have ended."""

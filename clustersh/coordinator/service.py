@@ -205,7 +205,7 @@ class _Parts:
         groups, targets = self._targeting.groups, self._targeting.targets
         notes = Notes(groups.groups_of, groups.labels_of, score)
         MachineCalls(self._registry, targets, self._fleet, self._running.vitals, tailnet, notes).add_to(api)
-        self._joining.add_to(api)
+        self._joining.add_to(api, self._fleet, self._running.policy)
         BlobCalls(self._blobs, self._running.runs).add_to(api)
         PackageCalls(self._packages).add_to(api)
         InstallerCalls(self._installers).add_to(api)

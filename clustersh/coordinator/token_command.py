@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
+from ..trust.tokens import TOKEN_VARIABLE
 from ..wire.joining import CreateToken, TokenId, TokenMade, Tokens
-from ..wire.units import parse_duration
+from ..wire.units import format_timeout, parse_duration
 from .admin_client import ask
 
 _PATH = "/v1/admin/tokens"
@@ -30,6 +32,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     parser.add_argument("id", nargs="?", metavar="ID", help="revoke: the part of the token before the dash")
     parser.add_argument("--ttl", type=reads(parse_duration), metavar="TIME", help="create: how long it is good (1h)")
     parser.add_argument("--uses", type=int, metavar="N", help="create: how many machines it lets in (1)")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
     if (options.verb == "revoke") != (options.id is not None):
         raise UsageError("revoke, and only that, takes a token's id", ("clusterd token list shows them",))
@@ -39,7 +42,8 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         return _prepare_create(invocation, options)
     if options.verb == "revoke":
         # A whole token is taken too, but its secret stays here.
-        return lambda reactor: revoke(reactor, invocation, options.id.strip().partition("-")[0])
+        named = TokenId(options.id.strip().partition("-")[0], options.dry_run)
+        return lambda reactor: revoke(reactor, invocation, named)
     return lambda reactor: show(reactor, invocation)
 
 
@@ -49,7 +53,7 @@ def _prepare_create(invocation: Invocation, options: Namespace) -> Start:
         wanted = CreateToken(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error), ("clusterd token --help",)) from error
-    return lambda reactor: create(reactor, invocation, wanted)
+    return lambda reactor: (would_create if options.dry_run else create)(reactor, invocation, wanted)
 
 
 async def create(reactor: Any, invocation: Invocation, wanted: CreateToken) -> int:
@@ -59,7 +63,7 @@ async def create(reactor: Any, invocation: Invocation, wanted: CreateToken) -> i
     console = invocation.console
     await _print(invocation, made, f"{made.token}\n")
     await console.hint(
-        f"lets {machines} in until {made.expires}; on each: CLUSTERSH_TOKEN=... clusteragent enroll ADDRESS"
+        f"lets {machines} in until {made.expires}; on each: {TOKEN_VARIABLE}=... clusteragent enroll ADDRESS"
     )
     if made.policy != "token":
         await console.hint(f'[enrollment] policy is "{made.policy}": no machine is asked for a token')
@@ -78,11 +82,20 @@ async def show(reactor: Any, invocation: Invocation) -> int:
     return 0
 
 
-async def revoke(reactor: Any, invocation: Invocation, id_: str) -> int:
+async def would_create(reactor: Any, invocation: Invocation, wanted: CreateToken) -> int:
+    """Say what token `create` would make, where a coordinator runs."""
+    await ask(reactor, invocation, lambda client: client.call("GET", _PATH, answer=Tokens))
+    machines = "1 machine" if wanted.uses == 1 else f"{wanted.uses} machines"
+    would = f"make a token that lets {machines} in, for {format_timeout(wanted.ttl_s)}"
+    return await tell(invocation, would, uses=wanted.uses, ttl_s=wanted.ttl_s)
+
+
+async def revoke(reactor: Any, invocation: Invocation, named: TokenId) -> int:
     """Let nobody in with it any more."""
-    named = TokenId(id_)
     await ask(reactor, invocation, lambda client: client.call("POST", f"{_PATH}/revoke", named))
-    await _print(invocation, named, f"Revoked the token {id_}.\n")
+    if named.dry_run:
+        return await tell(invocation, f"revoke the token {named.id}", id=named.id)
+    await _print(invocation, named, f"Revoked the token {named.id}.\n")
     return 0
 
 

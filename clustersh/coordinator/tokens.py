@@ -91,13 +91,14 @@ class JoinTokens:
         await self._ledger.append(TokenCreated(made.id, uses, expires))
         return made, expires
 
-    async def revoke(self, id_: str) -> None:
-        """Let nobody in with that token any more. Raises ProblemError (unknown-token)."""
+    async def revoke(self, id_: str, *, dry_run: bool = False) -> None:
+        """Let nobody in with that token any more; with *dry_run* only look. Raises ProblemError (unknown-token)."""
         known = self._tokens.get(id_.strip().lower())
         if known is None or known.revoked:
             why = f"the token {known.id} was revoked already" if known else f"there is no token {id_!r}"
             raise ProblemError(Kind.UNKNOWN_TOKEN, why, hint="see: clusterd token list")
-        await self._ledger.append(TokenRevoked(known.id))
+        if not dry_run:
+            await self._ledger.append(TokenRevoked(known.id))
 
     def list(self) -> list[Token]:
         """Return every token, those that ended some days ago left out, oldest first."""

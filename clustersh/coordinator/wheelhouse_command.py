@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import CliError, UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
@@ -47,6 +48,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "--platform", action="append", metavar="TAG", help=f"fill: for these machines (default {own_platform()})"
     )
     parser.add_argument("--python", action="append", metavar="X.Y", help=f"fill: for this Python (default {here})")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
     if options.action == "list":
         if options.platform or options.python:
@@ -60,7 +62,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         ]
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return lambda reactor: fill_for(invocation, targets)
+    return lambda reactor: (would_fill if options.dry_run else fill_for)(invocation, targets)
 
 
 async def show(invocation: Invocation) -> int:
@@ -68,6 +70,18 @@ async def show(invocation: Invocation) -> int:
     wheelhouse = _wheelhouse(invocation)
     await _print(invocation, await invocation.in_thread(wheelhouse.read))
     return 0
+
+
+async def would_fill(invocation: Invocation, targets: Sequence[Target]) -> int:
+    """Say for which machines wheels would be fetched, where that can be done."""
+    _wheelhouse(invocation)
+    try:
+        check_pip()
+    except FetchError as error:
+        raise CliError(str(error), error.hints, kind="unavailable") from error
+    wanted = [{"platform": target.platform, "python": target.python} for target in targets]
+    kinds = ", ".join(f"{target.platform} (Python {target.python})" for target in targets)
+    return await tell(invocation, f"fetch the wheels for {kinds}", would_fill=wanted)
 
 
 async def fill_for(invocation: Invocation, targets: Sequence[Target]) -> int:

@@ -14,6 +14,7 @@ from ..config import Network
 from ..tailscale import parse_whois
 from ..tailscale_program import TailscaleError, run
 from ..wire.codec import WireError
+from ..wire.problems import Kind, ProblemError
 from ..wire.tailnet import TailnetIdentity
 from .addresses import IpAddress, is_within
 
@@ -48,6 +49,19 @@ async def _note_nothing(fingerprint: str, identity: TailnetIdentity) -> None:
 
 
 NO_RULE = TailnetRule(nobody, _note_nothing)
+
+
+def outside(address: IpAddress) -> ProblemError:
+    """Return the refusal of somebody at *address* who isn't known to be in the tailnet."""
+    if is_within(address, TAILNET):
+        hint = f"on the coordinator's host, to see what Tailscale knows: tailscale whois {address}"
+    else:
+        hint = "have Tailscale run here (tailscale up), and name the coordinator's address in the tailnet"
+    return ProblemError(
+        Kind.ADDRESS_NOT_ALLOWED,
+        f"this coordinator lets in its tailnet alone, and its Tailscale doesn't know who is at {address}",
+        hint=hint,
+    )
 
 
 class Whois:

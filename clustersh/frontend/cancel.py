@@ -16,10 +16,10 @@ from ..cli.parser import Parser
 from ..config import load
 from ..rest_client import RestClient
 from ..wire.fleet import is_plain
-from ..wire.rest import Cancelled, Job, Run
+from ..wire.rest import Cancelled, Job
 from .client import connect
 from .identifiers import job_words
-from .jobs_on_target import jobs_on
+from .jobs_on_target import run_on
 from .many.names import counted, node_set
 from .retry import GaveUp, Retry
 from .together import together
@@ -74,9 +74,8 @@ async def _cancel(client: RestClient, retry: Retry, machine: str, uuid: str) -> 
 
 async def _cancel_on(client: RestClient, retry: Retry, target: str, uuid: str) -> Cancelled:
     """Cancel those jobs of the run that are on the machines of *target*."""
-    path = f"/v1/runs/{quote(uuid, safe='')}"
-    run = await retry(lambda: client.call("GET", path, answer=Run, query=[("limit", "0"), ("fold", "true")]))
-    jobs = deque(await jobs_on(client, run, target))
+    run = await retry(lambda: run_on(client, uuid, target))
+    jobs = deque(run.jobs)
     cancelled, ended = list[str](), list[str]()
 
     async def work() -> None:
@@ -99,14 +98,12 @@ def _words(done: Cancelled) -> str:
 async def would_cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
     """Show what `cancel` would end."""
     client = await connect(reactor, invocation)
-    run, query = quote(uuid, safe=""), [("limit", "0"), ("fold", "true")]
     jobs: Collection[Job]
     if target and is_plain(target):
-        path = f"/v1/jobs/{quote(target, safe='')}/{run}"
+        path = f"/v1/jobs/{quote(target, safe='')}/{quote(uuid, safe='')}"
         jobs = [await client.call("GET", path, answer=Job, query=[("limit", "0")])]
     else:
-        found = await client.call("GET", f"/v1/runs/{run}", answer=Run, query=query)
-        jobs = await jobs_on(client, found, target) if target else found.jobs
+        jobs = (await run_on(client, uuid, target)).jobs
     uuid = next((job.uuid for job in jobs), uuid)
     running = [job.machine for job in jobs if not job.status.ended]
     ended = [job.machine for job in jobs if job.status.ended]

@@ -19,6 +19,7 @@ COMMANDS = {
     "targets": Command("clustersh.frontend.targets:prepare", "show which machines an expression means"),
     "groups": Command("clustersh.frontend.groups:prepare", "list and change groups of machines"),
     "label": Command("clustersh.frontend.label:prepare", "set and list labels of machines"),
+    "adopt": Command("clustersh.frontend.adopt:prepare", "have an agent carry machines that only have SSH"),
     "policy": Command("clustersh.frontend.policy:prepare", "what the policy allows, and whether a command passes"),
     "login": Command("clustersh.frontend.login:prepare_login", "ask a coordinator to let this user in"),
     "logout": Command("clustersh.frontend.logout:prepare", "give this user's key up"),

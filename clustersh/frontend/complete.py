@@ -14,9 +14,9 @@ from ..address import parse_address
 from ..cli.invocation import Invocation
 from ..home import read_json
 from ..wire.codec import decode_json
-from ..wire.fleet import RESERVED_GROUPS, Groups
+from ..wire.fleet import RESERVED_GROUPS, Groups, TargetView
 from ..wire.ids import SHORT_LENGTH, short
-from ..wire.rest import JobPage, Machines
+from ..wire.rest import JobPage
 from .blocking import connect_blocking, without_reactor
 from .state import LOGIN_FILE, Login, client_folder
 
@@ -25,6 +25,8 @@ WITHIN_S = 0.7
 """Looking up a host's name can't be bounded otherwise: the thread that does is left behind."""
 RECENT = 50
 _ANSWER_LIMIT = 4 << 20
+_MACHINES = "/v1/targets?target=all,@new"
+"""All of them by name, new ones too: of thousands, what else is known is more than anybody waits for at the Tab key."""
 _LAST_OPERAND = re.compile(r"(.*[,!&^])?(.*)", re.DOTALL)
 
 
@@ -95,7 +97,7 @@ async def _targets(prefix: str, ask: Ask) -> list[str]:
         groups = sorted({*(group.name for group in found.groups), *RESERVED_GROUPS} - {"all"})
         words = [*groups, *(f"{source}:{value}" for source, values in found.values.items() for value in values)]
         return [f"{before}@{word}" for word in words]
-    return [f"{before}{machine.name}" for machine in (await ask("/v1/machines", Machines)).machines]
+    return [f"{before}{name}" for name in (await ask(_MACHINES, TargetView)).machines]
 
 
 async def _groups(prefix: str, ask: Ask) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -89,16 +90,16 @@ async def discover(reactor: Any, invocation: Invocation, *, here: bool) -> int:
 
 def match(nodes: Sequence[TailnetNode], machines: Sequence[Machine]) -> tuple[Found, ...]:
     """Return *nodes* by name, each with its machine: the one that linked from an address of its, else the one whose
-    name, or host's name, is the node's."""
+    name, or host's name, is the node's; a name that several have says nothing."""
     by_address = {machine.address: machine.name for machine in machines}
     linked = {by_address[address]: node for node in nodes for address in node.addresses if address in by_address}
-    by_name = {
-        name.partition(".")[0].lower(): machine.name
-        for machine in machines
-        if machine.name not in linked
-        for name in (machine.name, machine.facts.hostname)
-    }
     of_node = {id(node): machine for machine, node in linked.items()}
+    others = [machine for machine in machines if machine.name not in linked]
+    by_name = {
+        **_only({machine.name: machine.facts.hostname for machine in others}),
+        **_only({machine.name: machine.name for machine in others}),
+    }
+    names = Counter(_first(node.name) for node in nodes if id(node) not in of_node)
     return tuple(
         Found(
             name=node.name,
@@ -108,10 +109,21 @@ def match(nodes: Sequence[TailnetNode], machines: Sequence[Machine]) -> tuple[Fo
             online=node.online,
             last_seen=node.last_seen,
             own=node.own,
-            machine=of_node.get(id(node)) or by_name.get(node.name.lower()),
+            machine=of_node.get(id(node))
+            or (by_name.get(_first(node.name)) if names[_first(node.name)] == 1 else None),
         )
-        for node in sorted(nodes, key=lambda node: node.name)
+        for node in sorted(nodes, key=lambda node: (node.name, node.dns_name))
     )
+
+
+def _only(names: Mapping[str, str]) -> dict[str, str]:
+    """Return what has each of *names*, where nothing else has it."""
+    count = Counter(map(_first, names.values()))
+    return {_first(name): owner for owner, name in names.items() if count[_first(name)] == 1}
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0].lower()
 
 
 def _no_tailnet(own: Report, told: TailnetView | None) -> CliError:
@@ -128,7 +140,11 @@ async def _print(invocation: Invocation, found: Discovery) -> None:
     if invocation.json:
         await console.out(msgspec.json.encode(found) + b"\n")
         return
-    rows = [(node.name, node.os, _status(node, now), node.machine or "-") for node in found.nodes]
+    alike = Counter(node.name for node in found.nodes)
+    rows = [
+        (node.name if alike[node.name] == 1 else node.dns_name, node.os, _status(node, now), node.machine or "-")
+        for node in found.nodes
+    ]
     await console.out(render_table(("node", "os", "status", "machine"), rows, console.width))
     without = {_system(node.os) for node in found.nodes if node.machine is None}
     if without & {"linux", "macos"}:

@@ -24,7 +24,8 @@ class _Column(NamedTuple):
 
 def render(machines: Sequence[Machine], now: float, width: int | None) -> str:
     """Return the table, at most *width* columns wide (None: as wide as it is)."""
-    columns = [each for each in _COLUMNS if each.title != "tailscale" or any(machine.tailscale for machine in machines)]
+    some = {"via": any(each.carrier for each in machines), "tailscale": any(each.tailscale for each in machines)}
+    columns = [each for each in _COLUMNS if some.get(each.title, True)]
     cells = {each.title: [each.cell(machine, now) for machine in machines] for each in columns}
     if width is not None:
         cells["groups"] = [shortened(cell, GROUPS_WIDTH) for cell in cells["groups"]]
@@ -86,10 +87,16 @@ def _tailscale(machine: Machine, _: float) -> str:
     return f"{state}, {node.path}" if node.path else state
 
 
+def _via(machine: Machine, _: float) -> str:
+    """Return the gateway of a machine that only has SSH."""
+    return machine.carrier.machine if machine.carrier else "-"
+
+
 _COLUMNS = (
     _Column("name", lambda machine, now: machine.name),
     _Column("groups", lambda machine, now: ",".join(machine.groups) or "-", goes=4),
     _Column("status", status),
+    _Column("via", _via, goes=3),
     _Column("latency", _latency, goes=3),
     _Column("tailscale", _tailscale, goes=2),
     _Column("score", _score, goes=5),

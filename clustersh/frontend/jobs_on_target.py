@@ -1,32 +1,20 @@
-"""Which of a run's machines a target names: the coordinator says what it means."""
+"""Which of a run's jobs a target means: the coordinator says, which knows machines by more than their names."""
 
 from __future__ import annotations
 
-from ..cli.errors import CliError
+from urllib.parse import quote
+
 from ..cli.target_words import target_query
 from ..rest_client import RestClient
-from ..wire.fleet import TargetView
-from ..wire.problems import Kind
-from ..wire.rest import Job, Run
-from .many.names import node_set
+from ..wire.rest import Run
 
 
-async def jobs_on(client: RestClient, run: Run, target: str) -> list[Job]:
-    """Return the jobs of *run* on the machines of *target* (all of them if that is "").
+async def run_on(client: RestClient, uuid: str, target: str) -> Run:
+    """Return the run *uuid* without output, and of its jobs those on the machines of *target* (all if that is "").
 
-    Raises CliError where there is none, ProblemError where the target means nothing.
+    Raises ProblemError where there is none, or the target means nothing.
     """
-    if not target:
-        return list(run.jobs)
-    view = await client.call("GET", "/v1/targets", answer=TargetView, query=target_query(target))
-    named = frozenset(view.machines)
-    jobs = [job for job in run.jobs if job.machine in named]
-    if not jobs:
-        ran_on = node_set([job.machine for job in run.jobs])
-        raise CliError(
-            f"{run.uuid} is none of {target}: no machine of it was asked to run that",
-            (f"it was for {ran_on}",),
-            kind=Kind.UNKNOWN_RUN,
-            uuid=run.uuid,
-        )
-    return jobs
+    only = target_query(target) if target else []
+    return await client.call(
+        "GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=[("limit", "0"), ("fold", "true"), *only]
+    )

@@ -14,12 +14,14 @@ import msgspec
 
 from ..address import Address, parse_address
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import CliError, UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..config import JoinConfig, load
 from ..home import read_json
 from ..pairing_client import Pairing, PairingEndedError, Started, forget_pending, read_pending
+from ..pinning import check_reachable
 from ..rest_client import RestClient
 from ..trust.credentials import CERTIFICATE_FILE, Credentials, load_certificate
 from ..trust.errors import TrustError
@@ -42,6 +44,7 @@ class Options(NamedTuple):
     wait: bool
     ca_sha256: str
     verify: bool
+    dry_run: bool
 
 
 class LoggedIn(NamedTuple):
@@ -73,10 +76,13 @@ def prepare_login(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "--ca", type=reads(sha256_digits), metavar="SHA256", help="the coordinator's CA certificate must be this one"
     )
     parser.add_argument("--verify", action="store_true", help="ask for the check digits that clusterd approve shows")
+    add_dry_run(parser)
     given = parser.read(invocation, arguments)
     if given.verify and given.no_wait:
         raise UsageError("--verify asks for what the approval shows, so it can't go with --no-wait")
-    options = Options(given.address, given.name, given.again, not given.no_wait, given.ca or "", given.verify)
+    options = Options(
+        given.address, given.name, given.again, not given.no_wait, given.ca or "", given.verify, given.dry_run
+    )
     return lambda reactor: login(reactor, invocation, options)
 
 
@@ -116,9 +122,14 @@ async def login(reactor: Any, invocation: Invocation, options: Options) -> int:
     present = logged_in(folder)
     if present is not None and not options.again and read_pending(folder) is None:
         return await _already(invocation, present, address)
-    pairing = new_pairing(reactor, invocation, address, options.ca_sha256 or join.ca or "")
+    name, ca_sha256 = options.name or _usual_name(invocation, folder, address), options.ca_sha256 or join.ca or ""
+    if options.dry_run:
+        await check_reachable(reactor, address, ca_sha256)
+        would = f"ask the coordinator at {address} to let {name} in"
+        return await tell(invocation, would, name=name, coordinator=address.netloc)
+    pairing = new_pairing(reactor, invocation, address, ca_sha256)
     try:
-        started = await pairing.start(options.name or _usual_name(invocation, folder, address))
+        started = await pairing.start(name)
         await _show(invocation, started, options)
         if not options.wait and not started.approved:
             return 0

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from ..rest_client import RestClient, Unreachable
@@ -15,9 +16,10 @@ from ..trust.errors import TrustError
 from ..trust.tls import load_client_policy
 from ..wire.problems import Kind, ProblemError
 from .login import LoggedIn, logged_in
-from .session import forget
+from .session import forget, holds
 from .state import client_folder
 
+_NOTHING = "Not logged in; nothing to do.\n"
 _CALL_S = 5.0
 """Seconds for telling the coordinator; logging out has to work without it."""
 
@@ -25,8 +27,22 @@ _CALL_S = 5.0
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``logout``."""
     summary = "Forget the coordinator, delete this user's key, and free the name."
-    Parser("clustersh logout", summary, ("clustersh logout",)).read(invocation, arguments)
+    parser = Parser("clustersh logout", summary, ("clustersh logout", "clustersh logout --dry-run"))
+    add_dry_run(parser)
+    if parser.read(invocation, arguments).dry_run:
+        return lambda reactor: would_log_out(invocation)
     return lambda reactor: logout(reactor, invocation)
+
+
+async def would_log_out(invocation: Invocation) -> int:
+    """Say what `logout` would give up."""
+    folder = client_folder(invocation.home)
+    present, found = logged_in(folder), holds(folder)
+    if not found and not invocation.json:
+        await invocation.console.out(_NOTHING)
+        return 0
+    would = f"give up {present.name} at {present.address}, and delete its key" if present else "delete an unused key"
+    return await tell(invocation, would, logged_out=found, name=present.name if present else None)
 
 
 async def logout(reactor: Any, invocation: Invocation) -> int:
@@ -40,7 +56,7 @@ async def logout(reactor: Any, invocation: Invocation) -> int:
         document = {"logged_out": was, "name": present.name if present else None, "revoked": revoked}
         await console.out(msgspec.json.encode(document) + b"\n")
     else:
-        await console.out("Logged out; the key is deleted.\n" if was else "Not logged in; nothing to do.\n")
+        await console.out("Logged out; the key is deleted.\n" if was else _NOTHING)
     if present is not None and not revoked:
         await console.hint(f"to free the name, run on {present.address.host}: clusterd revoke {present.name}")
     return 0

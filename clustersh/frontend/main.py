@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # `signal` imports enum, which takes longer than all of this
-import os
-import sys
+from ..interrupts import end_quietly
 
-from ..standard_descriptors import open_standard_descriptors
-from .standby.launcher import Launcher
+end_quietly()
 
-TYPE_CHECKING = False
+import os  # noqa: E402
+import sys  # noqa: E402
+
+from ..standard_descriptors import open_standard_descriptors  # noqa: E402
+from .standby.launcher import Launcher  # noqa: E402
+
+TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from typing import NoReturn
-
-INTERRUPTED = 130
 
 
 def main() -> NoReturn:
     """The console script."""
-    # Until the program handles signals itself, Python would answer with a traceback out of an import.
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     open_standard_descriptors()
     launcher = Launcher(sys.argv[1:], os.environ, _working_directory)
     status = launcher.call()

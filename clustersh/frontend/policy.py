@@ -37,11 +37,20 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     if arguments[:1] == ("test",):
         if any(word in ("-h", "--help") for word in arguments[1:2]):
             _parser().read(invocation, ("--help",))
-        options = read_run_options(invocation, arguments[1:])
+        options = _read_test(invocation, arguments[1:])
         return lambda reactor: test(reactor, invocation, options)
     if words := _parser().read(invocation, arguments).words:
         raise UsageError(f"policy takes nothing, or: test TARGET COMMAND, not {words[0]!r}", EXAMPLES)
     return lambda reactor: view(reactor, invocation)
+
+
+def _read_test(invocation: Invocation, arguments: tuple[str, ...]) -> RunOptions:
+    """Read what ``run`` takes; what is wrong with it is told in the words of ``policy test``."""
+    try:
+        return read_run_options(invocation, arguments)
+    except UsageError as error:
+        hints = tuple(hint.replace("clustersh run ", "clustersh policy test ") for hint in error.hints)
+        raise UsageError(str(error), hints) from error
 
 
 def _parser() -> Parser:

@@ -16,6 +16,8 @@ from ..trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials
 from ..trust.identity import Role
 from .state import LOGIN_FILE, Login, client_folder
 
+_LOGIN_FILES = (LOGIN_FILE, CERTIFICATE_FILE, KEY_FILE, CA_FILE)
+
 
 class NotApproved(CliError):
     """The login still waits for somebody to approve it."""
@@ -47,16 +49,18 @@ def keep(folder: Path, pairing: Pairing, credentials: Credentials, login: Login)
     forget_pending(folder)
 
 
+def holds(folder: Path) -> bool:
+    """Whether there is anything that `forget` would delete."""
+    return read_pending(folder) is not None or any((folder / name).exists() for name in _LOGIN_FILES)
+
+
 def forget(folder: Path) -> bool:
     """Log this user out; return whether there was anything to delete."""
-    found = False
-    for name in (LOGIN_FILE, CERTIFICATE_FILE, KEY_FILE, CA_FILE):
-        path = folder / name
-        found = found or path.exists()
-        path.unlink(missing_ok=True)
-    pending = read_pending(folder) is not None
+    found = holds(folder)
+    for name in _LOGIN_FILES:
+        (folder / name).unlink(missing_ok=True)
     forget_pending(folder)
-    return found or pending
+    return found
 
 
 async def take_up_pending(reactor: Any, invocation: Invocation) -> None:

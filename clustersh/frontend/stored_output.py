@@ -14,13 +14,12 @@ from ..rest_client import RestClient
 from ..wire.fleet import is_plain
 from ..wire.rest import Job, Run
 from .client import connect
+from .jobs_on_target import run_on
 from .layouts import Layout
 from .output import OutputReader
 from .reading import Part, Reading
 from .retry import GaveUp, Retry
 from .show import Form, OutputKeeper, printer_for
-
-_NO_OUTPUT = [("limit", "0"), ("fold", "true")]
 
 
 class Words(NamedTuple):
@@ -76,8 +75,8 @@ def cat_document(machine: str, reading: Reading, keeper: OutputKeeper) -> dict[s
 
 async def _which(client: RestClient, words: Words) -> Job | Run:
     """Return the one job that is meant, or the run on many machines."""
-    uuid = quote(words.uuid, safe="")
     if words.target and is_plain(words.target):
-        return await client.call("GET", f"/v1/jobs/{quote(words.target, safe='')}/{uuid}", answer=Job, query=_NO_OUTPUT)
-    run = await client.call("GET", f"/v1/runs/{uuid}", answer=Run, query=_NO_OUTPUT)
+        path = f"/v1/jobs/{quote(words.target, safe='')}/{quote(words.uuid, safe='')}"
+        return await client.call("GET", path, answer=Job, query=[("limit", "0")])
+    run = await run_on(client, words.uuid, words.target)
     return run.jobs[0] if len(run.jobs) == 1 and not words.target else run

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 
 from ..address import DEFAULT_PORT, Address, parse_address
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run, tell
 from ..cli.errors import CliError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
@@ -19,6 +20,7 @@ from ..cli.text import printable
 from ..config import Listen, load, parse_listen
 from ..home import read_json, write_json
 from ..rest_client import RestClient
+from ..trust.tokens import TOKEN_VARIABLE
 from ..wire.ids import machine_name
 from ..wire.rest import Machines
 from .client import connect
@@ -73,16 +75,37 @@ def prepare_up(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     parser.add_argument("--port", type=reads(_port), help="the port to listen on (5672)")
     parser.add_argument("--listen", type=reads(parse_listen), metavar="ADDRESS", help="host:port (127.0.0.1:5672)")
     parser.add_argument("--name", type=reads(machine_name), help="what this machine is called")
+    add_dry_run(parser)
     given = parser.read(invocation, arguments)
     options = Options(given.listen, given.port, given.name)
-    return lambda reactor: _Up(reactor, invocation, options).run()
+    return lambda reactor: (would_start if given.dry_run else start)(reactor, invocation, options)
 
 
 def prepare_down(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     """Read the arguments of ``down``."""
     parser = Parser("clustersh down", "Stop the coordinator and the agent that run here.", ("clustersh down",))
-    parser.read(invocation, arguments)
-    return lambda reactor: down(reactor, invocation)
+    add_dry_run(parser)
+    given = parser.read(invocation, arguments)
+    return lambda reactor: (would_stop if given.dry_run else down)(reactor, invocation)
+
+
+async def start(reactor: Any, invocation: Invocation, options: Options) -> int:
+    """Start what doesn't run yet, showing each step."""
+    return await _Up(reactor, invocation, options).run()
+
+
+async def would_start(reactor: Any, invocation: Invocation, options: Options) -> int:
+    """Say what `start` would start, and where. Raises CliError where the port is taken."""
+    programs, folder = Programs(reactor, invocation.home, invocation.environ), client_folder(invocation.home)
+    running = programs.running(COORDINATOR)
+    listen = running.address if running is not None else options.where(invocation.home)
+    if running is None:
+        check_free(Listen(listen))
+    missing = [program.script for program in (COORDINATOR, AGENT) if programs.running(program) is None]
+    steps = [f"start {' and '.join(missing)}"] if missing else []
+    steps += ["log in"] if logged_in(folder) is None else []
+    would = f"{' and '.join(steps)} (the coordinator at {listen})" if steps else f"start nothing: it runs at {listen}"
+    return await tell(invocation, would, coordinator=str(listen), would_start=missing)
 
 
 class _Up:
@@ -190,7 +213,7 @@ class _Up:
         await self._say("$ clusterd token create --ttl 5m")
         lines: list[str] = []
         await self._programs.run(COORDINATOR, "token", "create", "--ttl", "5m", on_line=lines.append)
-        return {"CLUSTERSH_TOKEN": next(line for line in lines if _TOKEN.fullmatch(line))}
+        return {TOKEN_VARIABLE: next(line for line in lines if _TOKEN.fullmatch(line))}
 
     async def _visibly(self, program: Program, *arguments: str, **environ: str) -> None:
         """Show a command, run it, show what it says, and approve what it asks for."""
@@ -221,6 +244,16 @@ class _Up:
     async def _say(self, text: str) -> None:
         console = self._invocation.console
         await (console.err(text + "\n") if self._invocation.json else console.out(text + "\n"))
+
+
+async def would_stop(reactor: Any, invocation: Invocation) -> int:
+    """Say what `down` would stop."""
+    programs = Programs(reactor, invocation.home, invocation.environ)
+    there = {program.script: programs.running(program) for program in (AGENT, COORDINATOR)}
+    pids = {script: running.pid if running is not None else None for script, running in there.items()}
+    named = [f"{script} (process {pid})" for script, pid in pids.items() if pid is not None]
+    would = f"stop {' and '.join(named)}" if named else f"stop nothing: nothing runs in {invocation.home}"
+    return await tell(invocation, would, would_stop=pids)
 
 
 async def down(reactor: Any, invocation: Invocation) -> int:

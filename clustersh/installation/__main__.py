@@ -13,9 +13,10 @@ from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from ..cli.program import run_program
 from ..services import Scope
+from ..trust.tokens import TOKEN_VARIABLE
 from . import agent, client
 from .layout import check_whole, layout
-from .wish import TOKEN_VARIABLE, Wish
+from .wish import Wish
 
 _PROGRAMS = {"clusteragent": agent, "clustersh": client}
 

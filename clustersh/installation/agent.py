@@ -16,9 +16,10 @@ from ..config import load
 from ..home import HomeError, private_folder, read_json
 from ..services import AGENT, Scope, ServiceError, Spec, make_spec, users
 from ..services.commands import Commands
+from ..trust.tokens import TOKEN_VARIABLE
 from . import config_file
 from .programs import Programs
-from .wish import TOKEN_VARIABLE, Wish, quietly
+from .wish import Wish, quietly
 
 T = TypeVar("T")
 _NAME = "clusteragent"

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from ..cli.console import Console
 from ..services import Manager, Scope, ServiceError, choose
+from ..trust.tokens import TOKEN_VARIABLE
 from .layout import Layout
 from .programs import Ran
 
-TOKEN_VARIABLE = "CLUSTERSH_TOKEN"  # noqa: S105 - the variable's name
 _TOKEN_AGAIN = f"{TOKEN_VARIABLE}=... clusteragent enroll"
 _APPROVE_LATER = "then here again: clusteragent enroll"
 _FREE_NAME = re.compile(r"this one is free: --name (\S+)")

@@ -13,6 +13,7 @@ import re
 
 import msgspec
 
+TOKEN_VARIABLE = "CLUSTERSH_TOKEN"  # noqa: S105 - the name of the variable that a machine finds its token in
 TOKEN_ID_BYTES = 6
 _SECRET_BYTES = 20
 """160 bits: nobody searches for it, although the proof and all that it covers may be read on the way."""

@@ -64,6 +64,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class TokenId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/tokens/revoke."""
+    """POST /v1/admin/tokens/revoke. *dry_run*: only say whether it could be done."""
 
     id: ShortText
+    dry_run: bool = False

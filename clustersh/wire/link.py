@@ -53,7 +53,7 @@ class _Message(msgspec.Struct, frozen=True, tag_field="is", omit_defaults=True):
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a machine says of itself. *platform* is like ``linux/amd64``, *os* and *arch* its halves.
 
-    *distribution* is like ``debian-13``, *kernel* a release, *memory* in bytes.
+    *distribution* is like ``debian-13``, *kernel* a release, *memory* in bytes. *executor* is what runs commands there.
     """
 
     platform: ShortText = ""
@@ -67,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     kernel: ShortText = ""
     cpus: Count = 0
     memory: Count = 0
+    executor: ShortText = ""
 
 
 class Vitals(msgspec.Struct, frozen=True):
@@ -168,8 +169,22 @@ class VitalsReport(_Message, frozen=True, tag="vitals"):
     request: Count = 0
 
 
+class Adopted(_Message, frozen=True, tag="adopted"):
+    """Answer to an Adopt: it was done, or *problem* says why not, for people."""
+
+    request: Count
+    problem: ShortText = ""
+
+
+class HostList(_Message, frozen=True, tag="hosts"):
+    """Answer to an AskHosts: the hosts that the agent's user has in an ssh configuration, by their names there."""
+
+    request: Count
+    hosts: tuple[ShortText, ...]
+
+
 class Failed(_Message, frozen=True, tag="failed"):
-    """A Read, Stdin, Witnesses or AskVitals can't be answered; *type* is one of the problem types."""
+    """A Read, Stdin, Witnesses, AskVitals, Adopt or AskHosts can't be answered; *type* is one of the problem types."""
 
     request: Count
     type: ShortText
@@ -257,6 +272,27 @@ class AskVitals(_Message, frozen=True, tag="ask-vitals"):
     request: Count
 
 
+class Adopt(_Message, frozen=True, tag="adopt"):
+    """Carry the machine that your ssh reaches as *destination*: let it in as *name*, by the join token *token*.
+
+    Without a token, only see whether it is reached.
+    """
+
+    request: Count
+    name: ShortText
+    destination: ShortText
+    token: ShortText = ""
+
+    def __repr__(self) -> str:
+        return f"Adopt({self.request}, {self.name!r}, {self.destination!r})"
+
+
+class AskHosts(_Message, frozen=True, tag="ask-hosts"):
+    """Ask which hosts your user has in an ssh configuration."""
+
+    request: Count
+
+
 class Stdin(_Message, frozen=True, tag="stdin"):
     """A piece of the job's stdin at *offset*; *end* closes it after the piece."""
 
@@ -267,8 +303,12 @@ class Stdin(_Message, frozen=True, tag="stdin"):
     end: bool = False
 
 
-FromAgent: TypeAlias = Hello | Pulse | Started | Ended | Chunk | StdinTaken | WitnessList | VitalsReport | Failed
-FromCoordinator: TypeAlias = Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin | Witnesses | AskVitals
+FromAgent: TypeAlias = (
+    Hello | Pulse | Started | Ended | Chunk | StdinTaken | WitnessList | VitalsReport | Adopted | HostList | Failed
+)
+FromCoordinator: TypeAlias = (
+    Welcome | Start | Cancel | Acknowledge | Read | StopRead | Stdin | Witnesses | AskVitals | Adopt | AskHosts
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -39,6 +39,7 @@ class Kind(enum.StrEnum):
     OUTPUT_UNAVAILABLE = "output-unavailable"
     RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
     STORAGE = "storage"
+    UNREACHABLE = "unreachable"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -73,6 +74,7 @@ STATUS: dict[Kind, int] = {
     Kind.OUTPUT_UNAVAILABLE: 409,
     Kind.RANGE_NOT_SATISFIABLE: 416,
     Kind.STORAGE: 507,
+    Kind.UNREACHABLE: 409,
     Kind.UNAVAILABLE: 503,
     Kind.INTERNAL: 500,
 }

@@ -35,13 +35,21 @@ class NoQuery(_Query, frozen=True):
     """For calls that take none."""
 
 
-class RunQuery(_Query, frozen=True):
-    """GET /v1/runs/{id} and /v1/jobs/{machine}/{id}."""
+class JobQuery(_Query, frozen=True):
+    """GET /v1/jobs/{machine}/{id}."""
 
     limit: Annotated[Count, msgspec.Meta(description="Bytes of output that the answer may hold, shared fairly.")] = (
         HEAD_LIMIT
     )
     fold: Fold = False
+
+
+class RunQuery(JobQuery, frozen=True):
+    """GET /v1/runs/{id}."""
+
+    target: Annotated[
+        AskedTarget, msgspec.Meta(description="Only the jobs on these machines, as they are called now.")
+    ] = ""
 
 
 class RequestQuery(_Query, frozen=True):
@@ -63,6 +71,12 @@ class MachinesQuery(_Query, frozen=True):
     target: AskedTarget = ""
     exclude: AskedTarget = ""
     fresh: Annotated[bool, msgspec.Meta(description="Ask the machines for their vitals now.")] = False
+
+
+class ViaQuery(_Query, frozen=True):
+    """GET /v1/adopt/hosts: of which machine; as in AdoptMachine."""
+
+    via: str = ""
 
 
 class TargetQuery(_Query, frozen=True):

@@ -169,6 +169,13 @@ class Tailscale(msgspec.Struct, frozen=True):
     path: str = ""
 
 
+class Carrier(msgspec.Struct, frozen=True):
+    """A machine without an agent of its own: that of *machine* runs its commands, by ssh to *destination*."""
+
+    machine: str
+    destination: str
+
+
 class Machine(msgspec.Struct, frozen=True):
     """One line of `machines`. *status* is online, reconnecting or offline.
 
@@ -195,6 +202,7 @@ class Machine(msgspec.Struct, frozen=True):
     latency_ms: float | None = None
     tailscale: Tailscale | None = None
     tailnet: TailnetIdentity | None = None
+    carrier: Carrier | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):
@@ -276,10 +284,14 @@ class PendingList(msgspec.Struct, frozen=True):
 
 
 class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/approve: the 8 digits an admin typed. *ai*: whoever has them is an AI agent."""
+    """POST /v1/admin/approve: the 8 digits an admin typed. *ai*: whoever has them is an AI agent.
+
+    *dry_run*: only say whom it would let in.
+    """
 
     code: str
     ai: bool = False
+    dry_run: bool = False
 
 
 class Approved(msgspec.Struct, frozen=True):
@@ -297,10 +309,14 @@ class Approved(msgspec.Struct, frozen=True):
     allowed: AllowedRun | None = None
 
 
-class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /v1/admin/revoke, /v1/admin/forget and /v1/admin/accept: a client's or a machine's name."""
+class NameOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """POST /v1/admin/revoke, /v1/admin/forget and /v1/admin/accept: a client's or a machine's name.
+
+    *dry_run*: only say whether it could be done.
+    """
 
     name: str
+    dry_run: bool = False
 
 
 class AuditPage(msgspec.Struct, frozen=True):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
-
-from .jobs import ShortText
 
 
 class TailnetIdentity(msgspec.Struct, frozen=True):
@@ -60,4 +59,4 @@ class TailnetView(msgspec.Struct, frozen=True):
 class TailnetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """*address* is where the caller reaches the coordinator: machines outside of its tailnet do so too."""
 
-    address: ShortText = ""
+    address: Annotated[str, msgspec.Meta(max_length=300)] = ""

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from clustersh.agent.main import choose
+from clustersh.agent.commands import choose
 from clustersh.agent.state import AgentIdentity, StatusFile, load_identity
 from clustersh.cli.console import Console
 from clustersh.cli.invocation import Invocation, Signals, StdinReader

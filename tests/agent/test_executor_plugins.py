@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from clustersh.agent.executors import ExecutorError, IElsewhere, IExecutor, Task
 from clustersh.agent.executors.bash import Bash
 from clustersh.agent.executors.choice import choose, find_plugin
-from clustersh.agent.executors.chosen import END_S, PREPARE_S, Chosen, Everywhere
+from clustersh.agent.executors.chosen import END_S, MAX_LATE, PREPARE_S, WRITE_S, Chosen, Everywhere
 from clustersh.agent.executors.powershell import PowerShell
+from clustersh.agent.lone_thread import in_lone_thread
 from clustersh.agent.tree import Tree
 from clustersh.wire.jobs import Command, State
 
@@ -71,6 +77,41 @@ class Here:
     async def end(self, tree: Tree) -> bool:
         self.ended.append(tree)
         return True
+
+
+class Slow(Plain):
+    """Answers in its thread once the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__([b"/bin/true"], "slow")
+        self.going_on = threading.Event()
+        self.left = threading.Semaphore(0)
+
+    def writes(self, task: Task) -> bool:
+        return True
+
+    def argv(self, task: Task) -> Any:
+        try:
+            self.going_on.wait(60)
+            return super().argv(task)
+        finally:
+            self.left.release()
+
+
+@implementer(IElsewhere)
+class Stubborn(Far):
+    """Won't be cancelled."""
+
+    async def prepare(self, task: Task) -> None:
+        await self._hold()
+
+    async def end(self, uuid: str) -> None:
+        await self._hold()
+
+    async def _hold(self) -> None:
+        with contextlib.suppress(CancelledError):
+            await Deferred()
+        await Deferred()
 
 
 def chosen(executor: Any, clock: Clock | None = None) -> Chosen:
@@ -131,8 +172,93 @@ async def test_it_has_a_time_to_prepare() -> None:
     clock = Clock()
     asked = Deferred.fromCoroutine(chosen(Far([b"/bin/true"]), clock).argv(TASK))
     clock.advance(PREPARE_S)
-    with pytest.raises(ExecutorError, match="the executor 'far' failed: TimeoutError"):
+    with pytest.raises(ExecutorError, match="the executor 'far' failed: it took over 30 seconds"):
         await asked
+
+
+@ensure
+async def test_one_that_will_not_be_cancelled_is_given_up_all_the_same() -> None:
+    clock, here, stubborn = Clock(), Here(), Stubborn([b"/bin/true"])
+    asked = Deferred.fromCoroutine(chosen(stubborn, clock).argv(TASK))
+    clock.advance(PREPARE_S)
+    with pytest.raises(ExecutorError, match="it took over 30 seconds"):
+        await asked
+    ending = Deferred.fromCoroutine(Everywhere(chosen(stubborn, clock), here).end(Tree("some-uuid", "ws1")))
+    assert here.ended == []
+    clock.advance(END_S)
+    assert await ending is True and here.ended == [Tree("some-uuid", "ws1")]
+
+
+@ensure
+async def test_one_that_hangs_in_its_thread_is_given_up_and_asked_no_more_after_some_times() -> None:
+    clock, slow = Clock(), Slow()
+    patient = Chosen(clock, partial(in_lone_thread, reactor), slow)
+    try:
+        for _ in range(MAX_LATE):
+            asked = Deferred.fromCoroutine(patient.argv(TASK))
+            clock.advance(WRITE_S)
+            with pytest.raises(ExecutorError, match="the executor 'slow' failed: it took over 120 seconds"):
+                await asked
+        with pytest.raises(ExecutorError, match="the executor 'slow' hangs: it still has not answered for 16 commands"):
+            await patient.argv(TASK)
+    finally:
+        slow.going_on.set()
+    for _ in range(MAX_LATE):
+        assert await deferToThread(slow.left.acquire, timeout=60)
+    while True:  # what it has answered by now is forgotten a moment after that
+        try:
+            assert await patient.argv(TASK) == [b"/bin/true"]
+            break
+        except ExecutorError:
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+
+
+@ensure
+async def test_many_that_write_at_once_are_no_hanging_ones() -> None:
+    slow = Slow()
+    patient = Chosen(Clock(), partial(in_lone_thread, reactor), slow)
+    asked = [Deferred.fromCoroutine(patient.argv(TASK)) for _ in range(3 * MAX_LATE)]
+    slow.going_on.set()
+    assert await gatherResults(asked) == [[b"/bin/true"]] * len(asked)
+
+
+class Moody(Plain):
+    """Has its name only when it is asked for the first times."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer)
+        self.asked = 0
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        self.asked += 1
+        if self.asked > 2:
+            raise ValueError("no name today")
+        return "moody"
+
+    @name.setter
+    def name(self, name: str) -> None:
+        pass
+
+
+@ensure
+async def test_its_name_is_asked_for_no_more_than_needed() -> None:
+    found = find_plugin("moody", [Moody(ZeroDivisionError("x"))])
+    with pytest.raises(ExecutorError, match="the executor 'moody' failed: ZeroDivisionError: x"):
+        await chosen(found).argv(TASK)
+
+
+@pytest.mark.parametrize("answer", [[b""], [b"no/such"], [b"/bin/x\0y"], [b"/"], [b"/bin/echo", b"x" * 10_000_000]])
+@ensure
+async def test_words_that_can_not_be_run_start_nothing(tmp_path: Path, answer: list[bytes]) -> None:
+    outcome, _ = await Host(tmp_path, executor=Plain(answer)).run("true")
+    assert outcome.state is State.NOT_STARTED and str(outcome.reason).startswith("can't run ")
+
+
+@ensure
+async def test_a_refusal_without_words_has_some() -> None:
+    with pytest.raises(ExecutorError, match="the executor 'plain' refused, and said nothing"):
+        await chosen(Plain(ExecutorError())).argv(TASK)
 
 
 @pytest.mark.parametrize("how", ["ends", "fails", "hangs"])

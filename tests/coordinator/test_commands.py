@@ -26,7 +26,7 @@ from clustersh.config import Config, parse_listen
 from clustersh.coordinator import admin_client
 from clustersh.coordinator.audit_command import since_when
 from clustersh.coordinator.audit_text import describe
-from clustersh.coordinator.main import choose
+from clustersh.coordinator.commands import choose
 from clustersh.coordinator.plugin import Options
 from clustersh.coordinator.records import (
     Enrolled,

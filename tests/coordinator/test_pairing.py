@@ -25,7 +25,7 @@ from clustersh.coordinator.pairing import (
     Pairings,
 )
 from clustersh.coordinator.policy.overrides import Overrides
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Adoption, Enrolled
 from clustersh.coordinator.refusals import Refusal, Refusals
 from clustersh.coordinator.rest_pairing import PairingCalls
 from clustersh.coordinator.tokens import JoinTokens
@@ -55,6 +55,7 @@ class Register:
         self.ledger: MemoryLedger
         self.names: dict[tuple[Role, str], str] = {}
         self.approved_by: list[str] = []
+        self.adopted: list[Adoption] = []
         self.failure: Exception | None = None
         self.wait: Deferred[None] | None = None
 
@@ -77,6 +78,7 @@ class Register:
         address: str,
         approved_by: str,
         token: str = "",
+        adoption: Adoption | None = None,
         *,
         ai: bool = False,
     ) -> bytes:
@@ -88,6 +90,8 @@ class Register:
             raise failure
         self.names[role, name] = fingerprint
         self.approved_by.append(f"{approved_by}, ai" if ai else approved_by)
+        if adoption is not None:
+            self.adopted.append(adoption)
         if token:
             await self.ledger.append(
                 Enrolled(role.value, name, f"id of {name}", fingerprint, address, approved_by, token)
@@ -247,7 +251,7 @@ async def test_a_man_in_the_middle_changes_the_code(desk: Desk, tmp_path: Path, 
         shown = PairOffer(offer.id, offer.ca, new_nonce())
     error = await refusal(desk.approve(victim.code_for(shown).code))
     assert kind_of(error) is Kind.WRONG_CODE
-    assert "impostor" in error.problem.hint
+    assert "impostor" in error.problem.hint and "a run's code is good once" in error.problem.hint
     assert "clustersh logout" in error.problem.hint
     assert desk.register.names == {}
 
@@ -490,7 +494,7 @@ BOT = Identity(Role.FRONTEND, "ai@ci", "bot")
 
 @pytest_twisted.ensureDeferred
 async def test_a_runs_code_is_typed_as_a_logins(desk: Desk) -> None:
-    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    run = desk.overrides.ask(BOT, "digest", frozenset(), STOPPED)
     _, code = await Asker().ask(desk)
     waiting = desk.approvals.pending()
     assert [(each.name, each.role, each.what) for each in waiting] == [
@@ -512,7 +516,7 @@ async def test_a_runs_code_is_typed_as_a_logins(desk: Desk) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_login_and_a_run_with_one_code_are_both_refused(desk: Desk) -> None:
     _, code = await Asker().ask(desk)
-    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    run = desk.overrides.ask(BOT, "digest", frozenset(), STOPPED)
     run.code = code.code
     error = await refusal(desk.approve(code.code))
     assert kind_of(error) is Kind.WRONG_CODE and "2 requests have this code" in str(error)
@@ -522,7 +526,7 @@ async def test_a_login_and_a_run_with_one_code_are_both_refused(desk: Desk) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_wrong_codes_close_the_door_for_runs_too(desk: Desk) -> None:
-    run = desk.overrides.ask(BOT, "digest", STOPPED)
+    run = desk.overrides.ask(BOT, "digest", frozenset(), STOPPED)
     for guess in range(int(WRONG_BURST) + 1):
         assert kind_of(await refusal(desk.approve(f"{guess + 1000:08x}"))) is Kind.WRONG_CODE
     assert kind_of(await refusal(desk.approve(run.code))) is Kind.RATE_LIMITED

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from clustersh.coordinator.addresses import plain_address
 from clustersh.coordinator.pairing import WRONG_BURST
-from clustersh.coordinator.records import Enrolled
+from clustersh.coordinator.records import Adoption, Enrolled
 from clustersh.trust.authority import Authority
 from clustersh.trust.identity import Role
 from clustersh.trust.pairing import transcript_hash
@@ -224,3 +224,41 @@ async def test_a_taken_name_costs_no_use(desk: Desk) -> None:
     refused = await refusal(desk.pairings.reveal(offers[1].id, other.shows(token, offers[1])))
     assert kind_of(refused) is Kind.NAME_TAKEN
     assert (await Machine("ws2").enroll(desk, token)).status is PairStatus.APPROVED
+
+
+# -- machines that another one carries
+
+ADOPTION = Adoption("id of gate", "gate", "root@ws1", "joshua@mba", "client-1")
+
+
+@pytest.mark.parametrize("policy", ["open", "token", "approve"])
+@ensure
+async def test_what_was_asked_for_is_let_in_whatever_the_policy_is(authority: Authority, policy: str) -> None:
+    desk = Desk(authority.certificate_der, policy=policy)
+    token = await a_token(desk)
+    with desk.pairings.adopting(token.id, "ws1", ADOPTION):
+        assert (await Machine().enroll(desk, token)).status is PairStatus.APPROVED
+    assert enrolled(desk) == [("ws1", "adoption", token.id)]
+    assert desk.register.adopted == [ADOPTION]
+
+
+@pytest.mark.parametrize("policy", ["open", "token", "approve"])
+@ensure
+async def test_the_token_of_an_adoption_is_good_for_its_name_and_one_use(authority: Authority, policy: str) -> None:
+    desk = Desk(authority.certificate_der, policy=policy)
+    token = await a_token(desk)
+    with desk.pairings.adopting(token.id, "ws1", ADOPTION):
+        assert kind_of(await refusal(Machine("ws2").enroll(desk, token))) is Kind.WRONG_TOKEN
+        await Machine().enroll(desk, token)
+        assert kind_of(await refusal(Machine("ws1").enroll(desk, token))) in (Kind.NAME_TAKEN, Kind.WRONG_TOKEN)
+    assert enrolled(desk) == [("ws1", "adoption", token.id)]
+
+
+@ensure
+async def test_after_an_adoption_its_token_lets_nobody_in_without_an_approval(authority: Authority) -> None:
+    desk = Desk(authority.certificate_der, policy="approve")
+    token = await a_token(desk)
+    with desk.pairings.adopting(token.id, "ws1", ADOPTION):
+        pass
+    assert (await Machine().enroll(desk, token)).status is PairStatus.PENDING
+    assert enrolled(desk) == []

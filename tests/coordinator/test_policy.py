@@ -15,13 +15,13 @@ from clustersh.config import ClientPolicy, PolicyConfig, TargetPolicy
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.policy.overrides import GOOD_FOR_S, MAX_ALL, MAX_EACH, Overrides
-from clustersh.coordinator.policy.policy import LARGE, MAX_COMMAND, MAX_TOLD
+from clustersh.coordinator.policy.policy import MAX_COMMAND, MAX_TOLD
 from clustersh.coordinator.records import PolicyOverridden, RunRefused, RunRequested
 from clustersh.coordinator.rest_groups import GroupCalls
 from clustersh.coordinator.rest_plans import PlanCalls
 from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
-from clustersh.wire.fleet import ChangeGroup, ChangeLabels, DeleteGroup, Pace, Plan
+from clustersh.wire.fleet import ChangeGroup, ChangeLabels, DeleteGroup, Pace, Placement, Plan
 from clustersh.wire.jobs import PROBE, BlobRef, Command
 from clustersh.wire.link import Facts, Hello, Start
 from clustersh.wire.policy import AllowedRun
@@ -74,6 +74,10 @@ def code_in(problem: Problem) -> str:
     return problem.hint.split("clusterd approve ")[1].split()[0]
 
 
+def _ids(world: World) -> frozenset[str]:
+    return frozenset(machine.id for machine in world.registry.machines())
+
+
 def starts(agents: list[Agent]) -> int:
     return sum(agent.count(Start) for agent in agents)
 
@@ -111,7 +115,7 @@ async def test_what_only_names_a_dangerous_program_runs(make_world: MakeWorld) -
 async def test_scripts_and_the_lines_of_checks_are_judged_too(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     agents = await fill(world)
-    (tmp_path / "script").write_text("echo begin\n" * (LARGE // 4) + PIPED + "\n")
+    (tmp_path / "script").write_text("echo begin\n" * 256 + PIPED + "\n")
     world.blobs.scripts["a" * 64] = tmp_path / "script"
     for command in (Command(script=BlobRef("a" * 64, 9)), Command(argv=(*PROBE, "--tcp", "22", "--command", PIPED))):
         problem = await refused(world, RunRequest("ws1", command))
@@ -134,6 +138,26 @@ async def test_the_directory_counts(make_world: MakeWorld) -> None:
     assert "remove-root" in (await refused(world, msgspec.structs.replace(clean, cwd="/"))).detail
     await pass_(world, msgspec.structs.replace(clean, cwd="/srv/build"))
     assert starts(agents) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_runs_commands_on_a_machine_counts_too(make_world: MakeWorld) -> None:
+    world = make_world()
+    await world.load()
+    machines = {"a": ("linux", "bash"), "b": ("linux", "powershell"), "c": ("linux", "my-own"), "d": ("linux", "")}
+    for name, (system, executor) in (machines | {"e": ("windows", "powershell"), "f": ("windows", "bash")}).items():
+        await world.join(name)
+        facts = Facts(platform=f"{system}/amd64", executor=executor)
+        hello = Hello(version="1", instance="i", store="s", clock=1.0, facts=facts)
+        await world.fleet.hello(Agent(world, name).link, hello)
+
+    async def stopped(line: str) -> set[str]:
+        tested = await world.policy.test(JOSHUA, RunRequest("all", Command(shell=line)), world.registry.machines())
+        assert {each.platform for each in tested.verdicts} == {"linux", "windows"}
+        return {name for each in tested.verdicts if each.verdict != "pass" for name in each.machines}
+
+    assert await stopped("Restart-Computer") == {"b", "c", "e", "f"}
+    assert await stopped("sudo reboot") == {"a", "b", "c", "d", "f"}
 
 
 @pytest_twisted.ensureDeferred
@@ -264,6 +288,88 @@ async def test_of_two_that_come_together_one_uses_the_approval(make_world: MakeW
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_approval_whose_run_could_not_be_recorded_is_good_still(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(force="approve")
+    agents = await fill(world)
+    world.overrides.approve(world.overrides.with_code(code_in(await refused(world, FORCED)))[0], "admin-1")
+    full = ProblemError(Kind.STORAGE, "the disk is full")
+    before: list[Any] = []
+
+    async def hold(script: str, manifest: str) -> frozenset[str]:
+        before.append(world.overrides.find(JOSHUA, world.policy._digest(JOSHUA, FORCED), _ids(world)))
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.blobs, "hold", hold)
+        assert (await refused(world, FORCED)).kind is Kind.STORAGE
+    assert before == [None], "it was taken while the run was on its way"
+    assert starts(agents) == 0
+    await pass_(world, FORCED)
+    assert starts(agents) == 1
+    assert (await refused(world, FORCED)).kind is Kind.POLICY, "once"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_approval_that_comes_back_allows_what_was_asked_for_meanwhile(make_world: MakeWorld) -> None:
+    world = make_world(force="approve")
+    agents = await fill(world)
+    (first,) = world.overrides.with_code(code_in(await refused(world, FORCED)))
+    world.overrides.approve(first, "admin-1")
+    world.overrides.take(first)
+    code = code_in(await refused(world, FORCED))
+    world.overrides.give_back(first)
+    (second,) = world.overrides.with_code(code)
+    assert second.approver == "admin-1"
+    await pass_(world, FORCED)
+    assert (await refused(world, FORCED)).kind is Kind.POLICY
+    assert starts(agents) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_placed_is_approved_for_the_machine_that_was_chosen_and_runs_there(make_world: MakeWorld) -> None:
+    world = make_world(force="approve")
+    agents = await fill(world, "a", "b", "c")
+    placed = msgspec.structs.replace(FORCED, target="all", placement=Placement(raw=True))
+    for machine in world.registry.machines():
+        world.registry.used(machine.id)
+    first = code_in(await refused(world, placed))
+    for _ in range(4):
+        assert code_in(await refused(world, placed)) == first, "the choice stands, though others had less to do"
+    (override,) = world.overrides.with_code(first)
+    (name,) = override.run.machines
+    world.overrides.approve(override, "admin-1")
+    run = world.runs.find(await pass_(world, placed))
+    assert run is not None
+    assert [job.machine.name for job in run.jobs.values()] == [name]
+    assert run.selected == (f"Selected {name}: an approval is for it",)
+    again = await refused(world, placed)
+    assert code_in(again) != first, "once"
+    (override,) = world.overrides.with_code(code_in(again))
+    world.overrides.approve(override, "admin-1")
+    (gone,) = override.run.machines
+    next(agent for agent in agents if agent.key.name == gone).go()
+    other = await refused(world, placed)
+    assert code_in(other) != override.code, "it is for a machine that can't be chosen now"
+    assert starts(agents) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_approval_is_for_the_machines_that_the_target_meant(make_world: MakeWorld) -> None:
+    world = make_world(force="approve")
+    agents = await fill(world, "ws1", "ws2")
+    group = msgspec.structs.replace(FORCED, target="@lab")
+    await world.groups.add("lab", (world.registry.machine("ws1"),), ADMIN)
+    world.overrides.approve(world.overrides.with_code(code_in(await refused(world, group)))[0], "admin-1")
+    await world.groups.add("lab", (world.registry.machine("ws2"),), ADMIN)
+    assert (await refused(world, group)).kind is Kind.POLICY, "one more machine than was allowed"
+    await world.groups.remove("lab", (world.registry.machine("ws2"),), ADMIN)
+    await pass_(world, group)
+    assert starts(agents) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_codes_and_approvals_end_after_ten_minutes(make_world: MakeWorld) -> None:
     world = make_world(force="approve")
     agents = await fill(world)
@@ -302,12 +408,13 @@ def test_all_clients_together_have_so_many_and_never_two_with_one_code(make_worl
     random = iter([b"aaaa", b"aaaa", *(number.to_bytes(4, "big") for number in range(MAX_ALL))])
     overrides = Overrides(world.clock, lambda count: next(random))
     run = AllowedRun("", "", (), 0, "", ())
-    first, second = (overrides.ask(Identity(Role.FRONTEND, f"c{n}", f"c{n}"), "digest", run) for n in (1, 2))
+    clients = (Identity(Role.FRONTEND, f"c{number}", f"c{number}") for number in (1, 2))
+    first, second = (overrides.ask(client, "digest", frozenset(), run) for client in clients)
     assert first.code == b"aaaa".hex() != second.code
     for number in range(3, MAX_ALL + 1):
-        overrides.ask(Identity(Role.FRONTEND, f"c{number}", f"c{number}"), "digest", run)
+        overrides.ask(Identity(Role.FRONTEND, f"c{number}", f"c{number}"), "digest", frozenset(), run)
     with pytest.raises(ProblemError, match="too many runs wait"):
-        overrides.ask(Identity(Role.FRONTEND, "more", "more"), "digest", run)
+        overrides.ask(Identity(Role.FRONTEND, "more", "more"), "digest", frozenset(), run)
 
 
 @pytest_twisted.ensureDeferred
@@ -346,6 +453,29 @@ async def test_that_a_client_is_an_ai_agents_outlives_restart_and_renaming(make_
     after = make_world()
     await after.load()
     assert [(each.name, each.ai) for each in after.registry.clients()] == [("bob@ci", True)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_that_a_client_is_an_ai_agents_stays_with_its_name_under_a_new_key(make_world: MakeWorld) -> None:
+    world = make_world()
+    await world.load()
+
+    async def register(name: str, fingerprint: str, *, ai: bool = False) -> bool:
+        await world.registry.register(Role.FRONTEND, name, generate().public_key(), fingerprint, "", "admin", ai=ai)
+        (key,) = [each for each in world.registry.clients() if each.name == name and not each.ended]
+        return world.registry.is_ai(Identity(Role.FRONTEND, name, key.id))
+
+    assert await register("ai@ci", "one", ai=True)
+    await world.registry.revoke("ai@ci")
+    assert await register("ai@ci", "two"), "it left and came again, and nobody said --ai"
+    (key,) = [each for each in world.registry.clients() if each.fingerprint == "two"]
+    await world.registry.leave(Identity(Role.FRONTEND, "ai@ci", key.id))
+    await world.settled()
+    await world.stop()
+    world = make_world()
+    await world.load()
+    assert await register("ai@ci", "three")
+    assert not await register("bob@ci", "four")
 
 
 # -- limits
@@ -486,6 +616,7 @@ async def test_asking_touches_nothing_and_tells_what_would_come(make_world: Make
         assert planned.problem == tested.problem and not planned.would_start
         assert planned.problem is not None and planned.problem.kind is Kind.POLICY
         assert "clusterd approve" not in planned.problem.hint
+        assert ("run it, which asks for an approval" in planned.problem.hint) == (asked is FORCED)
     harmless = RunRequest("ws1", Command(shell="true"))
     assert (await world.policy.test(JOSHUA, harmless, machines)).passes
     assert (await plan(harmless)).would_start

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
+from clustersh.coordinator.fleet import Seen
+from clustersh.coordinator.key_book import Key
 from clustersh.coordinator.rest_machines import MachineCalls, Notes
 from clustersh.coordinator.vitals import VitalsBook
+from clustersh.frontend import complete
+from clustersh.frontend.state import LOGIN_FILE, Login, client_folder
+from clustersh.home import private_folder, write_json
+from clustersh.rest_client import ANSWER_LIMIT
 from clustersh.tailscale import Node
+from clustersh.trust.credentials import Credentials
 from clustersh.trust.identity import Role
-from clustersh.wire.link import AskVitals, Vitals, VitalsReport
+from clustersh.wire.link import AskVitals, Facts, Vitals, VitalsReport
 from clustersh.wire.rest import RunRequest
 
 from .conftest import Front, Reply
@@ -135,3 +144,41 @@ async def test_jobs_are_no_fewer_than_those_that_are_known_to_run(place: Place) 
     await place.world.over(uuid)
     web01, _ = await place.machines()
     assert web01["vitals"]["jobs"] == 0
+
+
+FACTS = Facts(
+    "linux/amd64", "web00001.rack-12.example.net", "deploy", "/home/deploy", "3.13.1", "linux", "amd64", "debian-13",
+    "6.12.48+deb13-amd64", 64, 256 << 30,
+)  # fmt: skip
+
+
+@ensure
+async def test_of_five_thousand_machines_all_is_told_and_the_tab_key_asks_for_their_names_only(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, front = place.world, place.front
+    world.targeting.calls.add_to(front.api)
+    world.targets.new_wait = True
+    for number in range(5000):
+        name, id_, key = f"web{number:05}", f"0193a0e2-7c40-7a01-8e52-{number:012}", f"{number:064x}"
+        machine = Key(key, Role.AGENT, name, id_, "2001:db8::1", "2026-11-20T10:31:07.412Z", new=number == 4995)
+        world.registry._book.enter(machine)
+        world.fleet.seen[machine.id] = Seen(1.8e9, FACTS, "0.1.0", "2001:db8::1")
+    reply = await place.reply()
+    assert len(reply.json["machines"]) == 5002 and reply.json["machines"][1]["facts"]["cpus"] == 64
+    assert len(reply.content) < ANSWER_LIMIT / 8, "there is room for ten times as many, with labels"
+    assert len(reply.content) > complete._ANSWER_LIMIT / 2, "they are as large as real ones"
+    home = tmp_path / "home"
+    folder = private_folder(client_folder(private_folder(home)))
+    own, certificate = front.credentials(Role.FRONTEND, "ann@box")
+    Credentials(own, certificate, front.authority.certificate).save(folder)
+    write_json(folder / LOGIN_FILE, Login(f"127.0.0.1:{front.port}"))
+    monkeypatch.setattr(complete, "WITHIN_S", 60.0)
+    monkeypatch.setattr(complete, "_ANSWER_LIMIT", 512 << 10)
+    said: list[str] = []
+    caller: Any = SimpleNamespace(home=home, console=SimpleNamespace(out_now=said.append))
+    assert await deferToThread(complete.CompleteStart(caller, ("machines", "web0499")).at_once) == 0
+    assert "".join(said).split() == [f"web{number:05}" for number in range(4990, 5000)]
+    said.clear()
+    await deferToThread(complete.CompleteStart(caller, ("machines", "@online,web0")).at_once)
+    assert len("".join(said).split()) == 5002

@@ -30,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest_twisted.ensureDeferred
 async def test_a_piece_of_stdin_is_withdrawn_when_its_sender_leaves(front: Front, world: World) -> None:
     outputs = Outputs(world.fleet, lambda: 0.0)
-    names = RunNames(world.runs, world.index)
+    names = RunNames(world.runs, world.index, world.registry, world.targets)
     JobCalls(world.runs, world.views, names, world.index, world.registry, world.targets, outputs).add_to(front.api)
     await world.join("ws1")
     agent = await world.agent()

@@ -25,6 +25,10 @@ from clustersh.coordinator.service import make_service
             "[policy.client.'a b']\n",
             "policy.client.\"a b\": found 'a b'; expected a client's name or a pattern such as",
         ),
+        (
+            "[policy.client.'ai-*']\nforce = 'never'\n[policy.client.'AI-*']\nforce = 'self'",
+            "policy.client.\"AI-*\": found 'AI-*'; expected each client once: there is 'ai-*' too",
+        ),
         ("[policy.client.a]\ntargets = 'web['", "policy.client.a.targets: found 'web['; expected a target such as"),
         ("[policy.client.a]\ntargets = ''", "policy.client.a.targets: found ''; expected a target such as"),
         ("[policy.target.'a,,b']", "policy.target.\"a,,b\": found 'a,,b'; expected a target such as"),

@@ -23,7 +23,7 @@ from clustersh.trust.keys import generate
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.tailnet import TailnetIdentity
 
-from ..tailscale_double import Tailscale
+from ..tailscale_double import NO_SERVICE, Tailscale
 from .test_pairing import Asker, Desk
 from .world import World
 
@@ -205,7 +205,8 @@ async def test_where_the_tailnet_is_required_others_are_refused(ca_der: bytes, r
             await door.ask(role, name, address)
         problem = refused.value.problem
         assert problem.kind is Kind.ADDRESS_NOT_ALLOWED
-        assert str(address) in problem.detail and "tailscale up" in problem.hint
+        assert str(address) in problem.detail
+        assert ("tailscale up" if address is LAN else f"tailscale whois {address}") in problem.hint
     assert door.desk.register.approved_by == [] and door.desk.pairings.pending() == []
     assert [refusal.reason for refusal in door.desk.refused] == ["not of the tailnet"] * 2
     assert await door.ask(role, name, THERE) == ("approved" if role is Role.AGENT else "pending")
@@ -218,3 +219,39 @@ async def test_where_it_is_not_they_are_let_in_and_those_that_are_known_are_note
     assert door.book.noted == []
     assert await door.ask(Role.AGENT, "ws2", THERE) == "approved"
     assert [identity for _, identity in door.book.noted] == [JOSHUA]
+
+
+BROKEN = {
+    "missing": None,
+    "no service": f"echo {NO_SERVICE!r} >&2; exit 1",
+    "silent": "exit 3",
+    "killed": "kill -9 $$",
+    "garbage": "head -c 4096 /dev/urandom",
+    "endless": "yes",
+    "nested": "yes [ | head -n 100000 | tr -d '\\n'",
+    "nobody": "echo '{}'",
+    "hanging": "exec sleep 5",
+    "held open": "sleep 5 & exit 0",
+}
+
+
+@pytest.mark.parametrize("script", BROKEN.values(), ids=BROKEN)
+@ensure
+async def test_where_the_tailnet_is_required_and_can_not_be_asked_nobody_is_let_in(
+    ca_der: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None
+) -> None:
+    hangs = script is not None and "sleep" in script
+    monkeypatch.setattr(whois, "RUN_S", 0.5 if hangs else 30.0)
+    program = tmp_path / "tailscale"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    ask = Whois(reactor, lambda: str(program) if script is not None else None)
+    door = Door(ca_der, required=True)
+    rule = TailnetRule(ask, door.book.note, True)
+    door.desk = Desk(ca_der, policy="open", tailnet=rule)
+    for role, name in ((Role.AGENT, "ws1"), (Role.FRONTEND, "ann@mba")):
+        with pytest.raises(ProblemError) as refused:
+            await door.ask(role, name, THERE)
+        assert refused.value.problem.kind is Kind.ADDRESS_NOT_ALLOWED
+        assert f"doesn't know who is at {THERE}" in refused.value.problem.detail
+    assert door.desk.register.approved_by == [] and door.desk.pairings.pending() == [] and door.book.noted == []

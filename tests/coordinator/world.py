@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from clustersh.config import PolicyConfig
 from clustersh.coordinator.fleet import Fleet, Link
+from clustersh.coordinator.guard import Finding, Guard
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
@@ -21,6 +22,7 @@ from clustersh.coordinator.placement.placer import Placer
 from clustersh.coordinator.placement.policies import Policies
 from clustersh.coordinator.placement.sight import FleetSight
 from clustersh.coordinator.policy.made import Sight, make_policy
+from clustersh.coordinator.policy.policy import Judge
 from clustersh.coordinator.records import Record
 from clustersh.coordinator.registry import Registry
 from clustersh.coordinator.requests import Requests
@@ -58,6 +60,15 @@ class NoBlobs:
 
     def let_go(self, blobs: frozenset[str]) -> None:
         pass
+
+
+class JudgeHere:
+    """Judges in this process."""
+
+    async def judge(
+        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
+    ) -> tuple[Finding, ...]:
+        return Guard().judge(command, script, platform, folder, executor)
 
 
 class Agent:
@@ -105,6 +116,7 @@ class World:
         threads: Any = reactor,
         new_machines: str = "use",
         policy: PolicyConfig | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.ledger = Ledger(threads, folder / "ledger", self.now)
@@ -134,7 +146,7 @@ class World:
             self.clock, self.ledger, self.index, self.fleet, self.table, self.runs, self.outcomes, away_s=60.0
         )
         sight = Sight(self.registry, self.fleet, self.targets, self.table, blobs)
-        self.policy, self.overrides = make_policy(policy, self.clock, sight, b"secret", "box")
+        self.policy, self.overrides = make_policy(policy, self.clock, sight, judge or JudgeHere(), b"secret", "box")
         self.requests = Requests(
             *(*parts, self.targets, self.fleet, blobs, self.table, self.runs, new_uuid, b"secret"),
             placer=self.placer,

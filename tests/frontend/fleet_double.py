@@ -23,7 +23,9 @@ Pieces = list[tuple[int, bytes]]
 
 
 class FleetDouble(Double):
-    """Answers as docs/rest.md says of many machines. *ended* has the names of those whose job ended, in that order."""
+    """Answers as docs/rest.md says of many machines. *ended* has the names of those whose job ended, in that order,
+    *targets* what targets mean.
+    """
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
@@ -37,6 +39,7 @@ class FleetDouble(Double):
         self.away: set[str] = set()
         self.reading: list[str] = []
         self.most_at_once = 0
+        self.targets: dict[str, tuple[str, ...]] = {}
 
     def add(self, name: str, output: bytes = b"", errors: bytes = b"", *, running: bool = False, **how: Any) -> None:
         """Add a machine whose job ended: as *how* says, or with 0."""
@@ -94,8 +97,9 @@ class FleetDouble(Double):
         out, err = (b"".join(data for which, data in self.outputs[name] if which == number) for number in (1, 2))
         return out, err
 
-    def run(self, limit: int, *, fold: bool) -> Run:
-        jobs = self.told(sorted(self.jobs), limit, fold=fold)
+    def run(self, limit: int, *, fold: bool, target: str = "") -> Run:
+        names = sorted(self.targets[target] if target else self.jobs)
+        jobs = self.told(names, limit, fold=fold)
         raw = is_plain(self.target)
         return Run(
             UUID, "me@test", self.target, "x", "2026-11-20T10:31:07Z", tuple(jobs), self.unconfirmed, raw, **self.about
@@ -113,7 +117,7 @@ class FleetDouble(Double):
             return self.run(given.limit_bytes, fold=fold)
         if call == f"GET /v1/runs/{UUID}":
             await self._wait_whole(headers)
-            return self.run(int(query.get("limit", 128 << 10)), fold=fold)
+            return self.run(int(query.get("limit", 128 << 10)), fold=fold, target=query.get("target", ""))
         if call == f"GET /v1/runs/{UUID}/ends":
             return await self._ends(query, headers)
         if call == f"POST /v1/runs/{UUID}/cancel":

@@ -174,22 +174,6 @@ def test_help_imports_no_twisted() -> None:
     assert "commands:" in done.stdout and done.stdout.endswith("False 0\n")
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("module", ["clustersh.cli.program", "clustersh.frontend.commands", "clustersh.frontend.run"])
-def test_an_interrupt_while_it_still_imports_is_quiet(module: str) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "class Interrupting:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupting())\n"
-        "sys.argv = ['clustersh', 'run', 'ws1', 'true']\n"
-        "from clustersh.frontend.main import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
-
-
 def test_job_documents_have_no_more_and_no_less_than_jobs() -> None:
     from clustersh.frontend.show import job_document
 

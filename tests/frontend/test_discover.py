@@ -193,8 +193,34 @@ def machine(name: str, address: str, hostname: str = "") -> Machine:
         ((machine("web", "100.64.0.2"),), [("web", None), ("web-1", "web")]),
         ((machine("web", "100.64.0.2"), machine("y", "10.0.0.1", "web")), [("web", "y"), ("web-1", "web")]),
         ((), [("web", None), ("web-1", None)]),
+        ((machine("web", "10.0.0.1"), machine("zeta", "10.0.0.2", "web")), [("web", "web"), ("web-1", None)]),
+        ((machine("x", "10.0.0.1", "web"), machine("y", "10.0.0.2", "web")), [("web", None), ("web-1", None)]),
+        ((machine("a", "fd7a::1"), machine("b", "100.64.0.2")), [("web", "a"), ("web-1", "b")]),
     ],
 )
 def test_the_address_that_a_machine_linked_from_says_more_than_names(machines: Any, found: Any) -> None:
     nodes = (node("web-1", "100.64.0.2"), node("web", "100.64.0.1", "fd7a::1"))
     assert [(each.name, each.machine) for each in match(nodes, machines)] == found
+
+
+@ensure
+async def test_nodes_of_one_name_are_told_apart_and_a_name_alone_is_no_match(
+    caller: Caller, coordinator: Coordinator
+) -> None:
+    shared = TailnetNode("web01", "web01.other.ts.net", ("100.64.9.9",), "linux", online=True)
+    mine = TailnetNode("web01", "web01.mine.ts.net", ("fd7a:115c:a1e0::77",), "linux", online=False)
+    coordinator.nodes = (shared, mine)
+    assert await caller("discover") == 0
+    rows = caller.out.decode().splitlines()[2:4]
+    assert [row.split(" | ")[0].strip() for row in rows] == ["web01.mine.ts.net", "web01.other.ts.net"]
+    assert [row.split(" | ")[-1] for row in rows] == ["-", "-"], "which of them the machine web01 is, nobody knows"
+
+
+@ensure
+async def test_names_from_the_tailnet_can_not_steer_the_terminal(caller: Caller, coordinator: Coordinator) -> None:
+    odd = "\x1b[2J\u202eevil\nfake | row"
+    coordinator.nodes = (TailnetNode(odd, f"{odd}.ts.net", (), "\x1b]0;x\x07", online=True),)
+    assert await caller("discover") == 0
+    told = caller.out.decode()
+    assert told.splitlines()[2].startswith("\\x1b[2J\\u202eevil\\nfake | row | \\x1b]0;x\\x07 | online | -")
+    assert not set(told) & {"\x1b", "\x07", "\u202e"}

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from clustersh.frontend import health, health_watch
 from clustersh.wire.link import Vitals
 from clustersh.wire.problems import Kind, ProblemError
-from clustersh.wire.rest import Machine, Machines, Tailscale
+from clustersh.wire.rest import Carrier, Machine, Machines, Tailscale
 
 from .conftest import Caller
 from .coordinator_double import Double
@@ -53,6 +53,14 @@ def test_the_health_table_tells_what_is_known_and_of_the_offline_nothing_old() -
         ["web02", "-", "offline (last seen 2h ago)", "-", "offline", "-", "-", "-", "-", "-", "0.1.0"],
         ["mac", "-", "online (new)", "123 ms", "-", "-", "3%", "4%", "-", "0", "-"],
     ]
+
+
+def test_which_gateway_carries_a_machine_has_a_column_where_one_is_carried() -> None:
+    nas = msgspec.structs.replace(NEW, name="nas", carrier=Carrier("gateway-1", "joshua@nas.lan"))
+    _, _, *rows = table(None, WEB01, nas)
+    at = titles(None, WEB01, nas).index("via")
+    assert [row.split("|")[at].strip() for row in rows] == ["-", "gateway-1"]
+    assert "via" not in titles(None, WEB01, NEW)
 
 
 def test_without_tailscale_there_is_no_column_for_it() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..conftest import ROOT
 from .many import Fleet
-from .programs import BIN, PATIENCE_S
+from .programs import BIN, PATIENCE_S, Cluster
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -19,7 +19,7 @@ def examples_of(page: str) -> list[str]:
     return re.findall(r"```console\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL)
 
 
-def check_example(fleet: Fleet, example: str, folder: Path) -> None:
+def check_example(fleet: Fleet | Cluster, example: str, folder: Path) -> None:
     """Type the commands of *example* and compare what comes."""
     lines = example.splitlines()
     marked = "\n".join(
@@ -31,7 +31,7 @@ def check_example(fleet: Fleet, example: str, folder: Path) -> None:
     assert came == expected, f"{came}\n{expected}"
 
 
-def shell(fleet: Fleet, text: str, folder: Path) -> list[str]:
+def shell(fleet: Fleet | Cluster, text: str, folder: Path) -> list[str]:
     """Return what bash prints for *text*, stderr too, with what differs from run to run made the same."""
     environ = {**fleet.client.environment(), "PATH": f"{BIN}:{os.environ['PATH']}"}
     done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any
 
 from clustersh.frontend.blocking import connect
 
-from .programs import PATIENCE_S, Home, Result, end, eventually, log_in, make_home
+from .programs import LOOK_S, PATIENCE_S, Home, Result, end, eventually, log_in, make_home
 
 
 @dataclass
@@ -47,8 +47,7 @@ class Fleet:
 
     def statuses(self) -> dict[str, str]:
         """Return each machine's status by its name."""
-        answer = self.sh("machines", "--json")
-        return {} if answer.status else {each["name"]: each["status"] for each in answer.json["machines"]}
+        return self.client.statuses()
 
     def until(self, status: str, names: Iterable[str]) -> None:
         """Wait until all of *names* have that status."""
@@ -57,7 +56,7 @@ class Fleet:
         def there() -> bool:
             return wanted <= {name for name, now in self.statuses().items() if now == status}
 
-        eventually(there, what=f"{wanted} {status}\n{self.logs()}")
+        eventually(there, what=f"{wanted} {status}\n{self.logs()}", every=LOOK_S)
 
     def start_agents(self, *names: str) -> None:
         """Start the agents of these machines (all of them if none is said), and wait until they are online."""

@@ -17,14 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from clustersh.frontend import blocking
+
 from ..conftest import ROOT
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
+LOOK_S = 0.03
+"""Between two questions to a coordinator."""
+ANSWER_S = 10.0
+"""For the answer to one."""
 BIN = Path(sys.executable).parent
 
 
-def eventually(look: Callable[[], T], seconds: float = PATIENCE_S, what: str = "") -> T:
+def eventually(look: Callable[[], T], seconds: float = PATIENCE_S, what: str = "", every: float = 0.01) -> T:
     """Return what *look* returns once that is true; fail after *seconds*."""
     deadline = time.monotonic() + seconds
     while True:
@@ -33,7 +39,7 @@ def eventually(look: Callable[[], T], seconds: float = PATIENCE_S, what: str = "
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"it did not come true in {seconds} s: {what or look}")
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 @dataclass
@@ -123,6 +129,26 @@ class Home:
         """Run `clustersh` with *words*."""
         return self.run("clustersh", *words, **options)
 
+    def ask(self, path: str) -> dict[str, Any]:
+        """Return what the coordinator answers this home's client to a GET; {} where it doesn't.
+
+        For what is asked again and again: a program each time takes the processor from those that are waited for.
+        """
+        with contextlib.suppress(*blocking.FAILURES):
+            connection = blocking.connect(self.path, ANSWER_S)
+            if connection is not None:
+                with contextlib.closing(connection):
+                    return blocking.get(connection, path, dict[str, Any]) or {}
+        return {}
+
+    def statuses(self) -> dict[str, str]:
+        """Return each machine's status, as the coordinator tells this home's client."""
+        return {each["name"]: each["status"] for each in self.ask("/v1/machines").get("machines", [])}
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return the newest jobs, as the coordinator tells this home's client."""
+        return list(self.ask("/v1/jobs").get("jobs", []))
+
     @property
     def stands_by(self) -> bool:
         """Whether commands leave a standby behind, and use it."""
@@ -209,13 +235,10 @@ class Cluster:
         self.coordinator.address()
 
     def until_status(self, machine: str, status: str) -> None:
-        eventually(lambda: self.status_of(machine) == status, what=f"{machine} {status}\n{self.logs()}")
+        eventually(lambda: self.status_of(machine) == status, what=f"{machine} {status}\n{self.logs()}", every=LOOK_S)
 
     def status_of(self, machine: str) -> str:
-        answer = self.sh("machines", "--json")
-        if answer.status:
-            return ""
-        return next((str(each["status"]) for each in answer.json["machines"] if each["name"] == machine), "")
+        return self.client.statuses().get(machine, "")
 
     def job(self, uuid: str) -> dict[str, Any]:
         """Return the job as history tells it."""
@@ -223,9 +246,10 @@ class Cluster:
         return next(dict(job) for job in jobs if job["uuid"] == uuid)
 
     def until_job(self, uuid: str, *states: str) -> dict[str, Any]:
-        return eventually(
-            lambda: (job := self.job(uuid)) if self.job(uuid)["status"] in states else None, what=f"{uuid} {states}"
-        )
+        def there() -> dict[str, Any]:
+            return next((job for job in self.client.jobs() if job["uuid"] == uuid and job["status"] in states), {})
+
+        return eventually(there, what=f"{uuid} {states}", every=LOOK_S)
 
     def logs(self) -> str:
         return "".join(home.log.read_text() for home in (self.coordinator, self.agent) if home.log.exists())
@@ -257,9 +281,13 @@ def make_home(folder: Path, name: str) -> Home:
     return Home(folder / name / "state", folder / name / "log")
 
 
-def make_cluster(folder: Path, **client_environ: str) -> Cluster:
-    """Start the real programs, let the agent in and log the client in by the real pairing."""
+def make_cluster(folder: Path, prepare: Callable[[Home], object] = lambda home: None, **client_environ: str) -> Cluster:
+    """Start the real programs, let the agent in and log the client in by the real pairing.
+
+    *prepare* is given the agent's home first, *client_environ* is what the client's environment has more.
+    """
     coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
+    prepare(agent)
     client.environ.update(client_environ)
     coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     try:
@@ -279,11 +307,18 @@ def make_cluster(folder: Path, **client_environ: str) -> Cluster:
 
 def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mba", *options: str) -> None:
     """Log *client* in, with the approval that an admin types."""
-    asked = client.sh("login", f"http://{address}", "--name", name, "--no-wait", *options)
-    assert asked.status == 0, asked
-    code = asked.out.split("clusterd approve ")[1].split()[0]
-    approved = coordinator.run("clusterd", "approve", code)
+    asking = client.open("clustersh", "login", f"http://{address}", "--name", name, *options)
+    assert asking.stdout is not None
+    told = b""
+    while not (code := re.search(rb"clusterd approve (\w+)\s", told)):
+        more = os.read(asking.stdout.fileno(), 4096)
+        assert more, asking.communicate()
+        told += more
+    approved = coordinator.run("clusterd", "approve", code[1].decode())
     assert approved.status == 0, approved
-    assert client.sh("whoami").status == 0
+    out, err = asking.communicate(timeout=PATIENCE_S)
+    assert asking.returncode == 0, (told, out, err)
+    client.services.remove(asking)
     if client.stands_by:
+        assert client.sh("whoami").status == 0
         client.standby()

@@ -175,10 +175,17 @@ def test_another_name_in_the_configuration_renames_once_it_is_allowed(site: Site
     assert "[agent] name is newname, and this machine goes on as oldname: to allow newname" in said
     assert machine.run("clusteragent", "status", "--wait", "60s").status == 0
     assert client.sh("run", "oldname", "echo before").out == "before\n"
+    client.sh("groups", "add", "mine", "oldname")
+    uuid = client.sh("run", "--detach", "oldname", "echo begun; sleep 600").out.strip()
     site.admin("approve", said.partition("clusterd approve ")[2].split()[0])
     assert client.sh("run", "newname", "echo after").out == "after\n", "its link stays"
     assert client.sh("run", "oldname", "true").status == 125
     assert client.sh("history", "oldname").out.count("echo before") == 1, "its history stays"
+    for target, header in (("newname", ""), ("oldname", ""), ("@mine", "oldname")):
+        found = eventually(lambda target=target: client.sh("cat", target, uuid).out, what=target)
+        assert found.startswith(header) and found.endswith("begun\n")
+    assert client.sh("cancel", "--dry-run", "@mine", uuid).status == 0
+    assert client.sh("cancel", "newname", uuid).out == "Command cancelled.\n"
     (renamed,) = site.records("renamed")
     assert (renamed["before"], renamed["name"], renamed["approved_by"]) == ("oldname", "newname", "admin")
     assert renamed["id"] == next(each["id"] for each in site.records("enrolled") if each["name"] == "oldname")

@@ -11,7 +11,7 @@ import pytest
 
 from .containers import Containers
 from .many import Fleet, make_fleet
-from .programs import Home, drop_in, end, eventually, plugin_example
+from .programs import Home, drop_in, end, eventually, make_home, plugin_example
 
 BROKEN = """
 from twisted.plugin import IPlugin
@@ -30,6 +30,14 @@ class Broken:
 
 broken = Broken()
 """
+OTHERS = {
+    "no_python": "this is no Python\n",
+    "fails": "raise RuntimeError('not today')\n",
+    "leaves": "import sys\nsys.exit(3)\n",
+    "interrupts": "raise KeyboardInterrupt\n",
+    "takes_a_name": BROKEN.replace('"broken"', '"bash"').replace("broken = ", "bash_too = "),
+}
+"""Plugins that can't be had, each in a module of its own."""
 EXECUTORS = {"app": "docker-exec", "broken": "broken", "missing": "no-such"}
 
 
@@ -44,7 +52,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
 def fleet(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> Iterator[Fleet]:
     """Three machines, each with an executor of its own."""
     folder = tmp_path_factory.mktemp("executors")
-    found = drop_in(folder, docker_exec=plugin_example("IElsewhere"), broken=BROKEN, no_python="this is no Python\n")
+    found = drop_in(folder, docker_exec=plugin_example("IElsewhere"), broken=BROKEN, **OTHERS)
     found["PATH"] = f"{containers.bin}:{os.environ['PATH']}"
 
     def configure(name: str, agent: Home) -> None:
@@ -59,6 +67,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> I
 
 
 def test_the_documented_executor_runs_commands_in_the_container(fleet: Fleet, containers: Containers) -> None:
+    told = {each["name"]: each["facts"]["executor"] for each in fleet.sh("machines", "--json").json["machines"]}
+    assert told == EXECUTORS, "the coordinator judges commands by it"
     words = ("--env", "SECRET=s3cret", "--cwd", "/usr", "--stdin")
     line = "pwd; echo $SECRET; cat; echo ${CLUSTERSH_MACHINE-none}; echo err >&2; exit 7"
     done = fleet.sh("run", *words, "app", line, stdin=b"in\n")
@@ -129,4 +139,56 @@ def test_the_log_names_what_can_not_be_had(fleet: Fleet) -> None:
     log = fleet.agents["missing"].log.read_text()
     assert "no command can run: this machine has no executor 'no-such'" in log
     assert "there are: bash, broken, docker-exec, powershell" in log
-    assert "no_python" in log
+    for name in ("no_python", "not today"):
+        assert name in log
+    assert "an executor is left out, there is a bash already" in log
+
+
+@pytest.fixture
+def folder_agent(fleet: Fleet, tmp_path: Path) -> Iterator[Home]:
+    """A machine without an agent as yet, which has a folder of plugins of its own; they know where to write."""
+    agent = make_home(tmp_path, "agent-own")
+    agent.path.mkdir()
+    agent.environ["RAN"] = str(tmp_path / "ran")
+    yield agent
+    agent.stop()
+    fleet.coordinator.run("clusterd", "forget", "own")
+
+
+RAN = "import os, pathlib\npathlib.Path(os.environ['RAN']).write_text('as the agent')\n"
+
+
+def join(fleet: Fleet, agent: Home, executor: str) -> None:
+    (agent.path / "config.toml").write_text(f'[agent]\nenvironment = "service"\nexecutor = "{executor}"\n')
+    enrolled = agent.run("clusteragent", "enroll", fleet.address, "--name", "own")
+    assert enrolled.status == 0, enrolled
+    agent.start("clusteragent")
+    fleet.until("online", ["own"])
+
+
+def test_of_a_folder_that_everybody_can_write_to_nothing_is_run(
+    fleet: Fleet, folder_agent: Home, tmp_path: Path
+) -> None:
+    folder_agent.environ.update(drop_in(tmp_path, planted=RAN + BROKEN))
+    plugins = tmp_path / "dropped-in" / "twisted" / "plugins"
+    plugins.chmod(0o777)
+    join(fleet, folder_agent, "broken")
+    refused = fleet.sh("run", "own", "true")
+    assert refused.status == 125 and "this machine has no executor 'broken'" in refused.err
+    assert not (tmp_path / "ran").exists() and not (plugins / "dropin.cache").exists()
+    assert f"plugins in {plugins} are left out, everybody can write there: chmod o-w" in folder_agent.log.read_text()
+
+
+@pytest.mark.parametrize("how", ["odd", "leaving"])
+def test_a_folder_that_can_not_be_looked_through_keeps_no_agent_from_serving(
+    fleet: Fleet, folder_agent: Home, tmp_path: Path, how: str
+) -> None:
+    folder_agent.environ.update(drop_in(tmp_path, broken=BROKEN))
+    plugins = tmp_path / "dropped-in" / "twisted" / "plugins"
+    error = {"odd": "ValueError", "leaving": "SystemExit"}[how]
+    lines = ("class Odd:", f"    def __conform__(self, interface): raise {error}('odd one')", "odd = Odd()")
+    (plugins / "odd.py").write_text("\n".join(lines) + "\n")
+    join(fleet, folder_agent, "broken")
+    refused = fleet.sh("run", "own", "true")
+    assert refused.status == 125 and "this machine has no executor 'broken'" in refused.err
+    assert f"plugins in {plugins} can't be looked for" in folder_agent.log.read_text()

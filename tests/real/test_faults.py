@@ -72,7 +72,7 @@ def test_an_agent_that_stops_ends_its_jobs_and_says_so(own_cluster: Cluster) -> 
 
 def test_a_client_waits_through_a_restart_of_the_coordinator(own_cluster: Cluster) -> None:
     process = own_cluster.client.open("clustersh", "run", "ws1", "sleep 3; echo survived")
-    eventually(lambda: any(job["status"] == "running" for job in own_cluster.sh("history", "--json").json["jobs"]))
+    eventually(lambda: any(job["status"] == "running" for job in own_cluster.client.jobs()))
     end(own_cluster.coordinator_process, signal.SIGKILL)
     own_cluster.restart_coordinator()
     out, err = process.communicate(timeout=60)
@@ -83,7 +83,7 @@ def test_a_client_waits_through_a_restart_of_the_coordinator(own_cluster: Cluste
 
 def test_a_client_that_dies_leaves_its_job_running(own_cluster: Cluster) -> None:
     process = own_cluster.client.open("clustersh", "run", "--key", "mine", "ws1", "sleep 2; echo done")
-    eventually(lambda: own_cluster.sh("history", "--json").json["jobs"])
+    eventually(own_cluster.client.jobs)
     end(process, signal.SIGKILL)
     [job] = own_cluster.sh("history", "--json").json["jobs"]
     assert own_cluster.sh("wait", job["uuid"]).out == "done\n"
@@ -104,7 +104,7 @@ def test_a_revoked_client_and_a_forgotten_machine_are_cut_off(own_cluster: Clust
     other = make_home(tmp_path, "other")
     log_in(own_cluster.coordinator, other, own_cluster.address, "ann@desk")
     process = other.open("clustersh", "run", "ws1", "sleep 300")
-    eventually(lambda: own_cluster.sh("history", "--client", "ann@desk", "--json").json["jobs"])
+    eventually(own_cluster.client.jobs)
     assert own_cluster.coordinator.run("clusterd", "revoke", "ann@desk").status == 0
     _, err = process.communicate(timeout=30)
     assert process.returncode == 123 and b"revoked" in err, err

@@ -154,6 +154,10 @@ def test_an_approval_is_for_one_run_of_one_client_once(players: Cast, marker: Pa
     pending = ok(players.admin("pending")).out
     assert "ann@desk" in pending and "nobody.invalid" in pending and code not in pending
     assert players.sh("ann", *command).err == asked.err, "not yet"
+    own = players.sh("ann", "run", "--force", "ws1", "clusterd approve 0badc0de")
+    assert own.status == 126 and own.err.startswith("ERROR: refused by policy: approval: it approves something"), own
+    assert players.clients["ann"].run("clusterd", "approve", code).status == 125, "its certificate is no admin's"
+    assert players.sh("ann", *command).err == asked.err, "not yet"
     assert players.admin("approve", "--ai", code).status == 125
     allowed = ok(players.admin("approve", code)).out
     assert allowed.startswith(
@@ -228,6 +232,8 @@ def test_asking_what_would_be_said(players: Cast, marker: Path) -> None:
     assert (dry.status, dry.out, dry.err.startswith("ERROR: refused by policy")) == (126, "", True), dry
     ok(players.sh("joshua", "run", "--dry-run", "--force", "ws1", blocked(marker)))
     assert players.sh("joshua", "policy", "test", "nobody", "ls").status == 125
+    nothing = players.sh("joshua", "policy", "test", "ws1")
+    assert (nothing.status, 'hint: clustersh policy test ws1 "ls -la"' in nothing.err) == (125, True), nothing
     assert not heard_of(players.fleet, marker)
     assert not marker.exists()
 

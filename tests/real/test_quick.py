@@ -73,7 +73,7 @@ def test_an_interrupt_ends_it_while_its_output_is_not_read(cluster: Cluster) -> 
 def test_an_interrupt_at_the_very_start_cancels_or_starts_nothing(cluster: Cluster) -> None:
     before = {job["uuid"] for job in cluster.sh("history", "--json").json["jobs"]}
     process = cluster.client.open("clustersh", "run", "ws1", "sleep 301")
-    eventually(lambda: [job for job in cluster.sh("history", "--json").json["jobs"] if job["uuid"] not in before])
+    eventually(lambda: [job for job in cluster.client.jobs() if job["uuid"] not in before])
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -108,7 +108,7 @@ def test_another_coordinators_certificate_is_not_accepted(own_cluster: Cluster, 
 
 def test_what_was_asked_for_is_not_called_never_started(own_cluster: Cluster) -> None:
     process = own_cluster.client.open("clustersh", "run", "ws1", "sleep 300")
-    eventually(lambda: any(job["status"] == "running" for job in own_cluster.sh("history", "--json").json["jobs"]))
+    eventually(lambda: any(job["status"] == "running" for job in own_cluster.client.jobs()))
     deadline = time.monotonic() + 2.2  # the quick way has its answer by now, and the full way is being imported
     eventually(lambda: time.monotonic() > deadline)
     end(own_cluster.coordinator_process, signal.SIGKILL)

@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from clustersh.trust.identity import SERVER_NAME
 
 from ..real.programs import Cluster, Home, eventually, log_in, make_cluster, make_home
+from ..real.sshd import Sshd, keep_from_ssh
 
 FOLDERS = {"frontend": "client", "agent": "agent", "admin": "coordinator/admin"}
 """Where in its home each role's certificate is."""
@@ -88,6 +89,7 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
     coordinator, agent, client, other, spare, leaving = homes = [make_home(folder, name) for name in names]
     coordinator.start("clusterd", "--listen", "127.0.0.1:0")
     agent.environ["RECORD"] = str(folder / "record")
+    keep_from_ssh(agent)
     try:
         address = coordinator.address()
         for home, name in ((agent, "ws1"), (spare, "ws2")):
@@ -96,7 +98,7 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
         log_in(coordinator, client, address)
         log_in(coordinator, other, address, "other@box")
         log_in(coordinator, leaving, address, "leaving@box")
-        eventually(lambda: b'"online"' in client.sh("machines", "--json").stdout, what=agent.log.read_text())
+        eventually(lambda: client.statuses().get("ws1") == "online", what=agent.log.read_text())
         of_role = {"frontend": client, "agent": agent, "admin": coordinator}
         sessions = {role: session(of_role[role].path / part) for role, part in FOLDERS.items()}
         sessions["leaving"] = session(leaving.path / "client")
@@ -116,6 +118,12 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = make_cluster(tmp_path_factory.mktemp("cluster"))
-    yield made
-    made.stop()
+    folder = tmp_path_factory.mktemp("cluster")
+    server = Sshd(folder / "sshd", ["homelab-1"])
+    server.start()
+    try:
+        made = make_cluster(folder, prepare=server.introduce)
+        yield made
+        made.stop()
+    finally:
+        server.stop()

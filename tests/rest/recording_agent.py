@@ -35,6 +35,6 @@ class Recording:
 
 
 if __name__ == "__main__":
-    service.choose = lambda environ, *_: Recording(Path(environ["RECORD"]))  # type: ignore[attr-defined]
+    service.choose = lambda name, environ, *_: Recording(Path(environ["RECORD"]))  # type: ignore[attr-defined]
     sys.argv = ["clusteragent"]
     main()

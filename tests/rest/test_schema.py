@@ -24,6 +24,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 EXAMPLES = 15
 """Cases for each call of each kind: valid ones for what is there, valid ones for anything, invalid ones."""
 REFUSED = {
+    "POST /v1/adopt": "it takes a host that ssh reaches",
     "POST /v1/admin/approve": "it takes a code that a pairing made",
     "POST /pair": "it takes a certificate request",
     "POST /pair/{pairing}": "it takes a nonce",

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from zope.interface import implementer
 
-from ...plugins import by_name
+from ...plugins import by_name, installed
 from . import ExecutorError, IExecutor, Task
 
+OF_PLATFORM = "powershell" if sys.platform == "win32" else "bash"
+"""The executor where none is configured."""
 log = Logger()
 
 
@@ -22,11 +23,11 @@ def choose(name: str | None, environ: Mapping[str, str], open_files: int | None 
     *open_files* is the soft limit on open files that commands get, where they shouldn't inherit the agent's. Raises
     ExecutorError where a built-in one can't be had; where a plugin can't, what is returned refuses every command.
     """
-    wanted = name or ("powershell" if sys.platform == "win32" else "bash")
+    wanted = name or OF_PLATFORM
     built_in = _BUILT_IN.get(wanted)
     if built_in is not None:
         return built_in(environ, open_files)
-    return find_plugin(wanted, getPlugins(IExecutor))
+    return find_plugin(wanted, installed(IExecutor))
 
 
 def find_plugin(name: str, plugins: Iterable[Any]) -> IExecutor:

@@ -6,6 +6,7 @@ where they are called. What nobody can know before (variables from outside, outp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 _MOST_TURNS = 8
+_BACKQUOTED = re.compile(r"(?<!\\)`([^`]+)`")
 _WORDS = (
     *("word", "string", "raw_string", "ansi_c_string", "translated_string", "concatenation", "number", "$"),
     *("simple_expansion", "expansion", "command_substitution", "process_substitution", "arithmetic_expansion"),
@@ -96,12 +98,13 @@ class Bash:
     def _run_all(self, nodes: Iterable[Node], state: State, stdin: str) -> str:
         return bounded("".join([self._run(flat, state, stdin) for node in nodes for flat in _flat(node)]))
 
-    def _command(self, node: Node, state: State, stdin: str) -> str:
+    def _command(self, node: Node, state: State, stdin: str, more: Sequence[Node] = ()) -> str:
+        """Run a simple command, with *more* words."""
         redirects = _redirects(node)
         stdin = self._inputs(redirects, state, stdin)
         names = [child for child in node.children if child.type == "command_name"]
         arguments = [child for child in node.children if child.type in _WORDS]
-        words = self._expand.words([*names, *arguments], state)
+        words = self._expand.words([*names, *arguments, *more], state)
         for child in node.children:
             if child.type == "variable_assignment":
                 self._assign(child, state)
@@ -134,7 +137,11 @@ class Bash:
         redirects = _redirects(node)
         stdin = self._inputs(redirects, state, stdin)
         body = node.child_by_field_name("body")
-        printed = self._run(body, state, stdin) if body is not None else ""
+        printed = ""
+        if body is not None and body.type == "command":
+            printed = self._command(body, state, stdin, _words_after(redirects))
+        elif body is not None:
+            printed = self._run(body, state, stdin)
         printed = self._outputs(redirects, state, printed)
         for redirect in redirects:
             if redirect.type == "heredoc_redirect":
@@ -166,7 +173,11 @@ class Bash:
         for child in node.children:
             if child.type == "heredoc_body":
                 literal = any(sign in start for sign in "'\"\\")
-                return text_of(child) if literal else self._expand.quoted(child, state, outer="")
+                if literal:
+                    return text_of(child)
+                for found in _BACKQUOTED.findall(text_of(child)):  # the grammar knows none there
+                    self.run_text(found, state.copy())
+                return self._expand.quoted(child, state, outer="")
         return ""
 
     def _after_heredoc(self, node: Node, state: State, printed: str) -> str:
@@ -220,6 +231,7 @@ class Bash:
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
         if name is None:
             return
+        self._expand.inside(name, state)
         plain = name.type == "variable_name" and any(child.type == "=" for child in node.children)
         if value is None:
             text = ""
@@ -257,6 +269,15 @@ class Bash:
 
 def _redirects(node: Node) -> list[Node]:
     return [child for child in node.children if child.type.endswith("_redirect")]
+
+
+def _words_after(redirects: Iterable[Node]) -> list[Node]:
+    """Return the command's words that stand after its redirections, which the grammar puts into these."""
+    found: list[Node] = []
+    for redirect in redirects:
+        words = [child for child in redirect.named_children if child.type in _WORDS]
+        found += words[1:] if redirect.type == "file_redirect" else words
+    return found
 
 
 def _flat(node: Node) -> list[Node]:

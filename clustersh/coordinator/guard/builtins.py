@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import itertools
+
 from .calls import MOST_ITEMS, Call, Program, for_all
 from .options import parse
-from .values import FETCHED, HOME, UNKNOWN, ansi_quoted, bounded, normal
+from .paths import root_of
+from .values import FETCHED, HOME, LISTED, UNKNOWN, ansi_quoted, bounded, normal
 
 NOTHING = "true false : exit return break continue wait sleep test [ popd unset export"
 """What prints nothing and runs nothing."""
 _PASSING = "cat tac head tail pv"
+_BLANKS = " \t\n"
 
 
 def _echo(call: Call) -> str:
@@ -43,14 +49,60 @@ def _cd(call: Call) -> str:
 
 
 def _read(call: Call) -> str:
-    for name in parse(call.words, "adinNptu").operands or ["REPLY"]:
-        call.state.set(name, FETCHED if FETCHED in call.stdin else UNKNOWN)
+    names, values = parse(call.words, "adinNptu").operands or ["REPLY"], list[str]()
+    if call.name == "read" and not {UNKNOWN, FETCHED} & {*call.stdin}:
+        values = _fields(call.stdin.partition("\n")[0], len(names), call.state.variables.get("IFS", UNKNOWN))
+    unknown = FETCHED if FETCHED in call.stdin else UNKNOWN
+    for name, value in itertools.zip_longest(names, values[: len(names)], fillvalue=unknown):
+        call.state.set(name, value)
     return ""
+
+
+def _fields(line: str, count: int, separators: str) -> list[str]:
+    """Return what ``read`` makes of *line* for *count* names; nothing where its separators are none of the usual."""
+    if separators == "":
+        return [line]
+    return line.split(None, count - 1) if separators == _BLANKS else []
+
+
+def _pwd(call: Call) -> str:
+    return call.state.folder + "\n"
+
+
+def _ls(call: Call) -> str:
+    """Its short listing: a pattern for each folder's content."""
+    options = parse(call.words, "IwT")
+    if options.has("l", "g", "o", "n", "R", "s", "i"):
+        return UNKNOWN
+    paths = options.operands or ["."]
+    listed = [_listed(path, call.state.folder, itself=options.has("d")) for path in paths]
+    return bounded("".join(f"{each}\n" for each in listed))
+
+
+def _listed(path: str, folder: str, *, itself: bool) -> str:
+    """Return what ``ls`` prints of *path*: of a folder that is known as one, all that is in it."""
+    inside = not itself and "*" not in path and (path == "." or root_of(path, folder))
+    return LISTED if inside else path + UNKNOWN
+
+
+def _base64(call: Call) -> str:
+    options = parse(call.words, "w", "wrap")
+    text = call.state.read(options.operands[0]) if options.operands else call.stdin
+    if FETCHED in text:
+        return FETCHED
+    if UNKNOWN in text or not options.has("d", "D", "decode"):
+        return UNKNOWN
+    try:
+        return bounded(base64.b64decode("".join(text.split())).decode("utf-8", "replace"))
+    except (binascii.Error, ValueError):
+        return UNKNOWN
 
 
 def _set(call: Call) -> str:
     if "--" in call.words:
         call.state.arguments = call.words[call.words.index("--") + 1 :]
+    elif call.words and call.words[0][:1] not in ("-", "+"):
+        call.state.arguments = call.words
     return ""
 
 
@@ -62,7 +114,8 @@ def _shift(call: Call) -> str:
 
 def _pass_on(call: Call) -> str:
     files = parse(call.words, "n" if call.name in ("head", "tail") else "").operands
-    return bounded("".join(call.stdin if path == "-" else call.state.read(path) for path in files or ["-"]))
+    text = bounded("".join(call.stdin if path == "-" else call.state.read(path) for path in files or ["-"]))
+    return UNKNOWN if LISTED in text and call.name in ("head", "tail") else text
 
 
 def _nothing(call: Call) -> str:
@@ -75,6 +128,9 @@ def _which(call: Call) -> str:
 
 PROGRAMS: dict[str, Program] = {
     "which": _which,
+    "pwd": _pwd,
+    "ls": _ls,
+    "base64": _base64,
     "echo": _echo,
     "printf": _printf,
     **for_all("cd pushd", _cd),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .case import Case
 from .state import State
-from .values import FETCHED, UNKNOWN
+from .values import FETCHED, UNKNOWN, normal
 
 MOST_ITEMS = 64
 """So many times a program is looked at that is run for each of many things."""
@@ -47,10 +47,19 @@ class Call:
         """Run another program in this one's place."""
         return self.shell.run_words(words, self.state, self.stdin)
 
-    def run_in_shell(self, text: str, arguments: Sequence[str] = ()) -> str:
-        """Run *text* in a shell of its own."""
+    def inside(self, folder: str) -> Call:
+        """Return this call as it is in *folder*, where that is given."""
+        if not folder:
+            return self
+        inner = self.state.copy()
+        inner.folder = normal(folder, inner.folder)
+        return replace(self, state=inner)
+
+    def run_in_shell(self, text: str, arguments: Sequence[str] = (), zero: str = UNKNOWN) -> str:
+        """Run *text* in a shell of its own, in which ``$0`` is *zero*."""
         inner = self.state.copy()
         inner.arguments = list(arguments)
+        inner.variables["0"] = zero
         return self.shell.run_text(text, inner, self.stdin)
 
     def read_in_shell(self, text: str, arguments: Sequence[str] = ()) -> str:

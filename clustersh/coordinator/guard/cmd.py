@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .cmdlets import Shell
 from .state import State
 from .values import UNKNOWN
+from .windows_calls import Shell
 
 _PARTS = re.compile(r'"[^"]*"?|[&|()]+|[^\s&|()"]+')
 _ITSELF = re.compile(r"%~?0\S*\s*\|\s*(start\s+)?%~?0", re.IGNORECASE)

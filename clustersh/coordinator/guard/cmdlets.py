@@ -6,69 +6,14 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
 
-from .case import Case
 from .downloads import is_plain
 from .removal import REMOVES
 from .state import State
 from .values import FETCHED, UNKNOWN, bounded
+from .windows_calls import Call, Shell
 from .windows_paths import place_of
-
-RunText = Callable[[str, State], str]
-
-
-class Shells(NamedTuple):
-    """The other shells that a command may hand a text to."""
-
-    bash: RunText
-    cmd: RunText
-
-
-class Shell(Protocol):
-    case: Case
-    shells: Shells
-
-    def run_text(self, text: str, state: State, stdin: str = UNKNOWN) -> str: ...
-
-    def run_words(self, words: Sequence[str], state: State, stdin: str = UNKNOWN) -> str: ...
-
-
-@dataclass(frozen=True)
-class Call:
-    """The command *name* is called with *words*, and reads *stdin*; *typed* is what was written for it."""
-
-    shell: Shell
-    name: str
-    typed: str
-    words: list[str]
-    state: State
-    stdin: str
-
-    def report(self, rule: str) -> None:
-        self.shell.case.report(rule, [self.typed, *self.words])
-
-    def has(self, *names: str) -> bool:
-        """Whether a parameter was given that begins one of *names*, such as ``-rec`` for ``recurse``."""
-        given = [word[1:].rstrip(":").lower() for word in self.words if word.startswith("-") and len(word) > 1]
-        return any(name.startswith(word) for word in given for name in names)
-
-    def value(self, *names: str) -> str:
-        """Return the word after the parameter that begins one of *names*."""
-        for word, after in pairwise([*self.words, ""]):
-            if word.startswith("-") and any(name.startswith(word[1:].rstrip(":").lower()) for name in names):
-                return after
-        return ""
-
-    @property
-    def operands(self) -> list[str]:
-        return [word for word in self.words if not word.startswith("-")]
-
-    def fetched(self) -> str:
-        return FETCHED if FETCHED in self.stdin else UNKNOWN
-
 
 ALIASES = {
     **dict.fromkeys(("rm", "del", "erase", "rd", "ri", "rmdir"), "remove-item"),
@@ -79,6 +24,8 @@ ALIASES = {
     **dict.fromkeys(("saps", "start"), "start-process"),
     **dict.fromkeys(("gc", "cat", "type"), "get-content"),
     **dict.fromkeys(("sc", "set-content", "ac", "add-content"), "out-file"),
+    **dict.fromkeys(("cd", "sl", "chdir"), "set-location"),
+    "pushd": "push-location",
     "iex": "invoke-expression",
     "clc": "clear-content",
 }
@@ -114,7 +61,7 @@ def call(shell: Shell, words: Sequence[str], state: State, stdin: str) -> str:
     name = ALIASES.get(name, name)
     known = Call(shell, name, first, list(words[1:]), state, stdin)
     program = COMMANDS.get(name)
-    if program is None or known.has("whatif") or "/?" in known.words or "-?" in known.words:
+    if program is None or known.only_tries or "/?" in known.words or "-?" in known.words:
         return known.fetched()
     with shell.case.deeper():
         return program(known)
@@ -127,12 +74,31 @@ def _file_key(path: str) -> str:
 def _remove(call: Call) -> str:
     recursive = call.has("recurse") or "/s" in [word.lower() for word in call.words] or call.has("rf", "fr")
     narrowed = call.has("include", "filter", "exclude")
-    paths = [*call.operands, *([] if call.operands or UNKNOWN in call.stdin else call.stdin.splitlines())]
-    for path in paths if recursive and not narrowed else []:
-        if not re.fullmatch(r"/[a-z]", path) and (found := place_of(path)):
+    paths = call.operands if recursive else []
+    if not call.operands and UNKNOWN not in call.stdin:
+        paths = call.stdin.splitlines()
+    for path in paths if not narrowed else []:
+        if not re.fullmatch(r"/[a-z]", path) and (found := place_of(path, call.state.folder)):
             call.report(REMOVES[found])
             break
     return ""
+
+
+def _go(call: Call) -> str:
+    """``Set-Location``: where relative paths begin from now on."""
+    target = call.value("path", "literalpath") or (call.operands or [UNKNOWN])[0]
+    call.state.folder = target if re.match(r"[A-Za-z]:[\\/]", target) else UNKNOWN
+    return ""
+
+
+def _robocopy(call: Call) -> str:
+    """``/MIR`` and ``/PURGE`` remove what the source doesn't have."""
+    folders = [word for word in call.words if not word.startswith("/")]
+    switches = {word.lower() for word in call.words}
+    removes = bool({"/mir", "/purge"} & switches) and "/l" not in switches
+    if removes and len(folders) > 1 and place_of(folders[1]) in ("root", "system"):
+        call.report("remove-system")
+    return UNKNOWN
 
 
 def _children(call: Call) -> str:
@@ -191,7 +157,8 @@ def _fetch(call: Call) -> str:
     if not plain:
         return UNKNOWN
     call.shell.case.fetched = " ".join([call.typed, *call.words])
-    if target := call.value("outfile", "output", "destination") or call.value("o"):
+    target = call.value("outfile", "output", "destination") or call.value("o")
+    if target or (call.typed.lower() == "start-bitstransfer" and (target := (["", *call.operands, ""])[2])):
         call.state.files[_file_key(target)] = FETCHED
         return ""
     return FETCHED
@@ -288,6 +255,8 @@ DANGEROUS: dict[str, Callable[[Call], str]] = {
 COMMANDS: dict[str, Callable[[Call], str]] = {
     **DANGEROUS,
     "get-childitem": _children,
+    **dict.fromkeys(("set-location", "push-location"), _go),
+    "robocopy": _robocopy,
     "invoke-expression": _evaluate,
     "powershell": _powershell,
     "cmd": _cmd,

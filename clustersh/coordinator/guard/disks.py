@@ -8,10 +8,11 @@ from .options import Options, parse
 from .paths import is_disk, may_be_volume
 
 _SYSRQ = "/proc/sysrq-trigger"
+_SLEEP = "/sys/power/state"
 _SYSRQ_POWER = frozenset("bco")
 _EXT = ("mke2fs", "mkfs.ext2", "mkfs.ext3", "mkfs.ext4")
 _EXT_VALUES = "bCdeEgGiIJlLmMNoOrtTUz"
-_ALWAYS = "mkswap blkdiscard pvcreate pvremove"
+_ALWAYS = "mkswap blkdiscard pvcreate pvremove sg_format sg_sanitize make-bcache"
 _WITH_OPTION = {
     "wipefs": "a all o offset",
     "sgdisk": "Z zap-all z zap o clear d delete",
@@ -33,13 +34,22 @@ def check_written(case: Case, path: str, text: str, where: str) -> None:
     """Judge that *text* is written to *path*, by the words *where*."""
     if is_disk(path):
         case.report("disk-write", [where])
-    if path == _SYSRQ and text.strip()[:1] in _SYSRQ_POWER:
+    check_sysrq(case, path, text, where)
+
+
+def check_sysrq(case: Case, path: str, text: str, where: str) -> None:
+    """Judge that *text* is written to *path*, which may be one by which the kernel is told to stop or to sleep."""
+    if (path == _SYSRQ and text.strip()[:1] in _SYSRQ_POWER) or (path == _SLEEP and text.strip()):
         case.report("power", [f"{text.strip()} {where}"])
 
 
 def _dd(call: Call) -> None:
-    if any(word.startswith("of=") and may_be_volume(word[3:]) for word in call.words):
-        call.report("disk-write")
+    for word in call.words:
+        name, _, path = word.partition("=")
+        if name == "of":
+            check_sysrq(call.shell.case, path, call.stdin, word)
+        if name in ("of", "hof", "wipe") and may_be_volume(path):
+            call.report("disk-write")
 
 
 def _tee(call: Call) -> str:
@@ -52,7 +62,23 @@ def _tee(call: Call) -> str:
 
 def _cp(call: Call) -> None:
     paths = parse(call.words, "tS", "target-directory suffix").operands
-    if len(paths) > 1 and is_disk(paths[-1]):
+    if len(paths) > 1 and is_disk(paths[1 if call.name == "ddrescue" else -1]):
+        call.report("disk-write")
+
+
+def _convert(call: Call) -> None:
+    """``qemu-img``: what only looks at a disk has other verbs."""
+    verb, *paths = parse(call.words, "fOolsSTtmUrnd").operands or [""]
+    if verb == "convert" and len(paths) > 1 and is_disk(paths[-1]):
+        call.report("disk-write")
+    if verb == "dd":
+        _dd(call)
+
+
+def _tar(call: Call) -> None:
+    words = ["-" + word if number == 0 and word[:1].isalpha() else word for number, word in enumerate(call.words)]
+    options = parse(words, "fCTXbI", "file directory files-from exclude exclude-from use-compress-program")
+    if options.has("c", "r", "u", "create", "append", "update") and is_disk(options.value("f", "file")):
         call.report("disk-write")
 
 
@@ -105,9 +131,11 @@ def _fdisk(call: Call) -> None:
 PROGRAMS: dict[str, Program] = {
     "tee": _tee,
     **for_all("dd dcfldd dc3dd", silent(_dd)),
-    **for_all("cp ddrescue dd_rescue", silent(_cp)),
-    "shred": silent(_shred),
-    **for_all("mkfs.* mke2fs", silent(_mkfs)),
+    **for_all("cp ddrescue dd_rescue bmaptool", silent(_cp)),
+    "qemu-img": silent(_convert),
+    "tar": silent(_tar),
+    **for_all("shred scrub wipe", silent(_shred)),
+    **for_all("mkfs.* mke2fs mkdosfs mkntfs newfs", silent(_mkfs)),
     **for_all(_ALWAYS, silent(_always)),
     **dict.fromkeys(_WITH_OPTION, silent(_with_option)),
     **dict.fromkeys(_WITH_VERB, silent(_with_verb)),

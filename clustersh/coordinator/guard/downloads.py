@@ -21,6 +21,17 @@ _WGET_NAMES = (
     "output-document output-file tries timeout user-agent header post-data post-file directory-prefix user password "
     "wait ca-certificate method body-data input-file execute"
 )
+_OPTIONS = {
+    "curl": (_CURL_VALUES, _CURL_NAMES),
+    "wget": (_WGET_VALUES, _WGET_NAMES),
+    "fetch": ("o", "output"),
+    "aria2c": ("od", "out dir"),
+    "lynx": ("", ""),
+    "http": ("o", "output"),
+}
+_GUESSING = ("curl", "wget")
+"""Of the others what has no scheme may be anything."""
+_PRINTING = ("lynx", "http")
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){1,3}|::1|0\.0\.0\.0")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -42,9 +53,11 @@ def is_plain(url: str) -> bool:
 
 def _fetch(call: Call) -> str:
     """Note which files are fetched; return what is printed."""
-    values, names = (_CURL_VALUES, _CURL_NAMES) if call.name == "curl" else (_WGET_VALUES, _WGET_NAMES)
+    values, names = _OPTIONS[call.name]
     options = parse(call.words, values, names)
     urls = [url for url in [*options.operands, options.value("url")] if url]
+    if call.name not in _GUESSING:
+        urls = [url for url in urls if "://" in url]
     plain = [url for url in urls if is_plain(url)]
     if plain:
         call.shell.case.fetched = " ".join([call.name, *call.words])
@@ -58,13 +71,15 @@ def _fetch(call: Call) -> str:
 
 def _files(name: str, options: Options, urls: list[str]) -> list[str]:
     """Return the files that are written; none where what is fetched is printed."""
-    own_names = options.has("O", "remote-name", "remote-name-all") if name == "curl" else True
-    output = options.value("output-document", "output", "o" if name == "curl" else "O")
+    own_names = options.has("O", "remote-name", "remote-name-all") if name == "curl" else name not in _PRINTING
+    output = options.value("output-document", "output", "O" if name == "wget" else "o")
+    folder = options.value("output-dir", "directory-prefix", "P" if name == "wget" else "output-dir")
     if output in ("-", "/dev/stdout"):
         return []
     if output:
         return [output]
-    return [url.partition("?")[0].rstrip("/").rpartition("/")[2] for url in urls] if own_names else []
+    own = [url.partition("?")[0].rstrip("/").rpartition("/")[2] for url in urls] if own_names else []
+    return [f"{folder}/{each}" if folder else each for each in own]
 
 
-PROGRAMS: dict[str, Program] = {"curl": _fetch, "wget": _fetch}
+PROGRAMS: dict[str, Program] = dict.fromkeys(_OPTIONS, _fetch)

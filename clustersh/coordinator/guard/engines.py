@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from .bash import Bash
 from .case import Case
 from .cmd import run_cmd
-from .cmdlets import Shells
 from .grammars import Grammar
 from .powershell import PowerShell
 from .state import State
 from .values import UNKNOWN
+from .windows_calls import Shells
 
 
 class Engines:

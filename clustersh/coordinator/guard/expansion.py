@@ -101,7 +101,10 @@ class Expansion:
             return value
         default = self.text(children[2], state) if len(children) > 2 and children[2].type != "}" else ""
         if operator in (":-", "-", ":=", "="):
-            return _or_default(value, default)
+            value = _or_default(value, default)
+            if operator in (":=", "="):
+                state.set(text_of(children[0]), value)
+            return value
         if operator in (":+", "+") and UNKNOWN not in value:
             return default if value else ""
         return FETCHED if FETCHED in value else UNKNOWN
@@ -137,7 +140,7 @@ def _value(name: str, state: State) -> str:
 
 
 def _or_default(value: str, default: str) -> str:
-    """Return *value*, or *default* where it is empty; of an unknown one only what was fetched is sure to matter."""
+    """Return *value*, or *default* where it is empty, and where nobody knows: it may be."""
     if value == UNKNOWN:
-        return FETCHED if FETCHED in default else UNKNOWN
+        return default or UNKNOWN
     return value or default

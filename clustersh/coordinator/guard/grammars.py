@@ -21,6 +21,12 @@ _MOST_PIPES = 1000
 _BACKQUOTES = re.compile(r"`[ \t]+(?=`)")
 _BODY = re.compile(r"""(?<!<)(<<-?[ \t]*(?:'[^'\n]*'|"[^"\n]*"|\\?[\w.-]+)(?:(?!<<)[^\n])*\n)(?=[ \t]*(?:\\|\$'))""")
 """The line that begins a here-document whose first line begins with a backslash or with ``$'``."""
+_STAND_INS = (
+    (re.compile("[\u0080-\u07ff]"), "§"),
+    (re.compile("[\u0800-\uffff]"), "§."),
+    (re.compile("[^\0-\uffff]"), "§§"),
+)
+"""For characters beyond ASCII, what takes as many bytes and is part of a word as well."""
 
 
 class Grammar(enum.Enum):
@@ -30,6 +36,8 @@ class Grammar(enum.Enum):
 
 def parse(text: str, grammar: Grammar, left: Time) -> Tree:
     """Return the tree of *text*, also where parts of it are no such language. Raises TooMuch: no time is *left*."""
+    if left.left_s <= 0:
+        raise TooMuch
     from tree_sitter import Parser
 
     if grammar is Grammar.BASH:
@@ -37,9 +45,26 @@ def parse(text: str, grammar: Grammar, left: Time) -> Tree:
         # nothing), and a here-document that begins so is none.
         text = _BODY.sub(r"\1true; ", _BACKQUOTES.sub("` $_ ", text))
     content = text.encode("utf-8", "replace")
+    shown = bytearray(_without_what_crashes(content) if grammar is Grammar.BASH else content)
     if len(content) > _SHORT:
-        _try(content, grammar, left)
-    return Parser(_language(grammar)).parse(content)
+        _try(bytes(shown), grammar, left)
+    tree = Parser(_language(grammar)).parse(shown)
+    shown[:] = content  # nodes take their texts from there
+    return tree
+
+
+def _without_what_crashes(content: bytes) -> bytes:
+    """Return *content* as bash's scanner may see it.
+
+    It looks characters up in C's tables, which end at 255: what is far beyond them can crash it (``{`` before U+9CEC7
+    does). A shell knows ASCII only where it looks for signs and names; so all else is one sign.
+    """
+    if content.isascii():
+        return content
+    text = content.decode()
+    for some, stand_in in _STAND_INS:
+        text = some.sub(stand_in, text)
+    return text.encode()
 
 
 def _try(content: bytes, grammar: Grammar, left: Time) -> None:

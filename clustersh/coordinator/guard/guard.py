@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ...wire.jobs import Command
-from .case import Case, TooMuch
+from .case import Case, Time, TooMuch
 from .engines import Engines
 from .grammars import Grammar
 from .shells import is_shell_script
@@ -18,8 +18,11 @@ from .verdicts import RULES, UNPARSABLE, Action, Finding
 
 _ALLOW = "allow"
 _BASH_SYSTEMS = ("linux", "darwin", "freebsd", "openbsd", "netbsd")
+_EXECUTORS = {"bash": Grammar.BASH, "powershell": Grammar.POWERSHELL}
 _REMEMBERED = 128
 _LONGEST_REMEMBERED = 8 << 10
+_MOST_UNPARSED = 20_000
+"""Words of suspicious lines that are looked at where there is no parser at hand."""
 
 
 class _Found(NamedTuple):
@@ -40,18 +43,30 @@ class Guard:
             raise ValueError(f"{wrong[0]!r} is none of allow, block and deny")
         self._actions = {name: str(rule.action) for name, rule in RULES.items()} | dict(actions)
 
-    def judge(self, command: Command, script: bytes | None, platform: str, folder: str = "") -> tuple[Finding, ...]:
+    def judge(
+        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
+    ) -> tuple[Finding, ...]:
         """Return what speaks against *command* in *folder* of a machine of *platform*, worst first; nothing: it passes.
 
+        *executor* is what runs commands there, where that is known: bash, powershell, or another.
         *script* is the content of the command's script, where it has one. Pure, and bounded in time and memory: a text
         that is longer than 128 KiB, or that takes too many steps or too much of the parsers' time, is looked at as one
-        that can't be parsed. That is some seconds at worst, so what is longer than 1 KiB belongs into a thread; any
-        number of threads may call this.
+        that can't be parsed. That is some seconds at worst, and the parsers are C code: a coordinator has its worker
+        call this (judging.py).
         """
         where = _known(folder)
-        judged = (_judged(command, script, grammar, where) for grammar in _grammars(platform))
+        judged = (_judged(command, script, grammar, where) for grammar in _grammars(platform, executor))
         found = dict.fromkeys(each for some in judged for each in some)
         return tuple(sorted(self._findings(found), key=lambda finding: finding.action != Action.DENY))
+
+    def suspect(self, command: Command, script: bytes | None, platform: str, executor: str = "") -> tuple[Finding, ...]:
+        """Return what speaks against *command* where it can't be parsed: no parser ever sees it.
+
+        In time that grows with its length: a fraction of a second for the longest script.
+        """
+        grammars = _grammars(platform, executor)
+        found = dict.fromkeys(each for grammar in grammars for each in _suspected(command, script, grammar))
+        return tuple(self._findings(found))
 
     def _findings(self, found: Iterable[_Found]) -> Iterable[Finding]:
         for each in found:
@@ -60,11 +75,12 @@ class Guard:
                 yield Finding(each.rule, Action(action), RULES[each.rule].why, each.where)
 
 
-def _grammars(platform: str) -> tuple[Grammar, ...]:
+def _grammars(platform: str, executor: str) -> tuple[Grammar, ...]:
+    """Return all that commands may be read as: the system's own programs are run by any shell."""
     system = platform.partition("/")[0]
-    if system == "windows":
-        return (Grammar.POWERSHELL,)
-    return (Grammar.BASH,) if system in _BASH_SYSTEMS else (Grammar.BASH, Grammar.POWERSHELL)
+    of_system = Grammar.POWERSHELL if system == "windows" else Grammar.BASH if system in _BASH_SYSTEMS else None
+    of_executor = _EXECUTORS.get(executor) if executor else of_system
+    return (of_system,) if of_system is not None and of_system is of_executor else (Grammar.BASH, Grammar.POWERSHELL)
 
 
 def _known(folder: str) -> str:
@@ -75,13 +91,24 @@ def _known(folder: str) -> str:
 
 
 def _judged(command: Command, script: bytes | None, grammar: Grammar, folder: str) -> tuple[_Found, ...]:
-    if command.script is not None:
-        text = (script or b"").decode("utf-8", "replace")
-        shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
-        return _text(text, grammar, folder) if shell else ()
     if command.argv is not None:
         return _judge(command.argv, grammar, folder)
-    return _text(command.shell or "", grammar, folder)
+    return _text(_shell_text(command, script, grammar), grammar, folder)
+
+
+def _suspected(command: Command, script: bytes | None, grammar: Grammar) -> Iterable[_Found]:
+    text = " ".join(command.argv) if command.argv is not None else _shell_text(command, script, grammar)
+    for rule, where in suspicions(text, grammar, Time(0), _MOST_UNPARSED):
+        yield _Found(UNPARSABLE, where, rule)
+
+
+def _shell_text(command: Command, script: bytes | None, grammar: Grammar) -> str:
+    """Return what a shell would read; nothing of a script that is another program's."""
+    if command.script is None:
+        return command.shell or ""
+    text = (script or b"").decode("utf-8", "replace")
+    shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
+    return text if shell else ""
 
 
 def _text(text: str, grammar: Grammar, folder: str) -> tuple[_Found, ...]:

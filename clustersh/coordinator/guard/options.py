@@ -15,6 +15,10 @@ class Options(NamedTuple):
     def has(self, *names: str) -> bool:
         return any(name in self.given for name in names)
 
+    def has_long(self, name: str) -> bool:
+        """Whether *name* was given, or what begins it and is no other's."""
+        return any(len(each) > 2 and name.startswith(each) for each in self.given)
+
     def value(self, *names: str) -> str:
         """Return the value of the first of *names* that was given, or ""."""
         return next((self.given[name] for name in names if name in self.given), "")

@@ -6,7 +6,8 @@ import re
 
 from .values import HOME, UNKNOWN, normal
 
-_GLOBS = ("*", ".*", "**", "?*", "*.*", "{*,.*}", ".[!.]*", ".??*")
+_GLOBS = ("*", ".*", "**", "?*", "*.*", "{*,.*}", ".??*")
+_CLASSES = re.compile(r"\.?\[(!\.|\^\.|([aA]-[zZ])+(0-9)?)\]\*")
 SYSTEM = frozenset(
     [
         *(
@@ -33,6 +34,14 @@ SYSTEM = frozenset(
             "/usr/lib64",
             "/usr/sbin",
             "/usr/share",
+            "/usr/lib/modules",
+            "/usr/lib/systemd",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib/aarch64-linux-gnu",
+            "/lib/modules",
+            "/etc/systemd",
+            "/var/lib/dpkg",
+            "/var/lib/rpm",
             "/var/lib",
             "/boot/efi",
         ),
@@ -52,11 +61,16 @@ _DISK = re.compile(
 )
 
 
+def _is_glob(last: str) -> bool:
+    """Whether the pattern *last* fits all that is in a folder, or nearly all."""
+    return last in _GLOBS or bool(_CLASSES.fullmatch(last))
+
+
 def root_of(path: str, folder: str = UNKNOWN) -> str:
     """Return "root" where *path* is all of the machine, "system" or "home" where it is a part that it needs, or ""."""
     whole = normal(path, folder)
     parent, _, last = whole.rpartition("/")
-    if last in _GLOBS:
+    if _is_glob(last):
         whole = parent or "/"
     if whole == "/":
         return "root"
@@ -66,12 +80,14 @@ def root_of(path: str, folder: str = UNKNOWN) -> str:
 def is_all_of_root(path: str, folder: str = UNKNOWN) -> bool:
     """Whether *path* is a pattern for all that is in ``/``."""
     whole = normal(path, folder)
-    return whole.count("/") == 1 and whole.startswith("/") and whole[1:] in _GLOBS
+    return whole.count("/") == 1 and whole.startswith("/") and _is_glob(whole[1:])
 
 
 def is_disk(path: str) -> bool:
-    """Whether *path* is a disk, a part of one, or something that is stored on one."""
-    return bool(_DISK.fullmatch(normal(path)))
+    """Whether *path* is a disk, a part of one, or something that is stored on one, whatever is not known of it."""
+    whole = normal(path)
+    tried = [whole.replace(UNKNOWN, one) for one in "a0"] if whole.startswith("/") else [whole]
+    return any(_DISK.fullmatch(each) for each in tried)
 
 
 def may_be_volume(path: str) -> bool:

@@ -1,13 +1,22 @@
-"""What restarts a machine or switches it off."""
+"""What restarts a machine, switches it off or puts it to sleep."""
 
 from __future__ import annotations
 
 from .calls import Call, Program, for_all, silent
 from .options import parse
 
-_STATES = frozenset(["reboot", "poweroff", "halt", "kexec", "soft-reboot"])
+_STATES = frozenset(
+    [
+        *("reboot", "poweroff", "halt", "kexec", "soft-reboot", "rescue", "emergency"),
+        *("suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate", "sleep"),
+    ]
+)
+_TARGETS = (
+    *("reboot", "poweroff", "halt", "kexec", "shutdown", "runlevel0", "runlevel6", "rescue", "emergency"),
+    *("sleep", "suspend", "hibernate"),
+)
 _UNITS = frozenset(
-    [f"{name}.target" for name in ("reboot", "poweroff", "halt", "kexec", "shutdown", "runlevel0", "runlevel6")]
+    [f"{name}.target" for name in _TARGETS]
     + [f"systemd-{name}.service" for name in ("reboot", "poweroff", "halt", "kexec")]
 )
 _SYSTEMCTL_VALUES = "host machine property root type state signal job-mode output lines"
@@ -24,7 +33,7 @@ def _reboot(call: Call) -> None:
 
 
 def _init(call: Call) -> None:
-    if parse(call.words, "te").operands[:1] in (["0"], ["6"]):
+    if parse(call.words, "te").operands[:1] in (["0"], ["6"], ["1"], ["s"], ["S"]):
         call.report("power")
 
 
@@ -38,6 +47,19 @@ def _systemctl(call: Call) -> None:
         call.report("power")
 
 
+def _rtcwake(call: Call) -> None:
+    mode = parse(call.words, "dmst", "mode device seconds time date").value("m", "mode")
+    if mode not in ("no", "on", "disable", "show") and not {"-n", "--dry-run", "--list-modes", "-h", "--help"} & {
+        *call.words
+    }:
+        call.report("power")
+
+
+def _launchctl(call: Call) -> None:
+    if call.words[:1] == ["reboot"]:
+        call.report("power")
+
+
 def _kexec(call: Call) -> None:
     if parse(call.words).has("e", "exec"):
         call.report("power")
@@ -46,7 +68,11 @@ def _kexec(call: Call) -> None:
 PROGRAMS: dict[str, Program] = {
     "shutdown": silent(_shutdown),
     **for_all("reboot halt poweroff", silent(_reboot)),
-    **for_all("init telinit", silent(_init)),
+    **for_all("init telinit runit-init", silent(_init)),
+    "openrc-shutdown": silent(_shutdown),
+    "rtcwake": silent(_rtcwake),
+    "launchctl": silent(_launchctl),
+    **for_all("pm-suspend pm-hibernate", silent(_reboot)),
     **for_all("systemctl loginctl", silent(_systemctl)),
     "kexec": silent(_kexec),
 }

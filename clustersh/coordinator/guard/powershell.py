@@ -16,6 +16,7 @@ from .downloads import is_plain
 from .grammars import Grammar, broken_lines, parse, text_of
 from .state import State
 from .values import FETCHED, LONGEST, UNKNOWN, bounded
+from .windows_calls import Shells
 from .windows_paths import PLACES
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _FETCHING = ("downloadstring", "downloaddata", "getstringasync", "downloadfile")
 class PowerShell:
     """Judges PowerShell texts for one *case*."""
 
-    def __init__(self, case: Case, shells: cmdlets.Shells) -> None:
+    def __init__(self, case: Case, shells: Shells) -> None:
         self.case = case
         self.shells = shells
 

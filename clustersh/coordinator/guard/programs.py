@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import builtins, disks, downloads, power, removal, repeating, shells, wrappers
+from . import builtins, disks, downloads, power, processes, removal, repeating, shells, terminals, wrappers
 from .calls import Call, Program, Shell
 from .state import State
 from .values import FETCHED, UNKNOWN, base_name
@@ -12,12 +12,14 @@ from .values import FETCHED, UNKNOWN, base_name
 PROGRAMS: dict[str, Program] = {
     **wrappers.PROGRAMS,
     **shells.PROGRAMS,
+    **terminals.PROGRAMS,
     **repeating.PROGRAMS,
     **builtins.PROGRAMS,
     **downloads.PROGRAMS,
     **removal.PROGRAMS,
     **disks.PROGRAMS,
     **power.PROGRAMS,
+    **processes.PROGRAMS,
 }
 """By name; ``mkfs.*`` stands for all that begin so."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .calls import MOST_ITEMS, Call, Program
-from .options import parse
+from .options import Options, parse
 from .paths import root_of
 from .removal import RECURSIVE, REMOVES
-from .values import UNKNOWN, base_name, split_words
+from .values import LISTED, UNKNOWN, ansi_quoted, base_name, split_words
 
 _RUNS = ("-exec", "-execdir", "-ok", "-okdir")
 _NARROWS_NOTHING = frozenset(
@@ -24,8 +24,9 @@ _NAMES = ("-name", "-iname", "-path", "-ipath", "-wholename", "-iwholename", "-r
 def _xargs(call: Call) -> str:
     options = parse(call.words, "aEILlnPsd", "arg-file delimiter max-args max-procs replace max-lines", until=True)
     text = call.state.read(options.given["a"]) if options.has("a") else call.stdin
-    items = [UNKNOWN] if text == UNKNOWN else split_words(text)[:MOST_ITEMS]
     mark = options.value("I", "replace") or ("{}" if options.has("replace", "i") else "")
+    found = [UNKNOWN] if text == UNKNOWN else _items(text, options, lines=bool(mark))[:MOST_ITEMS]
+    items = [item[:-1] if item.endswith(LISTED) else item for item in found]
     if not mark:
         return call.shell.run_words([*options.operands, *items], call.state, UNKNOWN)
     for item in items:
@@ -34,12 +35,24 @@ def _xargs(call: Call) -> str:
     return UNKNOWN
 
 
+def _items(text: str, options: Options, *, lines: bool) -> list[str]:
+    """Return what ``xargs`` makes of *text*."""
+    if options.has("0", "null"):
+        return text.split("\0")
+    if delimiter := ansi_quoted(options.value("d", "delimiter")):
+        return text.split(delimiter)
+    return [line.strip() for line in text.splitlines()] if lines else split_words(text)
+
+
 def _parallel(call: Call) -> str:
     options = parse(call.words, "jSnNaCdEILlPsXm", "jobs sshlogin arg-file delay joblog timeout results", until=True)
-    command, _, given = " ".join(options.operands).partition(" ::: ")
-    items = given.split() if given else [UNKNOWN] if call.stdin == UNKNOWN else call.stdin.splitlines()
+    words = options.operands
+    at = words.index(":::") if ":::" in words else len(words)
+    command, given = " ".join(words[:at]), words[at + 1 :]
+    items = given or ([UNKNOWN] if call.stdin == UNKNOWN else call.stdin.splitlines())
     for item in items[:MOST_ITEMS]:
-        call.run_in_shell(command.replace("{}", item) if "{}" in command else f"{command} {item}")
+        filled = command.replace("{1}", item).replace("{}", item)
+        call.run_in_shell(filled if filled != command else f"{command} {item}")
     return UNKNOWN
 
 
@@ -53,7 +66,9 @@ def _find(call: Call) -> str:
             call.report(REMOVES[found])
         for command in commands:
             _each_file(call, command, UNKNOWN if narrowed else start)
-    return UNKNOWN
+    silent = {"-delete", *_RUNS} & {*tests} and not {"-print", "-print0"} & {*tests}
+    end = "\0" if "-print0" in tests else "\n"
+    return UNKNOWN if narrowed or silent else "".join(f"{start.rstrip('/')}/*{LISTED}{end}" for start in starts)
 
 
 def _each_file(call: Call, command: Sequence[str], path: str) -> None:

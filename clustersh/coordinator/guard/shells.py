@@ -7,11 +7,10 @@ from .options import parse
 from .state import State
 from .values import FETCHED, UNKNOWN
 
-_SHELLS = "sh bash dash ash zsh ksh mksh fish"
+_SHELLS = "sh bash rbash dash ash zsh ksh mksh fish"
 _LANGUAGES = "python perl ruby node php"
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _SSH_VALUES = "BbcDEeFIiJLlmOoPpQRSWw"
-_TMUX_RUNS = ("new", "new-session", "new-window", "neww", "split-window", "splitw", "run-shell", "run")
 
 
 def run_file(call: Call, content: str) -> str:
@@ -30,10 +29,11 @@ def is_shell_script(first: str) -> bool:
 
 
 def _shell(call: Call) -> str:
-    options = parse(call.words, "oO", "rcfile init-file", until=True)
-    operands = options.operands
+    words = ["-" + word[1:] if word.startswith("+") else word for word in call.words]
+    options = parse(words, "oO", "rcfile init-file", until=True)
+    operands = call.words[len(call.words) - len(options.operands) :]
     if options.has("c"):
-        return call.run_in_shell(operands[0], operands[2:]) if operands else ""
+        return call.run_in_shell(operands[0], operands[2:], (operands[1:2] or [UNKNOWN])[0]) if operands else ""
     if operands and not options.has("s"):
         text = call.stdin if operands[0] in _STDIN else call.state.read(operands[0])
         return call.read_in_shell(text, operands[1:])
@@ -42,9 +42,9 @@ def _shell(call: Call) -> str:
 
 def _language(call: Call) -> str:
     """Of other languages nothing is parsed; only where their texts come from is looked at."""
-    options = parse(call.words, "cmeEIMX", until=True)
+    options = parse(call.words, "cmeErIMX", until=True)
     if options.has("c", "m", "e", "E", "r"):
-        text = options.value("c", "e", "E")
+        text = options.value("c", "e", "E", "r")
     elif options.operands and options.operands[0] not in _STDIN:
         text = call.state.read(options.operands[0])
     else:
@@ -56,7 +56,8 @@ def _language(call: Call) -> str:
 
 def _powershell(call: Call) -> str:
     at = next((number for number, word in enumerate(call.words) if word.lower() in ("-command", "-c")), None)
-    return UNKNOWN if at is None else call.shell.run_powershell(" ".join(call.words[at + 1 :]), State())
+    text = " ".join(call.words[at + 1 :]) if at is not None else "" if call.words else "-"
+    return call.shell.run_powershell(call.stdin if text == "-" else text, State())
 
 
 def _eval(call: Call) -> str:
@@ -92,12 +93,14 @@ def _runuser(call: Call) -> str:
 
 
 def _script(call: Call) -> str:
-    text = parse(call.words, "cEIoOTBm", "command log-in log-out log-io").value("c", "command")
-    return call.run_in_shell(text) if text else ""
+    values, names = "cEIoOTBm", "command log-in log-out log-io"
+    text = parse(call.words, values, names).value("c", "command")
+    return call.run_in_shell(text) if text else call.run(parse(call.words, values, names, until=True).operands[1:])
 
 
 def _ssh(call: Call) -> str:
     words = parse(call.words, _SSH_VALUES, until=True).operands[1:]
+    words = parse(words, _SSH_VALUES, until=True).operands  # after the host there may be options, too
     if not words and call.stdin == UNKNOWN:
         return UNKNOWN
     return call.shell.run_text(" ".join(words) or call.stdin, State(), call.stdin if words else UNKNOWN)
@@ -118,12 +121,6 @@ def _flock(call: Call) -> str:
     return call.run(rest)
 
 
-def _tmux(call: Call) -> str:
-    if not call.words or call.words[0] not in _TMUX_RUNS:
-        return ""
-    return call.run_in_shell(" ".join(parse(call.words[1:], "cefFnstxyl", until=True).operands))
-
-
 PROGRAMS: dict[str, Program] = {
     **for_all(_SHELLS, _shell),
     **for_all(_LANGUAGES, _language),
@@ -138,5 +135,4 @@ PROGRAMS: dict[str, Program] = {
     "script": _script,
     "ssh": _ssh,
     "flock": _flock,
-    "tmux": _tmux,
 }

@@ -19,7 +19,9 @@ from .values import UNKNOWN
 from .verdicts import UNPARSABLE, printable
 
 _MOST_TOKENS = 200_000
-"""Of suspicious lines; more are suspicious without a look."""
+"""Of suspicious lines."""
+_MOST_SHELLS = 8
+"""Shells within each other that are followed."""
 _LINE = re.compile(r"[^\n]{1,4096}(?!\S)|[^\n]{1,4096}")
 _TOKENS = re.compile(r"[;&|(){}`]+|[^\s;&|(){}`]+")
 _SEPARATORS = frozenset(";&|(){}`")
@@ -34,17 +36,22 @@ _NAMES = {
 }
 
 
-def suspicions(text: str, grammar: Grammar) -> Iterator[tuple[str, str]]:
-    """Yield the suspicious lines of *text*, each with the rule that it may break."""
+def suspicions(
+    text: str, grammar: Grammar, time: Time | None = None, most: int = _MOST_TOKENS
+) -> Iterator[tuple[str, str]]:
+    """Yield the suspicious lines of *text*, each with the rule that it may break.
+
+    *time* is what the parsers have for texts within it; more tokens than *most* are suspicious without a look.
+    """
     lowered = text.lower()
     names = {stem for name in _NAMES[grammar] if (stem := name.partition(".")[0]) in lowered}
-    looked_at, time = 0, Time()
+    looked_at, time = 0, time or Time()
     for found in _LINE.finditer(text) if names else ():
         line = found[0].strip()
         if line.startswith("#") or names.isdisjoint(_WORD.findall(line.lower())):
             continue
         looked_at += len(_TOKENS.findall(line))
-        if looked_at > _MOST_TOKENS:
+        if looked_at > most:
             yield UNPARSABLE, printable([line])
             return
         for rule in _rules_of(line, grammar, time):
@@ -72,12 +79,14 @@ def _run(line: str, grammar: Grammar, case: Case) -> None:
         stdin, words = printed if part == "|" else UNKNOWN, []
 
 
-def _run_command(engines: Engines, words: list[str], grammar: Grammar, case: Case, stdin: str) -> str:
+def _run_command(engines: Engines, words: list[str], grammar: Grammar, case: Case, stdin: str, shells: int = 0) -> str:
     while words and words[0] in _KEYWORDS:
         words = words[1:]
     for word, after in pairwise([*words, ""]):
         if ">" in word:
             check_written(case, word.rpartition(">")[2] or after, UNKNOWN, f"> {after}")
     if "-c" in words:
-        _run_command(engines, words[words.index("-c") + 1 :], grammar, case, UNKNOWN)
+        if shells >= _MOST_SHELLS:
+            raise TooMuch
+        _run_command(engines, words[words.index("-c") + 1 :], grammar, case, UNKNOWN, shells + 1)
     return engines.run(words, grammar, stdin) if words else UNKNOWN

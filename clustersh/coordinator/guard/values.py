@@ -17,6 +17,8 @@ FETCHED = "\ue001"
 """Something that came over plain HTTP."""
 HOME = "\ue002"
 """A home directory, where ``~`` or ``$HOME`` was expanded."""
+LISTED = "*" + UNKNOWN
+"""Ends the pattern that stands for all that a program lists, as ``find /etc`` does; only ``xargs`` takes it so."""
 OPEN, COMMA, CLOSE = "\ue003", "\ue004", "\ue005"
 """Braces and commas that no quote protects."""
 LONGEST = 128 << 10

@@ -50,7 +50,9 @@ RULES = _rules(
     Rule("fork-bomb", Action.DENY, "it starts itself again and again until the machine stands still"),
     Rule("remove-system", Action.BLOCK, "it removes a directory that the system or its users live in"),
     Rule("permissions", Action.BLOCK, "it changes the owner or the mode of everything in a directory of the system"),
-    Rule("power", Action.BLOCK, "it restarts the machine or switches it off"),
+    Rule("approval", Action.DENY, "it approves something, which only somebody at the coordinator itself may"),
+    Rule("kill-all", Action.BLOCK, "it ends every process that it may end"),
+    Rule("power", Action.BLOCK, "it restarts the machine, switches it off or puts it to sleep"),
     Rule("plain-http", Action.BLOCK, "it runs what comes over plain HTTP, which anyone on the way can change"),
     Rule(UNPARSABLE, Action.BLOCK, "it can't be parsed, and names a dangerous program"),
 )

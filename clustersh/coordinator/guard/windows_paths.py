@@ -5,7 +5,7 @@ from __future__ import annotations
 import ntpath
 import re
 
-from .values import HOME
+from .values import HOME, UNKNOWN
 
 PLACES = {
     "env:systemdrive": "C:",
@@ -26,9 +26,14 @@ _SYSTEM = frozenset(
 _GLOBS = ("*", "*.*")
 
 
-def place_of(path: str) -> str:
-    """Return "root" where *path* is a whole drive, "system" or "home" where it is a part that it needs, or ""."""
+def place_of(path: str, folder: str = UNKNOWN) -> str:
+    """Return "root" where *path*, seen from *folder*, is a whole drive, "system" or "home" where it is a part of it.
+
+    "" is any other place.
+    """
     whole = path.strip("\"'").replace("/", "\\").lower().removeprefix("\\\\?\\")
+    if folder != UNKNOWN and not re.match(r"[a-z]:|[\\~%]|" + HOME, whole):
+        whole = ntpath.join(folder.lower(), whole)
     whole = re.sub(r"%(\w+)%", lambda found: PLACES.get(f"env:{found[1]}", found[0]).lower(), whole)
     if whole.startswith("~"):
         whole = HOME + whole[1:]

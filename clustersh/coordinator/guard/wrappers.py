@@ -27,7 +27,7 @@ class Wrapper(NamedTuple):
         """Return the options of *call*, and the words of what it runs."""
         options = parse(call.words, self.values, self.names, until=True)
         rest = options.operands[self.skip :]
-        while self.assigns and rest and _ASSIGNMENT.match(rest[0]):
+        while self.assigns and rest and (rest[0] == "-" or _ASSIGNMENT.match(rest[0])):
             rest = rest[1:]
         return options, [] if options.has(*self.not_run.split()) else rest
 
@@ -43,11 +43,17 @@ _ENV = Wrapper("uCaS", "unset chdir argv0 split-string", assigns=True)
 _WATCH = Wrapper("nq", "interval equexit")
 _PLAIN = {
     "doas": Wrapper("aCu", not_run="C L"),
+    "run0": Wrapper("uDg", "unit property description slice user group nice chdir setenv background machine"),
     "pkexec": Wrapper("", "user"),
     "nice": Wrapper("n", "adjustment"),
     "ionice": Wrapper("cn", "class classdata", not_run="p P u pid pgid uid"),
     "chrt": Wrapper("TPD", "sched-runtime sched-period sched-deadline", skip=1, not_run="p pid m max"),
     "taskset": Wrapper("", skip=1, not_run="p pid"),
+    "numactl": Wrapper("iNCmpl", "interleave cpunodebind physcpubind membind preferred", not_run="s show H hardware"),
+    "prlimit": Wrapper("po", "pid output", not_run="p pid"),
+    "cgexec": Wrapper("g"),
+    "sshpass": Wrapper("fdpP"),
+    **dict.fromkeys(("gosu", "su-exec"), Wrapper(skip=1)),
     "timeout": Wrapper("ks", "kill-after signal", skip=1),
     "time": Wrapper("fo", "format output"),
     "stdbuf": Wrapper("ioe", "input output error"),
@@ -66,8 +72,9 @@ _PLAIN = {
     "unshare": Wrapper("RwSG", "root wd setuid setgid map-user map-group"),
     "nsenter": Wrapper("tSGrw", "target setuid setgid root wd"),
     "fakeroot": Wrapper(not_run="v h"),
-    "screen": Wrapper("cehpSstTX", not_run="ls list X r"),
-    **dict.fromkeys(("nohup", "setsid", "builtin", "coproc", "unbuffer", "busybox", "toybox", "chronic"), Wrapper()),
+    **dict.fromkeys(
+        ("nohup", "setsid", "builtin", "coproc", "unbuffer", "busybox", "toybox", "chronic", "{"), Wrapper()
+    ),
 }
 
 
@@ -82,6 +89,7 @@ def _command(call: Call) -> str:
 
 def _sudo(call: Call) -> str:
     options, rest = _SUDO.unwrap(call)
+    call = call.inside(options.value("D", "chdir"))
     if not options.has("s", "i", "shell", "login"):
         return call.run(rest)
     return call.run_in_shell(" ".join(rest)) if rest else call.read_in_shell(call.stdin)
@@ -90,7 +98,7 @@ def _sudo(call: Call) -> str:
 def _env(call: Call) -> str:
     options, rest = _ENV.unwrap(call)
     line = options.value("S", "split-string")
-    return call.run(split_words(line) + rest)
+    return call.inside(options.value("C", "chdir")).run(split_words(line) + rest)
 
 
 def _watch(call: Call) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 
-from ...plugins import by_name
+from ...plugins import by_name, installed
 from ...wire.problems import Kind, ProblemError
 from . import Candidate, Choice, IPlacement
 from .least_loaded import LeastLoaded
@@ -29,7 +28,7 @@ class Policies:
     @classmethod
     def installed(cls) -> Policies:
         """Return the built-in policy and all that Twisted's plugin loader finds; blocks."""
-        return cls(getPlugins(IPlacement))
+        return cls(installed(IPlacement))
 
     @property
     def names(self) -> list[str]:

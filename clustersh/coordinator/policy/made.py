@@ -12,12 +12,11 @@ from twisted.internet.threads import deferToThread
 from ...config import PolicyConfig
 from ...wire.problems import ProblemError
 from ..fleet import Fleet
-from ..guard import Guard
 from ..open_runs import RunTable
 from ..registry import Registry
 from ..targets import Targets
 from .overrides import Overrides
-from .policy import Policy, World
+from .policy import Judge, Policy, World
 
 
 class Blobs(Protocol):
@@ -41,7 +40,7 @@ class Sight(NamedTuple):
 
 
 def make_policy(
-    config: PolicyConfig, clock: IReactorTime, sight: Sight, secret: bytes, host: str = ""
+    config: PolicyConfig, clock: IReactorTime, sight: Sight, judge: Judge, secret: bytes, host: str = ""
 ) -> tuple[Policy, Overrides]:
     """Return the policy, and the runs that wait for an approval."""
 
@@ -49,13 +48,17 @@ def make_policy(
         seen = sight.fleet.seen.get(machine_id)
         return seen.facts.platform if seen else ""
 
+    def executor(machine_id: str) -> str:
+        seen = sight.fleet.seen.get(machine_id)
+        return seen.facts.executor if seen else ""
+
     async def script(sha256: str) -> bytes | None:
         return await deferToThread(_read, sight.blobs, sha256)
 
     overrides = Overrides(clock, secrets.token_bytes)
     sight.registry.watch_ended(lambda key: overrides.forget_client(key.id))
-    world = World(sight.targets, sight.table, platform, sight.registry.is_ai, script, deferToThread, clock.seconds)
-    return Policy(config, Guard(), world, overrides, secret, host), overrides
+    world = World(sight.targets, sight.table, platform, executor, sight.registry.is_ai, script, clock.seconds)
+    return Policy(config, judge, world, overrides, secret, host), overrides
 
 
 def _read(blobs: Blobs, sha256: str) -> bytes | None:

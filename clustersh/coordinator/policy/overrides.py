@@ -26,15 +26,26 @@ _CODE = re.compile(r"[0-9a-f]{8}")
 
 @dataclass
 class Override:
-    """One run that was stopped. *digest* is of all that it would do and where; *approver* is "" until it is allowed."""
+    """One run that was stopped. *digest* is of all that it would do, *machines* (their ids) are where.
+
+    *approver* is "" until it is allowed.
+    """
 
     client_id: str
     digest: str
+    machines: frozenset[str]
     code: str
     run: AllowedRun
     begun: float
     expires: float
     approver: str = ""
+
+
+_Key = tuple[str, str, frozenset[str]]
+
+
+def _key(override: Override) -> _Key:
+    return override.client_id, override.digest, override.machines
 
 
 class Overrides:
@@ -43,17 +54,23 @@ class Overrides:
     def __init__(self, clock: IReactorTime, random: Callable[[int], bytes]) -> None:
         self._clock = clock
         self._random = random
-        self._overrides: dict[tuple[str, str], Override] = {}
+        self._overrides: dict[_Key, Override] = {}
 
-    def find(self, client: Identity, digest: str) -> Override | None:
+    def find(self, client: Identity, digest: str, machines: frozenset[str]) -> Override | None:
         """Return the one of that client for exactly that run."""
         self._expire()
-        return self._overrides.get((client.id, digest))
+        return self._overrides.get((client.id, digest, machines))
 
-    def ask(self, client: Identity, digest: str, run: AllowedRun) -> Override:
+    def anywhere(self, client: Identity, digest: str) -> list[Override]:
+        """Return those of that client for that run, wherever; those that are allowed come first, then the oldest."""
+        self._expire()
+        found = [each for key, each in self._overrides.items() if key[:2] == (client.id, digest)]
+        return sorted(found, key=lambda each: not each.approver)
+
+    def ask(self, client: Identity, digest: str, machines: frozenset[str], run: AllowedRun) -> Override:
         """Return a new one, with its code. Raises ProblemError where too many wait."""
         self._expire()
-        each = sum(client_id == client.id for client_id, _ in self._overrides)
+        each = sum(client_id == client.id for client_id, _, _ in self._overrides)
         if each >= MAX_EACH or len(self._overrides) >= MAX_ALL:
             raise ProblemError(
                 Kind.RATE_LIMITED,
@@ -63,13 +80,19 @@ class Overrides:
         taken = {override.code for override in self._overrides.values()}
         code = next(code for code in iter(lambda: self._random(4).hex(), "") if code not in taken)
         now = self._clock.seconds()
-        made = Override(client.id, digest, code, run, now, now + GOOD_FOR_S)
-        self._overrides[client.id, digest] = made
+        made = Override(client.id, digest, machines, code, run, now, now + GOOD_FOR_S)
+        self._overrides[_key(made)] = made
         return made
 
     def take(self, override: Override) -> None:
         """It is used now, and good no more."""
-        self._overrides.pop((override.client_id, override.digest), None)
+        self._overrides.pop(_key(override), None)
+
+    def give_back(self, override: Override) -> None:
+        """The run for which it was taken did not come about; what was asked for again meanwhile is allowed."""
+        waiting = self._overrides.setdefault(_key(override), override)
+        if not waiting.approver:
+            waiting.approver, waiting.expires = override.approver, override.expires
 
     def minutes_left(self, override: Override) -> int:
         """Return for how long it is good, in minutes, rounded up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,7 +18,7 @@ from ...wire.jobs import Command
 from ...wire.policy import AllowedRun, OnTarget, PolicyTest, PolicyView, RuleView
 from ...wire.problems import Kind, Problem, ProblemError
 from ...wire.rest import RunRequest
-from ..guard import RULES, Finding, Guard
+from ..guard import RULES, Finding
 from ..pacing import widest
 from ..registry import Key
 from .client_limits import Busy, ClientLimits, Meaning, limits_of
@@ -27,32 +27,46 @@ from .probes import lines_of_probe
 from .rulebook import Rulebook
 from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
 
-LARGE = 1 << 10
-"""Bytes of a command that are judged in a thread."""
 MAX_TOLD = 100
 """Machines that a run waiting for an approval names."""
 MAX_COMMAND = 4096
 """Characters of its command that it keeps."""
 _OS = frozenset({"linux", "darwin", "freebsd", "windows"})
+_EXECUTORS = frozenset({"", "bash", "powershell"})
 ITSELF = "itself"
 """The approver of a run that its client forced."""
+
+
+class Judge(Protocol):
+    """Who judges commands."""
+
+    async def judge(
+        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
+    ) -> tuple[Finding, ...]:
+        """Return what `Guard.judge` does. Raises ProblemError (rate-limited): not now."""
 
 
 @dataclass(frozen=True)
 class World:
     """What the policy asks of the others.
 
-    *platform* is a machine's, by its id; *script* returns a script's bytes, None where they aren't here; *in_thread*
-    runs something there.
+    *platform* and *executor* are a machine's, by its id; *script* returns a script's bytes, None where there are none.
     """
 
     meaning: Meaning
     busy: Busy
     platform: Callable[[str], str]
+    executor: Callable[[str], str]
     is_ai: Callable[[Identity], bool]
     script: Callable[[str], Awaitable[bytes | None]]
-    in_thread: Callable[..., Awaitable[Any]]
     clock: Callable[[], float]
+
+
+class Kin(NamedTuple):
+    """Machines on which a command does the same; "" is what isn't known."""
+
+    system: str
+    executor: str
 
 
 @dataclass
@@ -62,6 +76,9 @@ class Passage:
     rules: tuple[str, ...] = ()
     approver: str = ""
     let_go: Callable[[], None] = field(default=lambda: None)
+    """Called once it is under way, or won't be."""
+    give_back: Callable[[], None] = field(default=lambda: None)
+    """Called where it won't be: an approval is good still."""
 
 
 class ApprovalNeeded(ProblemError):
@@ -82,7 +99,7 @@ class Policy:
     def __init__(
         self,
         config: PolicyConfig,
-        guard: Guard,
+        guard: Judge,
         world: World,
         overrides: Overrides,
         secret: bytes,
@@ -96,6 +113,10 @@ class Policy:
         self._host = host
         self._limits = ClientLimits(world.meaning, world.busy, world.clock)
 
+    def check_use(self, caller: Identity, machine: Key) -> None:
+        """Raise ProblemError (policy) where the client's limits keep it from *machine*, whatever it wants there."""
+        self._limits.check(caller, limits_of(self._book.of_client(caller.name)), [machine.name], 1)
+
     # -- before a run
 
     async def judge(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Verdict:
@@ -103,9 +124,9 @@ class Policy:
         limits = limits_of(self._book.of_client(caller.name))
         self._limits.check(caller, limits, [each.name for each in machines], widest(len(machines), asked.pace))
         script, unjudged = await self._script(asked.command)
-        found: dict[str, Sequence[Finding]] = {}
-        for system in {self._system(machine) for machine in machines}:
-            found[system] = await self._findings(asked, script, system)
+        found: dict[Kin, Sequence[Finding]] = {}
+        for kin in {self._kin(machine) for machine in machines}:
+            found[kin] = await self._findings(asked, script, kin)
         return Verdict(tuple(self._rulings(caller, machines, found)), unjudged)
 
     def check(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
@@ -124,13 +145,18 @@ class Policy:
         limits = limits_of(self._book.of_client(caller.name))
         width = widest(len(machines), asked.pace)
         self._limits.claim(caller, limits, len(machines), width)
-        approver = ""
+        passage = Passage(verdict.rules, let_go=lambda: self._limits.let_go(caller, width))
         if verdict.worst is not None:
             override = self._approved(caller, asked, machines) if verdict.force == "approve" else None
-            approver = override.approver if override else ITSELF
+            passage.approver = override.approver if override else ITSELF
             if override is not None:
                 self._overrides.take(override)
-        return Passage(verdict.rules, approver, lambda: self._limits.let_go(caller, width))
+                passage.give_back = lambda: self._overrides.give_back(override)
+        return passage
+
+    def asked_for(self, caller: Identity, asked: RunRequest) -> list[frozenset[str]]:
+        """Return on which machines (their ids) that run waits for an approval, or has one; those that have first."""
+        return [each.machines for each in self._overrides.anywhere(caller, self._digest(caller, asked))]
 
     def preview(
         self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict
@@ -141,7 +167,7 @@ class Policy:
         approved = verdict.force == "approve" and self._approved(caller, asked, machines)
         if approved and asked.force and not verdict.denied:
             return None
-        return refusal(verdict, len(machines), advice(verdict))
+        return refusal(verdict, len(machines), advice(verdict, forced=asked.force))
 
     # -- who asks what holds
 
@@ -186,8 +212,8 @@ class Policy:
     # -- approvals
 
     def _check_approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
-        digest = self._digest(caller, asked, machines)
-        known = self._overrides.find(caller, digest)
+        digest, ids = self._digest(caller, asked), _ids(machines)
+        known = self._overrides.find(caller, digest, ids)
         if known is not None and known.approver:
             if asked.force:
                 return
@@ -196,7 +222,7 @@ class Policy:
         text = asked.command.text
         command = text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}…"
         wanted = AllowedRun(caller.name, asked.target[:1000], names, len(machines), command, verdict.rules)
-        override = known or self._overrides.ask(caller, digest, wanted)
+        override = known or self._overrides.ask(caller, digest, ids, wanted)
         raise ApprovalNeeded(
             refusal(verdict, len(machines), ""),
             override.code,
@@ -206,14 +232,13 @@ class Policy:
         )
 
     def _approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Override | None:
-        found = self._overrides.find(caller, self._digest(caller, asked, machines))
+        found = self._overrides.find(caller, self._digest(caller, asked), _ids(machines))
         return found if found is not None and found.approver else None
 
-    def _digest(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> str:
-        """Return a keyed hash of who does what where: of all that was asked for but how it is answered."""
+    def _digest(self, caller: Identity, asked: RunRequest) -> str:
+        """Return a keyed hash of who does what: of all that was asked for but how it is answered."""
         same = msgspec.structs.replace(asked, force=False, limit_bytes=0)
-        ids = sorted(machine.id for machine in machines)
-        canonical = msgspec.json.encode((caller.id, ids, same), order="deterministic")
+        canonical = msgspec.json.encode((caller.id, same), order="deterministic")
         return hmac.digest(self._secret, b"override\0" + canonical, "sha256").hex()
 
     # -- what the guard says
@@ -224,30 +249,26 @@ class Policy:
         script = await self._world.script(command.script.sha256)
         return script, script is None
 
-    async def _findings(self, asked: RunRequest, script: bytes | None, system: str) -> list[Finding]:
+    async def _findings(self, asked: RunRequest, script: bytes | None, kin: Kin) -> list[Finding]:
         command, found = asked.command, list[Finding]()
         for each in (command, *lines_of_probe(command)):
             if each.script is not None and script is None:
                 continue
-            size = len(script or b"") + len(each.text)
-            if size > LARGE:
-                found += await self._world.in_thread(self._guard.judge, each, script, system, asked.cwd)
-            else:
-                found += self._guard.judge(each, script, system, asked.cwd)
+            found += await self._guard.judge(each, script, kin.system, asked.cwd, kin.executor)
         return found
 
     def _rulings(
-        self, caller: Identity, machines: Sequence[Key], found: Mapping[str, Sequence[Finding]]
+        self, caller: Identity, machines: Sequence[Key], found: Mapping[Kin, Sequence[Finding]]
     ) -> list[Ruling]:
-        alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        alike: dict[tuple[Kin, tuple[int, ...]], list[str]] = {}
         entries = list(self._book.config.target.items()) if any(found.values()) else []
         members = [self._world.meaning.members(expression)[0] for expression, _ in entries]
         for machine in machines:
             held = tuple(number for number, names in enumerate(members) if machine.name in names)
-            alike.setdefault((self._system(machine), held), []).append(machine.name)
+            alike.setdefault((self._kin(machine), held), []).append(machine.name)
         return [
-            self._ruling(caller, tuple(names), system, [entries[number][1] for number in held], found[system])
-            for (system, held), names in alike.items()
+            self._ruling(caller, tuple(names), kin.system, [entries[number][1] for number in held], found[kin])
+            for (kin, held), names in alike.items()
         ]
 
     def _ruling(
@@ -265,7 +286,12 @@ class Policy:
         force: Force = self._book.force(clients, targets, ai=self._world.is_ai(caller))
         return Ruling(names, system, worst_first(stop for stop in stops if stop.action != "allow"), force)
 
-    def _system(self, machine: Key) -> str:
-        """Return what a machine runs, as far as it matters here: what it says of itself is text of any kind."""
+    def _kin(self, machine: Key) -> Kin:
+        """Return what a machine is, as far as it matters here: what it says of itself is text of any kind."""
         system = self._world.platform(machine.id).partition("/")[0].lower()
-        return system if system in _OS else ""
+        executor = self._world.executor(machine.id)
+        return Kin(system if system in _OS else "", executor if executor in _EXECUTORS else "another")
+
+
+def _ids(machines: Sequence[Key]) -> frozenset[str]:
+    return frozenset(machine.id for machine in machines)

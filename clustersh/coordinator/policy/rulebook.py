@@ -80,8 +80,11 @@ def check(config: PolicyConfig, known_rules: Iterable[str], path: Path) -> None:
     """Raise ConfigError naming the key of *path* that can't be meant so: a rule, a client's name, or a target."""
     known = sorted(known_rules)
     _check_rules(path, ["policy", "rules"], config.rules, known)
+    spelled: dict[str, str] = {}
     for name, client in config.client.items():
         keys = ["policy", "client", name]
+        if (other := spelled.setdefault(name.lower(), name)) != name:
+            raise _wrong(path, keys, name, f"each client once: there is {other!r} too, and case doesn't matter")
         if not _CLIENT.fullmatch(name.lower()):
             raise _wrong(path, keys, name, "a client's name or a pattern such as 'joshua@mba' or 'ai-*@*'")
         _check_rules(path, [*keys, "rules"], client.rules, known)

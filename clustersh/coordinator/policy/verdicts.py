@@ -81,13 +81,15 @@ def refusal(verdict: Verdict, total: int, hint: str) -> ProblemError:
     return ProblemError(Kind.POLICY, detail, hint=partly + hint)
 
 
-def advice(verdict: Verdict) -> str:
-    """Return what to do about a refusal, where no code was made."""
+def advice(verdict: Verdict, *, forced: bool = False) -> str:
+    """Return what to do about a refusal, where no code was made; *forced*: with ``--force`` it was only asked about."""
     if verdict.denied:
         return f"nothing passes this rule, --force neither: ask who runs the coordinator\n{LOOK}"
     return {
         "self": "if that is meant: the same again with --force",
-        "approve": "if that is meant: the same again with --force, which asks for an approval",
+        "approve": "if that is meant: run it, which asks for an approval"
+        if forced
+        else "if that is meant: the same again with --force, which asks for an approval",
         "never": f"you may not force it: ask who runs the coordinator\n{LOOK}",
     }[verdict.force]
 

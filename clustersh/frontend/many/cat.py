@@ -10,7 +10,6 @@ from ...rest_client import RestClient, Unreachable
 from ...wire.jobs import State
 from ...wire.problems import ProblemError
 from ...wire.rest import Run
-from ..jobs_on_target import jobs_on
 from ..layouts import Layout
 from ..output import OutputReader
 from ..reading import Reading
@@ -40,9 +39,9 @@ class _Cat:
 
     async def cat(self) -> int:
         """Print it all; what can't be read is told, and keeps nobody else's from being printed."""
-        jobs = await jobs_on(self._client, self._run, self._words.target)
+        jobs = self._run.jobs
         together = fold if self._words.layout is Layout.FOLDED else each
-        groups = together(jobs, self._run.jobs, running=True)
+        groups = together(jobs, jobs, running=True)
         if self._words.layout is Layout.JSON:
             await self._print_document(groups)
         else:

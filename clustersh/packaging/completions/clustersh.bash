@@ -17,17 +17,17 @@ _clustersh() {
             -o | -x | --ca | --canary | --client | --command | --cwd | --disk | --env | --exclude | --file | \
                 --http | --idle-timeout | --key | --length | --limit | --listen | --max-failures | --name | \
                 --offset | --output | --pick | --placement | --port | --rolling | --script | --service | --since | \
-                --status | --tail | --tcp | --timeout | --wait) option=$part ;;
+                --status | --tail | --tcp | --timeout | --via | --wait) option=$part ;;
             -*) ;;
             *) if [[ -z $command ]]; then command=$part; else ((positional += 1)); fi ;;
         esac
     done
     COMPREPLY=()
     case $option:$word:$command:$positional in
-        -x:* | --exclude:*) kinds=machines ;;
+        -x:* | --exclude:* | --via:*) kinds=machines ;;
         -*:* | :-*) return ;;
         :*::0)
-            kind="run machines discover targets groups label check policy cat history wait cancel login logout whoami standby up down help"
+            kind="run machines discover targets groups label check policy cat history wait cancel adopt login logout whoami standby up down help"
             while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen -W "$kind" -- "$word")
             return
             ;;

@@ -115,6 +115,38 @@ def test_a_script_is_judged_by_what_runs_it() -> None:
     assert script(b"\xff\xfe\n\x00\nreboot\n") == ["power"]
 
 
+def test_what_nobody_parses_is_looked_through_by_its_lines() -> None:
+    def suspected(command: Command, content: bytes | None = None, platform: str = LINUX) -> list[str]:
+        return [finding.rule for finding in Guard().suspect(command, content, platform)]
+
+    assert suspected(Command(shell="ls; sudo reboot")) == ["unparsable"]
+    assert suspected(Command(argv=("rm", "-rf", "/"))) == suspected(SCRIPT, b"x\nrm -rf /\n") == ["unparsable"]
+    assert (
+        suspected(Command(shell="rm -rf ./build; last | head")) == suspected(SCRIPT, b"#!/usr/bin/perl\nreboot") == []
+    )
+    assert suspected(Command(shell="Stop-Computer"), None, WINDOWS) == ["unparsable"]
+    assert suspected(Command(shell="Stop-Computer")) == []
+    assert Guard({"power": "allow"}).suspect(Command(shell="reboot"), None, LINUX) == ()
+
+
+def test_what_nobody_parses_is_seen_by_no_parser_and_takes_bounded_time() -> None:
+    code = (
+        "import sys\n"
+        "from clustersh.coordinator.guard import Guard\n"
+        "from clustersh.wire.jobs import Command\n"
+        "for text in ('sh -c \"rm -rf /\"', 'eval reboot', 'powershell -Command Stop-Computer', 'bash <<< reboot'):\n"
+        "    Guard().suspect(Command(shell=text), None, '')\n"
+        "print([name for name in sys.modules if 'tree_sitter' in name])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+    began = time.process_time()
+    for text in (*LARGE.values(), "sh -c 'rm x' " * 80_000, "rm {a,b} " * 100_000, "rm\n" * 300_000):
+        Guard().suspect(Command(shell=text[:MAX_COMMAND]), None, "")
+    Guard().suspect(SCRIPT, b"rm\n" * (MAX_SCRIPT // 3), "")
+    assert time.process_time() - began < 20
+
+
 def test_a_script_that_is_not_there_breaks_no_rule() -> None:
     assert Guard().judge(SCRIPT, None, LINUX) == ()
 
@@ -126,6 +158,30 @@ def test_a_machine_s_platform_says_which_shell_it_is() -> None:
     assert shell("reboot", WINDOWS) == []
     for platform in ("", "plan9/mips", "windows10"):
         assert shell("Stop-Computer", platform) == shell("reboot", platform) == ["power"]
+
+
+def test_another_executor_than_the_system_s_own_makes_it_both() -> None:
+    def found(text: str, platform: str, executor: str) -> list[str]:
+        command = Command(shell=text)
+        parsed, not_parsed = (
+            Guard().judge(command, None, platform, "", executor),
+            Guard().suspect(command, None, platform, executor),
+        )
+        assert bool(parsed) is bool(not_parsed)
+        return [finding.rule for finding in parsed]
+
+    for platform, executor in (
+        (LINUX, "powershell"),
+        (LINUX, "docker"),
+        (WINDOWS, "bash"),
+        (WINDOWS, "x"),
+        ("", "bash"),
+    ):
+        assert found("Stop-Computer", platform, executor) == found("reboot", platform, executor) == ["power"]
+    for executor in ("", "bash"):
+        assert found("Stop-Computer", LINUX, executor) == []
+    for executor in ("", "powershell"):
+        assert found("reboot", WINDOWS, executor) == []
 
 
 LARGE = {
@@ -204,6 +260,29 @@ def test_the_longest_commands_take_bounded_time() -> None:
 def test_what_is_too_large_to_be_gone_through_is_suspicious_where_it_names_a_dangerous_program(name: str) -> None:
     assert shell(LARGE[name][:MAX_COMMAND]) in (["power"], ["unparsable"])
     assert shell(LARGE[name][:MAX_COMMAND].replace("reboot", "uptime")) == []
+
+
+def test_no_character_crashes_the_parser() -> None:
+    """Its scanner looks characters up in C's tables, which end at 255; how far beyond them is deadly varies."""
+    code = (
+        "from clustersh.coordinator.guard import Guard\n"
+        "from clustersh.wire.jobs import Command\n"
+        "guard = Guard()\n"
+        "for sign in [chr(at) for at in range(0x80, 0x110000, 2047) if not 0xd800 <= at < 0xe000]:\n"
+        "    text = f'{{{sign}; }}; cat <<E | grep ${sign}\\na${sign}\\nE\\n[[ -{sign} ]]; echo ${{{sign}'\n"
+        "    for text in (text, text + ' ' * 300):\n"
+        "        guard.judge(Command(shell=text), None, 'linux/amd64')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_characters_beyond_ascii_are_part_of_words_and_stay_what_they_are() -> None:
+    (finding,) = Guard().judge(Command(shell="{ rm -rf / /tmp/é日\U00020000; }"), None, LINUX)
+    assert finding.where == "rm -rf / /tmp/é日\U00020000"
+    assert shell("x=/; rm -rf $x日") == shell("echo $(rm -rf /日)") == []
+    assert shell("x=日; rm -rf /${x#日}") == shell("rm -rf /\u3000") == []
+    assert shell("echo 日 'é' \"日\" && cat <<日 | sh\nrm -rf /\n日\n") == ["remove-root"]
 
 
 @pytest.mark.parametrize("platform", [LINUX, WINDOWS])

@@ -91,10 +91,7 @@ class SoakCluster:
             raise AssertionError("\n".join(("not every machine came back", *ends)))
 
     def status_of(self, machine: str) -> str:
-        answer = self.homes[CLIENTS].sh("machines", "--json")
-        if answer.status:
-            return ""
-        return next((str(each["status"]) for each in answer.json["machines"] if each["name"] == machine), "")
+        return self.homes[CLIENTS].statuses().get(machine, "")
 
     def is_linked(self, machine: str) -> bool:
         """Whether the machine's agent says that it has a link."""

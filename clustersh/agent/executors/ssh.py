@@ -1,0 +1,84 @@
+"""Commands as a line of shell for the other side of an ssh connection: what `agent.ssh.scripts.JOB` takes first.
+
+It goes through stdin, because values of the environment have no business in anybody's argument vector.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ...wire.link import Start
+from ..ssh.checks import SCRIPT, is_probe, words_for
+from ..tree import MARK_JOB, MARK_MACHINE
+from . import ExecutorError, Task
+from .bash import LONGEST_ARGUMENT
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USER = re.compile(r"~[A-Za-z_][A-Za-z0-9_.-]*")
+_SHELL = "s=bash; command -v bash >/dev/null || s=sh"
+
+
+class Place(NamedTuple):
+    """Where a job runs there. *files* says that what came with it is in *folder* (words of shell)."""
+
+    machine: str
+    folder: str
+    files: bool
+
+
+def quoted(text: str) -> str:
+    """Return *text* as one word of shell, in one line: $n is a line's end there."""
+    return "'" + text.replace("'", "'\"'\"'").replace("\n", "'\"$n\"'") + "'"
+
+
+def is_staged(task: Task) -> bool:
+    """Whether the command has to be a file there."""
+    return task.script is not None or len((task.command.shell or "").encode("utf-8", "replace")) > LONGEST_ARGUMENT
+
+
+def header(mark: str, start: Start, task: Task, place: Place) -> bytes:
+    """Return the line for *task*. Raises ExecutorError where it can't be said."""
+    parts = [
+        f"m={quoted(mark)}",
+        f"e={int(start.stdin)}",
+        f"w={_where(start.cwd, place)}",
+        *(_export(name, value) for name, value in start.env.items()),
+        _export(MARK_JOB, start.uuid),
+        _export(MARK_MACHINE, place.machine),
+        f"c() {{ {_SHELL}; {_run(task, place)}; }}",
+    ]
+    return "; ".join(parts).encode("utf-8", "surrogateescape")
+
+
+def _export(name: str, value: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ExecutorError(f"over ssh, no environment variable can be called {name!r}")
+    return f"export {name}={quoted(value)}"
+
+
+def _where(cwd: str, place: Place) -> str:
+    base = f"{place.folder}/files" if place.files else '"$HOME"'
+    if not cwd:
+        return base
+    if cwd.startswith("~"):
+        user, slash, rest = cwd.partition("/")
+        if user != "~" and not _USER.fullmatch(user):
+            raise ExecutorError(f"no such user: {cwd}")
+        home = '"$HOME"' if user == "~" else user
+        return f"{home}{quoted(slash + rest)}" if slash else home
+    return quoted(cwd) if cwd.startswith("/") else f"{base}/{quoted(cwd)}"
+
+
+def _run(task: Task, place: Place) -> str:
+    if is_staged(task):
+        content = task.script or b""
+        program = "" if content.startswith(b"#!") else '"$s" '
+        return f"exec {program}{place.folder}/command"
+    if is_probe(task.command.argv):
+        words = " ".join(map(quoted, words_for(task.command.argv or ())))
+        return f'exec "$s" -c {quoted(SCRIPT)} probe {words}'
+    if task.command.argv is not None:
+        words = " ".join(map(quoted, task.command.argv))
+        return f"""exec "$s" -c 'exec "$@"' "$s" {words}"""
+    return f'exec "$s" -c {quoted(task.command.shell or "")} "$s"'

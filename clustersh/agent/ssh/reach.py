@@ -1,0 +1,206 @@
+"""How a machine that only has ssh is reached: its executor, its files, its facts and vitals, over kept connections."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from ...home import HomeError, private_folder, read_json, write_json
+from ...wire.jobs import Outcome, State
+from ...wire.link import Facts, Start, Vitals
+from ..executors import ExecutorError, Task
+from ..executors.ssh import Place, header
+from ..fetch import BlobFetcher, InThread
+from ..launch import Launch
+from ..process import ProcessListener, spawn
+from ..tree import Tree
+from . import scripts
+from .connection import Connection, Connections, Program, word
+from .ender import SshEnder, folder_of
+from .facts import VitalsReader, read_facts
+from .session import MARK_BEGINS, Session
+from .workspace import SshWorkspaces
+
+FACTS_FILE = "facts.json"
+_VITALS_S = 1.5
+_TRY_AGAIN_S = (30.0, 600.0)
+"""How often a machine is tried that nobody runs anything on, at first and at last: sshd may ban who asks too often."""
+_SOCKET_ROOM = 70
+"""Characters that the folder of a control socket may have: 108 in all, and ssh adds some 30 of its own."""
+
+
+def find_ssh(reactor: Any, environment: Mapping[bytes, bytes], folder: Path) -> Program:
+    """Return the system's ssh; its sockets go into a private folder, below *folder* if that is short enough.
+
+    Raises ExecutorError, HomeError.
+    """
+    path = shutil.which("ssh", path=os.fsdecode(environment.get(b"PATH", b"")) or None)
+    if path is None:
+        raise ExecutorError("there is no ssh on this machine's PATH; install OpenSSH's client")
+    here = socket.gethostname().partition(".")[0]
+    quiet = {**environment, b"SSH_ASKPASS_REQUIRE": b"never"}
+    return Program(reactor, path, quiet, _sockets(folder), here)
+
+
+def _sockets(folder: Path) -> Path:
+    wanted = folder / "ssh"
+    if len(os.fsencode(wanted)) > _SOCKET_ROOM:
+        mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        wanted = Path(tempfile.gettempdir()) / f"clustersh-{os.getuid()}-{mark}"
+    private_folder(wanted)
+    found = wanted.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise HomeError(f"{wanted} belongs to somebody else", f"remove it: rm -r {wanted}")
+    for old in wanted.iterdir():
+        old.unlink(missing_ok=True)
+    return wanted
+
+
+class SshReach:
+    """The machine called *machine* at *destination*; what is noted of it lies in *folder*."""
+
+    def __init__(
+        self, program: Program, in_thread: InThread, folder: Path, machine: str, destination: str, grace: float
+    ) -> None:
+        self._program = program
+        self._in_thread = in_thread
+        self._folder = folder
+        self._machine = machine
+        self._connections = Connections(program, destination, self._greeted)
+        self.ender = SshEnder(program, self._connections, folder, machine, grace)
+        self._vitals = VitalsReader()
+        self._next_try, self._pause = 0.0, _TRY_AGAIN_S[0]
+        with contextlib.suppress(HomeError):
+            self.facts = read_json(folder / FACTS_FILE, Facts) or Facts()
+
+    facts = Facts()
+
+    @property
+    def problem(self) -> str:
+        """Why the last connection could not be made; "" where it could."""
+        return self._connections.problem
+
+    async def connect(self) -> None:
+        """See that there is a connection. Raises ExecutorError."""
+        (await self._connections.take()).sessions -= 1
+
+    def workspaces(self, folder: Path, fetcher: BlobFetcher) -> SshWorkspaces:
+        """Return what makes workspaces in *folder*."""
+        return SshWorkspaces(
+            folder, fetcher, self._in_thread, self._program, self._connections, self.ender, self._machine
+        )
+
+    def gauges(self, jobs: Callable[[], int]) -> SshGauges:
+        """Return what tells how the machine does; *jobs* says how many run."""
+        return SshGauges(self, jobs)
+
+    async def measure(self, jobs: int) -> Vitals | None:
+        """Return how the machine does; None where it doesn't tell."""
+        connection = self._connections.one
+        if connection is None:
+            self._try_now_and_then()
+            return None
+        said = await connection.ask(_VITALS_S)
+        return None if said is None else self._vitals.read(said, jobs)
+
+    def _try_now_and_then(self) -> None:
+        now = self._program.reactor.seconds()
+        if now >= self._next_try:
+            self._next_try = now + self._pause
+            self._pause = min(2 * self._pause, _TRY_AGAIN_S[1])
+            Deferred.fromCoroutine(self.connect()).addErrback(lambda failure: failure.trap(ExecutorError) and None)
+
+    def _greeted(self, said: str) -> None:
+        self._next_try, self._pause = 0.0, _TRY_AGAIN_S[0]
+        self._vitals.read(said, 0)
+        facts = read_facts(said)
+        if facts != self.facts:
+            self.facts = facts
+            with contextlib.suppress(OSError):
+                write_json(self._folder / FACTS_FILE, facts)
+        self.ender.reached()
+
+    async def ready(self, start: Start, task: Task) -> Launch:
+        """Have a connection with room for the job. Raises ExecutorError."""
+        mark = MARK_BEGINS.decode() + secrets.token_hex(16)
+        place = Place(self._machine, folder_of(start.uuid, self._machine), start.files is not None)
+        line = header(mark, start, task, place)
+        return _SshLaunch(self, await self._connections.take(), start, mark.encode(), line)
+
+    async def broken(self, uuid: str, begun: bool, status: int | None, said: str) -> Outcome:
+        """The connection of a job was lost before its end was told: end it there, and say what is known."""
+        destination = self._connections.destination
+        last = (said.strip().splitlines() or [""])[-1][:300]
+        if not begun and "refused by peer" in said:
+            why = f"ssh {destination}: it allows too few sessions on a connection (MaxSessions in its sshd_config)"
+            return Outcome(State.NOT_STARTED, reason=why)
+        if not begun and status not in (None, 255):
+            return Outcome(State.NOT_STARTED, reason=f"ssh {destination}: its shell ended: {last or f'exit {status}'}")
+        ended = await self.ender.end(Tree(uuid, self._machine))
+        then = "what it left there was ended" if ended else "what runs on there is ended once it can be reached"
+        return Outcome(State.INTERRUPTED, reason=f"ssh {destination}: the connection was lost; {then}")
+
+    def spawn(self, connection: Connection, start: Start, mark: bytes, line: bytes, listener: ProcessListener) -> None:
+        """Start the job's ssh over *connection*. Raises SpawnError."""
+
+        def freed() -> None:
+            connection.sessions -= 1
+
+        session = Session(
+            listener,
+            mark,
+            line,
+            where=start.cwd or "its home",
+            stdin=start.stdin,
+            freed=freed,
+            broken=lambda begun, status, said: self.broken(start.uuid, begun, status, said),
+        )
+        name = scripts.NAME.format(uuid=start.uuid, machine=self._machine)
+        argv = connection.argv(f"exec sh -c {word(scripts.JOB)} {name}")
+        spawn(self._program.reactor, session, argv, self._program.environment, stdin=True)
+
+    def close(self) -> None:
+        """End the connections, whatever still goes over them; what isn't ended there is left for later."""
+        self._connections.close()
+        self.ender.close()
+
+
+class SshGauges(NamedTuple):
+    """How the machine of *reach* does, as an agent's own gauges tell it."""
+
+    reach: SshReach
+    jobs: Callable[[], int]
+
+    async def measure(self) -> Vitals | None:
+        """Return it; None where it doesn't tell."""
+        return await self.reach.measure(self.jobs())
+
+
+class _SshLaunch:
+    def __init__(self, reach: SshReach, connection: Connection, start: Start, mark: bytes, line: bytes) -> None:
+        self._reach = reach
+        self._connection = connection
+        self._start = start
+        self._mark = mark
+        self._line = line
+
+    def spawn(self, listener: ProcessListener) -> None:
+        try:
+            self._reach.spawn(self._connection, self._start, self._mark, self._line, listener)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        self._connection.sessions -= 1

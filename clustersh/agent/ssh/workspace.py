@@ -1,0 +1,81 @@
+"""The files of jobs on a machine that only has ssh: put together here, then sent as one tar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...home import private_folder
+from ...wire.link import Start
+from ..executors import ExecutorError, Task
+from ..executors.ssh import is_staged
+from ..fetch import BlobFetcher, InThread
+from ..workspace import Workspace, WorkspaceError, Workspaces
+from .commands import Ended, run
+from .connection import Connections, Program
+from .ender import SshEnder, folder_of
+from .scripts import REMOVE, UNPACK
+
+_SEND_S = 3600.0
+_REMOVE_S = 30.0
+
+
+class SshWorkspaces(Workspaces):
+    """Makes workspaces in *folder* for jobs on the other side."""
+
+    def __init__(
+        self,
+        folder: Path,
+        fetcher: BlobFetcher,
+        in_thread: InThread,
+        program: Program,
+        connections: Connections,
+        ender: SshEnder,
+        machine: str,
+    ) -> None:
+        super().__init__(folder, Path("/"), fetcher, in_thread)
+        self.program = program
+        self.connections = connections
+        self.ender = ender
+        self.machine = machine
+
+    def of(self, start: Start, wanted: Callable[[], bool]) -> Workspace:
+        """Return the workspace of a job."""
+        return _SshWorkspace(self, start, wanted)
+
+
+class _SshWorkspace(Workspace):
+    _all: SshWorkspaces
+    _sent = False
+
+    async def prepare(self) -> Task:
+        task = Task(self._start.command, Path("/"), self._folder, await self._bring())
+        if self._start.files is None and not is_staged(task):
+            return task
+        if is_staged(task):
+            content = task.script if task.script is not None else (task.command.shell or "").encode()
+            await self._all.in_thread(self._write, content)
+        where = folder_of(self._start.uuid, self._all.machine)
+        self._sent = True
+        try:
+            await run(self._all.program, self._all.connections, UNPACK, where, _SEND_S, str(self._folder))
+        except ExecutorError as error:
+            self._sent = False
+            raise WorkspaceError(str(error)) from error
+        except Ended as error:
+            raise WorkspaceError(f"its files can't be put in place there: {error}") from error
+        return task
+
+    async def remove(self) -> None:
+        await super().remove()
+        if self._sent and not (self._start.keep_files and self._start.files is not None):
+            where = folder_of(self._start.uuid, self._all.machine)
+            try:
+                await run(self._all.program, self._all.connections, REMOVE, where, _REMOVE_S)
+            except (ExecutorError, Ended) as error:
+                self._all.ender.later(self._start.uuid, str(error))
+
+    def _write(self, content: bytes) -> None:
+        path = private_folder(self._folder) / "command"
+        path.write_bytes(content)
+        path.chmod(0o700)
