@@ -92,7 +92,7 @@ def test_machines_are_new_until_they_are_named_or_accepted_and_forgotten_ones_ar
         ok(fleet.sh("groups", "add", "web", "ws2"))
         ok(fleet.sh("label", "ws2", "old=yes"))
         ok(fleet.coordinator.run("clusterd", "forget", "ws2"))
-        del fleet.agents["ws2"]
+        fleet.agents.pop("ws2").stop()
         crash(fleet)
         assert meant(fleet, "all") == ["db1", "ws1", "ws3"], "the ledger has it"
         assert meant(fleet, "@web") == ["ws1"]
