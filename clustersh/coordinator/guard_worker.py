@@ -14,6 +14,7 @@ import encodings.utf_16_le  # noqa: F401 - PowerShell's -EncodedCommand has it, 
 import os
 import sys
 import time
+import unicodedata  # noqa: F401 - urllib.parse imports it when an address has other than plain letters
 from typing import BinaryIO
 
 import msgspec
