@@ -111,8 +111,9 @@ def commands_meanwhile(cluster: Cluster, client: Home, what: str, flooders: list
     meanwhile = [run_s(cluster, client)]
     while any(flooder.is_alive() for flooder in flooders):
         meanwhile.append(run_s(cluster, client))
-    # Of a flood that holds everybody up there are few: then the slowest counts, which would drown in a median.
-    meanwhile_s = sorted(meanwhile)[9 * len(meanwhile) // 10]
+    # Of a flood that holds everybody up there are few, so the slow ones count, which might drown in a median. The very
+    # slowest don't: of many, one meets what other tests do.
+    meanwhile_s = sorted(meanwhile)[3 * len(meanwhile) // 4]
     print(
         f"{what}: a command took {before_s * 1000:.0f} ms before, then {meanwhile_s * 1000:.0f} ms "
         f"(the slowest of {len(meanwhile)}: {max(meanwhile) * 1000:.0f} ms)"
