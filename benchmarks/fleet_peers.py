@@ -3,8 +3,8 @@
 All agents are real where there is memory for them, else 20 are (the rest is simulated, see many_agents.py). clush
 (ClusterShell) and pdsh go over one real sshd under as many names, over new connections and over kept ones
 (ControlMaster), to all machines at once; so does Ansible's raw module, over connections that it keeps and with a fork
-for each machine. Salt has a master and minions of its own. The runs are interleaved. A peer that can't be had is named,
-and left out.
+for each machine. Salt has a master and minions of its own, clustersh a warm standby. The runs are interleaved. A peer
+that can't be had is named, and left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .crowds import connected, enroll
 from .filling import machine_names
 from .latency import measure as interleaved
 from .peers import Command, over_ssh, salt
-from .programs import Cluster, started_cluster, succeed
+from .programs import Cluster, keep_standby, started_cluster, succeed
 from .real_agents import real_agents, room_for
 from .tables import Unable, aim, run, table
 
@@ -66,6 +66,7 @@ def measure(options: argparse.Namespace) -> str:
         running.enter_context(real_agents(cluster, folder / "agents", real))
         if real < count:
             running.enter_context(connected(cluster.address, folder / "agents", count - real, first=real))
+        keep_standby(cluster.client)
         compare = Comparison(cluster, folder, options.turns)
         if options.machines:
             compare.clush_and_pdsh(options.machines)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .crowds import connected, enroll
 from .filling import machine_names
-from .programs import Cluster, cpu_s, started_cluster, succeed, timed
+from .programs import Cluster, cpu_s, keep_standby, started_cluster, succeed, timed
 from .tables import aim, run, table
 
 FEW_WITHIN_S = 1.0
@@ -46,6 +46,7 @@ def measure(options: argparse.Namespace) -> str:
         folder = Path(name)
         with started_cluster(folder) as cluster:
             enroll(cluster, folder / "agents", options.many)
+            keep_standby(cluster.client)
             with connected(cluster.address, folder / "agents", options.many):
                 for turn in range(options.turns + 1):
                     for size in sizes:

@@ -77,6 +77,13 @@ def started_cluster(
         yield cluster
 
 
+def keep_standby(home: Home) -> None:
+    """Have *home*'s commands go through a standby, as a user's do, and wait until it is there."""
+    home.environ["CLUSTERSH_STANDBY"] = "on"
+    succeed(home, "clustersh", "machines")
+    home.standby()
+
+
 def succeed(home: Home, *words: str) -> None:
     """Run a command in *home*. Raises Unable where it fails."""
     ran = home.run(*words)

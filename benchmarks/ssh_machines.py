@@ -1,8 +1,8 @@
 """`true` on machines that only have SSH, as whole processes: clustersh through a gateway, beside ssh and clush.
 
 All are names of one real sshd on this host. `ssh` has a kept connection (ControlMaster), and so has each host of clush;
-the gateway has its own. The runs are interleaved; one of them is asked for over a kept REST connection, without a
-client's program to start. The gateway's memory is measured before and after it carries them.
+the gateway has its own, and clustersh a warm standby. The runs are interleaved; one of them is asked for over a kept
+REST connection, without a client's program to start. The gateway's memory is measured before and after it carries them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.real.sshd import have_ssh
 
 from .latency import measure as interleaved
 from .peers import over_ssh
-from .programs import Cluster, memory, started_cluster, succeed
+from .programs import Cluster, keep_standby, memory, started_cluster, succeed
 from .tables import aim, run, table
 
 ONE, MANY = "ssh, kept connection", "clush, kept connections"
@@ -53,6 +53,7 @@ def measure(options: argparse.Namespace) -> str:
             if number == 1:  # what is imported once is no machine's
                 before = memory(cluster.agent_pid)["unique"]
         grown = memory(cluster.agent_pid)["unique"] - before
+        keep_standby(cluster.client)
         rest = running.enter_context(contextlib.closing(cluster.rest()))
 
         def asked() -> None:
