@@ -64,11 +64,10 @@ def _read(blobs: Blobs, sha256: str) -> bytes | None:
     try:
         if not blobs.has(sha256):
             return None
-        with blobs.path(sha256).open("rb") as file:
-            content = file.read(MAX_SCRIPT + 1)
+        path = blobs.path(sha256)
+        if path.stat().st_size <= MAX_SCRIPT:
+            return path.read_bytes()
     except (OSError, ProblemError):  # it was let go of just now
         return None
-    if len(content) > MAX_SCRIPT:
-        said = f"a script is at most {MAX_SCRIPT >> 20} MiB"
-        raise ProblemError(Kind.TOO_LARGE, said, hint="send what it needs with --file, and run that")
-    return content
+    said = f"a script is at most {MAX_SCRIPT >> 20} MiB"
+    raise ProblemError(Kind.TOO_LARGE, said, hint="send what it needs with --file, and run that")
