@@ -21,14 +21,15 @@ def installed(interface: type[Any]) -> list[Any]:
     """Return the plugins that provide *interface*; blocks.
 
     A folder in which they can't be looked for is logged and left out. So is one where every user of this host could
-    put some: they would run as this program's user.
+    put some, or change one: they would run as this program's user.
     """
     found: list[Any] = []
     everywhere = drop_in.__path__[:]
     try:
         for folder in dict.fromkeys(everywhere):
-            if _is_open(Path(folder)):
-                log.error("plugins in {folder} are left out, everybody can write there: chmod o-w", folder=folder)
+            if (open_to_all := _open_part(Path(folder))) is not None:
+                why = "everybody can write there: chmod o-w"
+                log.error("plugins in {folder} are left out, {why} {part}", folder=folder, why=why, part=open_to_all)
                 continue
             drop_in.__path__[:] = [folder]
             try:
@@ -40,9 +41,18 @@ def installed(interface: type[Any]) -> list[Any]:
     return found
 
 
-def _is_open(folder: Path) -> bool:
+def _open_part(folder: Path) -> Path | None:
+    """Return the folder, or what in it, every user of this host can write to: Twisted's cache there is run, too."""
     try:
-        return os.name == "posix" and bool(folder.stat().st_mode & 0o002)
+        parts = [folder, *folder.iterdir()]
+    except OSError:
+        parts = [folder]
+    return next(filter(_is_open, parts), None)
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return os.name == "posix" and bool(path.stat().st_mode & 0o002)
     except OSError:
         return False
 

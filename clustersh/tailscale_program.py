@@ -47,7 +47,7 @@ async def look(reactor: Any, program: str | None) -> Report:
         return Report(state, parse_status(answer) if state is TailnetState.RUNNING else ())
     except (TailscaleError, WireError) as error:
         problem = f"tailscale {' '.join(STATUS)}: {error}"
-        silent = "tailscaled" in problem or "doesn't appear to be running" in problem
+        silent = "failed to connect to local" in problem and "which appears to be running" not in problem
         return Report(TailnetState.NO_SERVICE if silent else TailnetState.FAILED, problem=problem)
 
 

@@ -66,6 +66,9 @@ class PairingCoordinator:
         if self.taken.get((role, name), key) != key:
             raise ProblemError(Kind.NAME_TAKEN, f"the name {name} belongs to another key", hint="choose with --name")
 
+    def is_ais(self, role: Role, name: str, key: str) -> bool:
+        return False
+
     async def register(
         self,
         role: Role,

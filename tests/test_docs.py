@@ -100,6 +100,11 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_the_readme_leads_to_every_page_once() -> None:
+    listed = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Documentation")[2]
+    assert sorted(re.findall(r"\]\(docs/([^)]+)\)", listed)) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
 @cache
 def literals() -> str:
     """Every text that stands in the package's code and its installer, one a line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
 from ..cli.tables import render_table
 from ..cli.text import printable
+from ..wire.policy import AllowedRun
 from ..wire.rest import Approve, Approved, Client, Clients, Machine, Machines, NameOf, PendingList
 from ..wire.units import format_duration, parse_timestamp
 from .admin_client import ask
@@ -56,13 +58,25 @@ def _allowed(approved: Approved, did: str = "Allowed") -> str:
             f"key:   {approved.fingerprint}\n"
             f"check: {approved.check} (the other side shows the same 4 digits; if not, revoke it)\n"
         )
-    machines = ", ".join(run.machines[:_SHOWN]) + (f" and {more} more" if (more := run.count - _SHOWN) > 0 else "")
-    return (
-        f"{did} {printable(run.client)} to run this, once, within 10 minutes:\n"
-        f"command: {printable(run.command)}\n"
-        f"on:      {printable(run.target)} ({printable(machines)})\n"
-        f"rules:   {', '.join(run.rules)}\n"
-    )
+    parts = [
+        ("command", run.command),
+        ("in", run.cwd),
+        ("with", _given(run)),
+        ("on", f"{run.target} ({_few(run.machines, run.count)})"),
+        *(("rule", f"{rule} ({words})" if words else rule) for rule, words in zip_longest(run.rules, run.where)),
+    ]
+    told = "".join(f"{name + ':':<8} {printable(text)}\n" for name, text in parts if text)
+    return f"{did} {printable(run.client)} to run this, once, within 10 minutes:\n{told}"
+
+
+def _given(run: AllowedRun) -> str:
+    """Return what else the command is given."""
+    variables = [f"variables {_few(run.env, len(run.env))}"] if run.env else []
+    return "; ".join([*variables, *(["files"] if run.files else []), *(["standard input"] if run.stdin else [])])
+
+
+def _few(names: Sequence[str], count: int) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
 
 
 def prepare_pending(invocation: Invocation, arguments: tuple[str, ...]) -> Start:

@@ -50,6 +50,12 @@ class Claims:
                 f"or take {name} over: on the coordinator, {to_free(role, name)}",
             )
 
+    def is_ais(self, role: Role, name: str, fingerprint: str) -> bool:
+        """Whether a key that joins so is an AI agent's: it is one already, or an earlier one of that name was."""
+        known = self._book.by_fingerprint.get(fingerprint)
+        named = (each for each in self._book.by_fingerprint.values() if (each.role, each.name) == (role, name))
+        return any(each.ai for each in (*named, *([known] if known else [])))
+
     def _is_free(self, role: Role, name: str) -> bool:
         taken = (*self.joining.values(), *self.unrecorded)
         return self.holder(role, name) is None and (role, name) not in taken

@@ -23,7 +23,7 @@ from .ledger_files import Entry
 from .open_runs import JobEnd, OpenRun, RunTable
 from .outcomes import Outcomes
 from .paced_history import EarlierRun, earlier_runs
-from .pacing import Begin, Pacing, Stop
+from .pacing import Begin, Pacing, Stop, widest
 from .patience import record_at_last
 from .records import BatchBegun, JobEnded, RunRequested, RunStopped
 from .runs import CANCELLED, Runs
@@ -98,6 +98,7 @@ class PacedRuns:
     def _go_on(self, run: OpenRun, earlier: EarlierRun) -> None:
         record = earlier.record
         assert record.pace is not None
+        run.width = widest(len(run.jobs), record.pace)
         pacing = Pacing([machine.id for machine in record.machines], record.pace)
         drive = _Drive(run, pacing)
         pacing.begun(earlier.begun)

@@ -51,6 +51,9 @@ class Registrar(Protocol):
     def check_join(self, role: Role, name: str, fingerprint: str) -> None:
         """Raise ProblemError unless that key may join under that name."""
 
+    def is_ais(self, role: Role, name: str, fingerprint: str) -> bool:
+        """Whether that key is an AI agent's, or will be one under that name, whatever is said when it joins."""
+
     async def register(
         self,
         role: Role,
@@ -168,23 +171,24 @@ class Pairings:
 
         Raises ProblemError.
         """
+        who = (pairing.role, pairing.name, pairing.fingerprint)
         if ai and pairing.role is not Role.FRONTEND:
             raise ProblemError(Kind.BAD_REQUEST, "--ai is for clients, and this is a machine", hint="leave it out")
         if pairing.stage is Stage.REVEALED:
             if dry_run:
-                self._registrar.check_join(pairing.role, pairing.name, pairing.fingerprint)
+                self._registrar.check_join(*who)
             else:
                 await self._join(pairing, "admin", ai=ai)
         elif pairing.stage is Stage.JOINING:
             raise ProblemError(Kind.UNAVAILABLE, "this request is being approved already", hint="see: clusterd clients")
-        elif ai and not pairing.ai:
+        elif ai and not self._registrar.is_ais(*who):
             raise ProblemError(
                 Kind.BAD_REQUEST,
                 f"{pairing.name} was let in already, and not as an AI agent's",
                 hint=f"clusterd revoke {pairing.name}, and have it log in again",
             )
-        name, role, address = pairing.name, pairing.role.value, str(pairing.address)
-        return Approved(name, role, address, pairing.fingerprint, pairing.code.check, pairing.ai or ai)
+        words = (pairing.name, pairing.role.value, str(pairing.address), pairing.fingerprint, pairing.code.check)
+        return Approved(*words, ai=ai or self._registrar.is_ais(*who))
 
     def drop(self, pairing: PairingState) -> None:
         """End *pairing*: it is refused, or too old."""
@@ -292,7 +296,7 @@ class Pairings:
         except BaseException:
             pairing.stage = Stage.REVEALED
             raise
-        pairing.stage, pairing.ai = Stage.APPROVED, ai
+        pairing.stage = Stage.APPROVED
         pairing.expires = self._clock.seconds() + PENDING_S
         pairing.changed.fire()
         if pairing.identity is not None:

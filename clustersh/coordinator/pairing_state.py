@@ -50,7 +50,6 @@ class PairingState:
     transcript: bytes = b""
     code: PairingCode = _NO_CODE
     certificate: bytes = b""
-    ai: bool = False
     identity: TailnetIdentity | None = None
     changed: Signal = field(default_factory=Signal)
 

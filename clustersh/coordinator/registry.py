@@ -117,6 +117,10 @@ class Registry:
         """Raise ProblemError unless that key may join under that name."""
         self._claims.check(role, name, fingerprint)
 
+    def is_ais(self, role: Role, name: str, fingerprint: str) -> bool:
+        """Whether that key is an AI agent's, or will be one under that name, whatever is said when it joins."""
+        return self._claims.is_ais(role, name, fingerprint)
+
     async def register(
         self,
         role: Role,
@@ -133,16 +137,13 @@ class Registry:
         """Trust that key under that name and return its certificate (DER). Raises ProblemError.
 
         A key that is trusted already under another name is renamed. *token* is the join token that this is a use of,
-        *adoption* what it was made for. *ai*: it is an AI agent's; so it is too where an earlier client of that name
-        was one.
+        *adoption* what it was made for. *ai*: it is an AI agent's, as where `is_ais` says so.
         """
         self.check_join(role, name, fingerprint)
         known = self._book.by_fingerprint.get(fingerprint)
         identity = Identity(role, name, known.id if known else str(uuid4()))
         certificate = self._issue(identity, public_key)
-        ai = ai or any(
-            each.ai and (each.role, each.name) == (role, name) for each in self._book.by_fingerprint.values()
-        )
+        ai = ai or self.is_ais(role, name, fingerprint)
         self._claims.joining[fingerprint] = (role, name)
         words = (role.value, name, identity.id, fingerprint, address, approved_by)
         record: Record = Enrolled(*words, token, adoption, ai)

@@ -75,7 +75,7 @@ class JobCalls:
             CLIENTS,
             Bytes(MAX_STDIN_PIECE),
             query=StdinQuery,
-            problems=(*told, Kind.NOT_RUNNING),
+            problems=(*told, Kind.NOT_RUNNING, Kind.POLICY),
         )
 
     async def jobs(self, request: Request, caller: Caller, query: JobsQuery) -> JobPage:
@@ -154,8 +154,13 @@ class JobCalls:
     async def stdin(
         self, request: Request, caller: Caller, machine: str, id: str, body: bytes, query: StdinQuery
     ) -> StdinProgress:
-        """Take a numbered piece of stdin; answered when the process took it."""
+        """Take a numbered piece of stdin, from the run's own client; answered when the process took it."""
         uuid, reference = await self._names.job(machine, id)
+        run = self._runs.find(uuid)
+        if run is None:
+            raise ProblemError(Kind.NOT_RUNNING, f"the job {uuid} is not running", uuid=uuid)
+        if run.client_id != caller.identity.id:  # else it would run what it likes, where it likes, in another's name
+            raise ProblemError(Kind.POLICY, f"only {run.client} feeds that run, which asked for it", uuid=uuid)
         writing = self._outputs.write_stdin(reference.id, uuid, query.offset, body, query.end)
         return await request.unless_gone(writing)
 

@@ -22,9 +22,9 @@ class PolicyCalls:
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
-        unknown = (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET)
+        problems = (Kind.UNKNOWN_MACHINE, Kind.UNKNOWN_GROUP, Kind.EMPTY_TARGET, Kind.TOO_LARGE, Kind.RATE_LIMITED)
         api.add("GET", "/v1/policy", self.view, CLIENTS)
-        api.add("POST", "/v1/policy/test", self.test, CLIENTS, RunRequest, problems=unknown)
+        api.add("POST", "/v1/policy/test", self.test, CLIENTS, RunRequest, problems=problems)
 
     async def view(self, request: Request, caller: Caller) -> PolicyView:
         """Say what holds for the caller."""

@@ -32,7 +32,10 @@ _WORDS: dict[TailnetState, tuple[str, str]] = {
     TailnetState.LOGGED_OUT: ("Tailscale is logged out on {host}", "there: tailscale login"),
     TailnetState.UNAPPROVED: ("{host} waits to be let into its tailnet", "an admin of the tailnet approves it"),
     TailnetState.STARTING: ("Tailscale is only starting on {host}", "try again in some seconds"),
-    TailnetState.NO_SERVICE: ("Tailscale's service does not run on {host}", "there: sudo systemctl start tailscaled"),
+    TailnetState.NO_SERVICE: (
+        "Tailscale's service does not run on {host}",
+        "start it there; with systemd: sudo systemctl start tailscaled",
+    ),
     TailnetState.FAILED: ("Tailscale can't be asked on {host}: {problem}", "see there: tailscale status"),
 }
 
@@ -90,8 +93,9 @@ async def discover(reactor: Any, invocation: Invocation, *, here: bool) -> int:
 
 def match(nodes: Sequence[TailnetNode], machines: Sequence[Machine]) -> tuple[Found, ...]:
     """Return *nodes* by name, each with its machine: the one that linked from an address of its, else the one whose
-    name, or host's name, is the node's; a name that several have says nothing."""
-    by_address = {machine.address: machine.name for machine in machines}
+    name, or host's name, is the node's; a name that several have says nothing. The link of a machine that another
+    one's agent carries comes from there."""
+    by_address = {machine.address: machine.name for machine in machines if machine.carrier is None}
     linked = {by_address[address]: node for node in nodes for address in node.addresses if address in by_address}
     of_node = {id(node): machine for machine, node in linked.items()}
     others = [machine for machine in machines if machine.name not in linked]

@@ -71,7 +71,9 @@ class PolicyView(msgspec.Struct, frozen=True):
 class AllowedRun(msgspec.Struct, frozen=True):
     """The run that an approval allows, once: that *command* of that *client*, on *count* machines.
 
-    *machines* are the names of the first of them; a long command is cut here.
+    *machines* are the names of the first of them; a long command is cut here. *where* are the words that each of the
+    *rules* is about. *cwd* is the directory that was asked for, *env* the names of the variables; *stdin* and *files*
+    say that it is given such.
     """
 
     client: str
@@ -80,3 +82,8 @@ class AllowedRun(msgspec.Struct, frozen=True):
     count: int
     command: str
     rules: tuple[str, ...]
+    where: tuple[str, ...] = ()
+    cwd: str = ""
+    env: tuple[str, ...] = ()
+    stdin: bool = False
+    files: bool = False

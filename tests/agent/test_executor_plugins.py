@@ -255,6 +255,18 @@ async def test_words_that_can_not_be_run_start_nothing(tmp_path: Path, answer: l
     assert outcome.state is State.NOT_STARTED and str(outcome.reason).startswith("can't run ")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"), [(OSError("no room here"), "no room here"), (OSError(28, "No space left"), "No space left")]
+)
+@ensure
+async def test_what_keeps_it_from_writing_its_files_is_told(tmp_path: Path, error: OSError, said: str) -> None:
+    slow = Slow()
+    slow.answer = error
+    slow.going_on.set()
+    outcome, _ = await Host(tmp_path, executor=slow).run("true")
+    assert (outcome.state, outcome.reason) == (State.NOT_STARTED, f"its command can't be written to a file: {said}")
+
+
 @ensure
 async def test_a_refusal_without_words_has_some() -> None:
     with pytest.raises(ExecutorError, match="the executor 'plain' refused, and said nothing"):

@@ -159,3 +159,8 @@ def test_the_greeter_tells_facts_and_vitals_of_a_linux() -> None:
     vitals = reader.read(second, 3)
     assert vitals is not None and vitals.jobs == 3 and vitals.disk_root is not None and vitals.load is not None
     assert reader.read("system Darwin\n", 0) is None
+
+
+def test_a_mac_is_called_as_its_own_agent_would_call_it() -> None:
+    facts = read_facts("system Darwin\nmachine arm64\n")
+    assert (facts.platform, facts.os) == ("darwin/arm64", "darwin"), "as sys.platform is there"

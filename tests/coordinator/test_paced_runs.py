@@ -327,6 +327,7 @@ async def test_after_a_restart_later_batches_are_sent_and_begun_ones_asked_about
     after = await restarted(world, make_world, *NAMES)
     run = after.open(before.uuid)
     assert after.states(run) == {"a": "completed", **dict.fromkeys("bcde", "requested")}
+    assert after.table.at_once(JOSHUA.id) == 2, "a client's limit counts its largest batch, as before"
     await after.seconds(2)
     assert after.sent() == []
     assert (await Agent(after, "b").come()).open == (run.uuid,)

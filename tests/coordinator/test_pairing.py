@@ -55,6 +55,7 @@ class Register:
         self.ledger: MemoryLedger
         self.names: dict[tuple[Role, str], str] = {}
         self.approved_by: list[str] = []
+        self.ais: set[str] = set()
         self.adopted: list[Adoption] = []
         self.failure: Exception | None = None
         self.wait: Deferred[None] | None = None
@@ -68,6 +69,9 @@ class Register:
                 raise ProblemError(Kind.UNTRUSTED, f"this key is a {known_role}'s")
         if self.holder(role, name) not in (None, fingerprint):
             raise ProblemError(Kind.NAME_TAKEN, f"the name {name} belongs to another key", hint="--name")
+
+    def is_ais(self, role: Role, name: str, fingerprint: str) -> bool:
+        return fingerprint in self.ais
 
     async def register(
         self,
@@ -90,6 +94,7 @@ class Register:
             raise failure
         self.names[role, name] = fingerprint
         self.approved_by.append(f"{approved_by}, ai" if ai else approved_by)
+        self.ais.update({fingerprint} if ai else ())
         if adoption is not None:
             self.adopted.append(adoption)
         if token:
@@ -136,8 +141,8 @@ class Desk:
         self.overrides = Overrides(self.clock, lambda count: next(counter).to_bytes(count, "big"))
         self.approvals = Approvals(self.pairings, self.overrides, self.clock, refusals)
 
-    async def approve(self, code: str, *, ai: bool = False) -> Approved:
-        return await self.approvals.approve(code, "admin-1", ai=ai)
+    async def approve(self, code: str, *, ai: bool = False, dry_run: bool = False) -> Approved:
+        return await self.approvals.approve(code, "admin-1", ai=ai, dry_run=dry_run)
 
 
 class Asker:
@@ -544,6 +549,11 @@ async def test_a_client_is_let_in_as_an_ai_agents(desk: Desk) -> None:
     assert not (await desk.approve(other.code)).ai
     late = await refusal(desk.approve(other.code, ai=True))
     assert kind_of(late) is Kind.BAD_REQUEST and "let in already" in str(late)
+    eve = Asker("eve@mba")
+    desk.register.ais.add(fingerprint(eve.key.public_key()))
+    _, again = await eve.ask(desk)
+    for dry_run in (True, False):
+        assert (await desk.approve(again.code, dry_run=dry_run)).ai, "it was one before"
     _, machine = await Asker("ws1", Role.AGENT).ask(desk)
     assert "this is a machine" in str(await refusal(desk.approve(machine.code, ai=True)))
     assert len(desk.approvals.pending()) == 1

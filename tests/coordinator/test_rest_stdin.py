@@ -1,4 +1,4 @@
-"""Pieces of stdin that nobody waits for any more."""
+"""Pieces of stdin: whose they are, and those that nobody waits for any more."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from twisted.internet.task import deferLater
 from clustersh.coordinator.outputs import Outputs
 from clustersh.coordinator.rest_jobs import JobCalls
 from clustersh.coordinator.run_names import RunNames
-from clustersh.trust.identity import Role
+from clustersh.trust.identity import Identity, Role
+from clustersh.wire.link import Stdin
 
 from .conftest import Front
-from .test_runs import JOSHUA, TRUE, World
+from .world import JOSHUA, TRUE, Agent, World
+
+CALLER = Identity(Role.FRONTEND, "ann@box", f"id-{Role.FRONTEND}")
 
 
 @pytest.fixture
@@ -27,14 +30,29 @@ def world(tmp_path: Path) -> Iterator[World]:
     pytest_twisted.blockon(Deferred.fromCoroutine(made.stop()))
 
 
-@pytest_twisted.ensureDeferred
-async def test_a_piece_of_stdin_is_withdrawn_when_its_sender_leaves(front: Front, world: World) -> None:
+async def serve(front: Front, world: World) -> Agent:
     outputs = Outputs(world.fleet, lambda: 0.0)
     names = RunNames(world.runs, world.index, world.registry, world.targets)
     JobCalls(world.runs, world.views, names, world.index, world.registry, world.targets, outputs).add_to(front.api)
     await world.join("ws1")
-    agent = await world.agent()
+    return await world.agent()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_another_client_asked_for_is_not_fed(front: Front, world: World) -> None:
+    agent = await serve(front, world)
     uuid = await world.requests.take(JOSHUA, "key", TRUE)
+    for role in (Role.FRONTEND, Role.ADMIN):
+        reply = await front.call("PUT", f"/v1/jobs/ws1/{uuid}/stdin", role, data=b"rm -rf /", timeout=20)
+        assert (reply.status, reply.problem) == (403, "policy")
+        assert "only joshua@mba feeds that run" in reply.json["detail"]
+    assert agent.count(Stdin) == 0 and agent.link.questions == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_piece_of_stdin_is_withdrawn_when_its_sender_leaves(front: Front, world: World) -> None:
+    agent = await serve(front, world)
+    uuid = await world.requests.take(CALLER, "key", TRUE)
     wire = await front.raw(Role.FRONTEND)
     wire.send(b"PUT /v1/jobs/ws1/%s/stdin HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx" % uuid.encode())
     while not agent.link.feeding:

@@ -16,7 +16,9 @@ from twisted.internet.task import deferLater
 from clustersh import tailscale_program
 from clustersh.coordinator import tailnet
 from clustersh.coordinator.tailnet import Tailnet
+from clustersh.wire.tailnet import TailnetState
 
+from ..tailscale_double import NO_SERVICE
 from ..test_tailscale import peer, status
 
 ensure = pytest_twisted.ensureDeferred
@@ -103,6 +105,27 @@ async def test_where_there_is_no_program_there_are_no_nodes() -> None:
 async def test_a_program_that_fails_is_none(install: Install, script: str) -> None:
     program = install(script)
     assert await Tailnet(reactor, lambda: program).nodes() == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (NO_SERVICE, TailnetState.NO_SERVICE),
+        ("failed to connect to local Tailscale service; is Tailscale running?", TailnetState.NO_SERVICE),
+        ("failed to connect to local tailscaled process; is the Tailscale service running?", TailnetState.NO_SERVICE),
+        (
+            "failed to connect to local tailscaled (which appears to be running as tailscaled, pid 7). Got error: ...",
+            TailnetState.FAILED,
+        ),
+        ("tailscaled is of another version", TailnetState.FAILED),
+    ],
+)
+@ensure
+async def test_whether_its_service_runs_is_told_by_its_words_on_each_system(
+    install: Install, said: str, state: TailnetState
+) -> None:
+    report = await tailscale_program.look(reactor, install(f'echo "{said}" >&2; exit 1'))
+    assert (report.state, said in report.problem) == (state, True)
 
 
 @ensure

@@ -14,7 +14,7 @@ from clustersh.frontend.discover import match
 from clustersh.tailscale import parse_status
 from clustersh.tailscale_program import shown
 from clustersh.wire.link import Facts
-from clustersh.wire.rest import Machine, Machines
+from clustersh.wire.rest import Carrier, Machine, Machines
 from clustersh.wire.tailnet import TailnetNode, TailnetState, TailnetView
 
 from ..tailscale_double import STATES, Tailscale
@@ -180,8 +180,10 @@ def node(name: str, *addresses: str) -> TailnetNode:
     return TailnetNode(name, f"{name}.ts.net", addresses, "linux", online=True)
 
 
-def machine(name: str, address: str, hostname: str = "") -> Machine:
-    return Machine(name, name, "linux/amd64", "online", address=address, facts=Facts(hostname=hostname))
+def machine(name: str, address: str, hostname: str = "", gateway: str = "") -> Machine:
+    carrier = Carrier(gateway, name) if gateway else None
+    facts = Facts(hostname=hostname)
+    return Machine(name, name, "linux/amd64", "online", address=address, facts=facts, carrier=carrier)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,8 @@ def machine(name: str, address: str, hostname: str = "") -> Machine:
         ((machine("web", "10.0.0.1"), machine("zeta", "10.0.0.2", "web")), [("web", "web"), ("web-1", None)]),
         ((machine("x", "10.0.0.1", "web"), machine("y", "10.0.0.2", "web")), [("web", None), ("web-1", None)]),
         ((machine("a", "fd7a::1"), machine("b", "100.64.0.2")), [("web", "a"), ("web-1", "b")]),
+        ((machine("a", "fd7a::1"), machine("z", "fd7a::1", gateway="a")), [("web", "a"), ("web-1", None)]),
+        ((machine("a", "fd7a::1"), machine("web-1", "fd7a::1", gateway="a")), [("web", "a"), ("web-1", "web-1")]),
     ],
 )
 def test_the_address_that_a_machine_linked_from_says_more_than_names(machines: Any, found: Any) -> None:

@@ -166,17 +166,19 @@ def join(fleet: Fleet, agent: Home, executor: str) -> None:
     fleet.until("online", ["own"])
 
 
+@pytest.mark.parametrize("part", [".", "planted.py"])
 def test_of_a_folder_that_everybody_can_write_to_nothing_is_run(
-    fleet: Fleet, folder_agent: Home, tmp_path: Path
+    fleet: Fleet, folder_agent: Home, tmp_path: Path, part: str
 ) -> None:
     folder_agent.environ.update(drop_in(tmp_path, planted=RAN + BROKEN))
     plugins = tmp_path / "dropped-in" / "twisted" / "plugins"
-    plugins.chmod(0o777)
+    (plugins / part).chmod(0o777)
     join(fleet, folder_agent, "broken")
     refused = fleet.sh("run", "own", "true")
     assert refused.status == 125 and "this machine has no executor 'broken'" in refused.err
     assert not (tmp_path / "ran").exists() and not (plugins / "dropin.cache").exists()
-    assert f"plugins in {plugins} are left out, everybody can write there: chmod o-w" in folder_agent.log.read_text()
+    why = f"plugins in {plugins} are left out, everybody can write there: chmod o-w {plugins / part}"
+    assert why in folder_agent.log.read_text()
 
 
 @pytest.mark.parametrize("how", ["odd", "leaving"])

@@ -163,7 +163,7 @@ def test_an_approval_is_for_one_run_of_one_client_once(players: Cast, marker: Pa
     assert allowed.startswith(
         "Allowed ann@desk to run this, once, within 10 minutes:\ncommand: curl -s --max-time 5 http://no"
     )
-    assert "\non:      ws1 (ws1)\nrules:   plain-http\n" in allowed
+    assert "\non:      ws1 (ws1)\nrule:    plain-http (" in allowed
     for client, words in (
         ("ann", ("run", "--force", "ws2", blocked(marker))),
         ("ann", ("run", "--force", "ws1", blocked(marker) + " ")),

@@ -77,7 +77,7 @@ class Chosen:
         try:
             return await self._within(WRITE_S, self._in_thread(self._ask, task, number))
         except OSError as error:
-            raise ExecutorError(f"its command can't be written to a file: {error.strerror}") from error
+            raise ExecutorError(f"its command can't be written to a file: {error.strerror or error}") from error
         except TooLongError:
             self._late.add(number)
             raise

@@ -7,7 +7,6 @@ import contextlib
 from ...wire.link import Facts, Vitals
 from ..facts import ARCHITECTURES
 
-_SYSTEMS = {"darwin": "macos"}
 _LONGEST = 200
 
 
@@ -21,7 +20,7 @@ def read_facts(said: str) -> Facts:
     """Return the machine's facts."""
     words = _words(said)
     system, machine = words.get("system", "").lower(), words.get("machine", "").lower()
-    system, machine = _SYSTEMS.get(system, system), ARCHITECTURES.get(machine, machine)
+    machine = ARCHITECTURES.get(machine, machine)
     return Facts(
         platform=f"{system}/{machine}",
         hostname=words.get("hostname", ""),

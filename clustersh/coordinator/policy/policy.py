@@ -8,31 +8,27 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
 from ...config import Force, PolicyConfig, TargetPolicy
 from ...trust.identity import Identity
 from ...wire.jobs import Command
-from ...wire.policy import AllowedRun, OnTarget, PolicyTest, PolicyView, RuleView
+from ...wire.policy import OnTarget, PolicyTest, PolicyView, RuleView
 from ...wire.problems import Kind, Problem, ProblemError
 from ...wire.rest import RunRequest
 from ..guard import RULES, Finding
 from ..pacing import widest
 from ..registry import Key
 from .client_limits import Busy, ClientLimits, Meaning, limits_of
+from .kin import Kin
 from .overrides import Override, Overrides
 from .probes import lines_of_probe
 from .rulebook import Rulebook
-from .verdicts import Ruling, Stop, Verdict, advice, refusal, worst_first
+from .verdicts import ALLOWED, Ruling, Stop, Verdict, advice, refusal, worst_first
+from .wanted import wanted
 
-MAX_TOLD = 100
-"""Machines that a run waiting for an approval names."""
-MAX_COMMAND = 4096
-"""Characters of its command that it keeps."""
-_OS = frozenset({"linux", "darwin", "freebsd", "windows"})
-_EXECUTORS = frozenset({"", "bash", "powershell"})
 ITSELF = "itself"
 """The approver of a run that its client forced."""
 
@@ -50,23 +46,15 @@ class Judge(Protocol):
 class World:
     """What the policy asks of the others.
 
-    *platform* and *executor* are a machine's, by its id; *script* returns a script's bytes, None where there are none.
+    *kin* is what a machine is now, by its id; *script* returns a script's bytes, None where there are none.
     """
 
     meaning: Meaning
     busy: Busy
-    platform: Callable[[str], str]
-    executor: Callable[[str], str]
+    kin: Callable[[str], Kin]
     is_ai: Callable[[Identity], bool]
     script: Callable[[str], Awaitable[bytes | None]]
     clock: Callable[[], float]
-
-
-class Kin(NamedTuple):
-    """Machines on which a command does the same; "" is what isn't known."""
-
-    system: str
-    executor: str
 
 
 @dataclass
@@ -124,10 +112,9 @@ class Policy:
         limits = limits_of(self._book.of_client(caller.name))
         self._limits.check(caller, limits, [each.name for each in machines], widest(len(machines), asked.pace))
         script, unjudged = await self._script(asked.command)
-        found: dict[Kin, Sequence[Finding]] = {}
-        for kin in {self._kin(machine) for machine in machines}:
-            found[kin] = await self._findings(asked, script, kin)
-        return Verdict(tuple(self._rulings(caller, machines, found)), unjudged)
+        kins = [self._world.kin(machine.id) for machine in machines]  # which may be another by the time of the answer
+        found = {kin: await self._findings(asked, script, kin) for kin in dict.fromkeys(kins)}
+        return Verdict(tuple(self._rulings(caller, machines, kins, found)), unjudged)
 
     def check(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
         """Raise ProblemError (policy) unless such a run passes; ApprovalNeeded where an admin may let it."""
@@ -142,16 +129,17 @@ class Policy:
         """Count a run that was checked just now, and use up its approval. Raises ProblemError: not now."""
         if verdict.unjudged:
             raise ProblemError(Kind.UNKNOWN_BLOB, "the coordinator does not have the script", hint="send it again")
+        override = self._check_approved(caller, asked, machines, verdict) if verdict.force == "approve" else None
         limits = limits_of(self._book.of_client(caller.name))
         width = widest(len(machines), asked.pace)
         self._limits.claim(caller, limits, len(machines), width)
         passage = Passage(verdict.rules, let_go=lambda: self._limits.let_go(caller, width))
-        if verdict.worst is not None:
-            override = self._approved(caller, asked, machines) if verdict.force == "approve" else None
-            passage.approver = override.approver if override else ITSELF
-            if override is not None:
-                self._overrides.take(override)
-                passage.give_back = lambda: self._overrides.give_back(override)
+        if override is not None:
+            passage.approver = override.approver
+            self._overrides.take(override)
+            passage.give_back = lambda: self._overrides.give_back(override)
+        elif verdict.rules:
+            passage.approver = ITSELF
         return passage
 
     def asked_for(self, caller: Identity, asked: RunRequest) -> list[frozenset[str]]:
@@ -162,12 +150,13 @@ class Policy:
         self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict
     ) -> ProblemError | None:
         """Return what such a run would be refused for; no code is made, and nothing is counted."""
-        if verdict.worst is None or (asked.force and not verdict.denied and verdict.force == "self"):
+        if verdict.worst is None:
             return None
-        approved = verdict.force == "approve" and self._approved(caller, asked, machines)
-        if approved and asked.force and not verdict.denied:
+        waits = not verdict.denied and verdict.force == "approve"
+        approved = waits and self._approved(caller, asked, machines) is not None
+        if asked.force and (approved or (not verdict.denied and verdict.force == "self")):
             return None
-        return refusal(verdict, len(machines), advice(verdict, forced=asked.force))
+        return refusal(verdict, len(machines), ALLOWED if approved else advice(verdict))
 
     # -- who asks what holds
 
@@ -211,18 +200,16 @@ class Policy:
 
     # -- approvals
 
-    def _check_approved(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
+    def _check_approved(
+        self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict
+    ) -> Override:
         digest, ids = self._digest(caller, asked), _ids(machines)
         known = self._overrides.find(caller, digest, ids)
         if known is not None and known.approver:
             if asked.force:
-                return
-            raise refusal(verdict, len(machines), "an admin has allowed it, once: the same again with --force")
-        names = tuple(machine.name for machine in machines[:MAX_TOLD])
-        text = asked.command.text
-        command = text if len(text) <= MAX_COMMAND else f"{text[:MAX_COMMAND]}…"
-        wanted = AllowedRun(caller.name, asked.target[:1000], names, len(machines), command, verdict.rules)
-        override = known or self._overrides.ask(caller, digest, ids, wanted)
+                return known
+            raise refusal(verdict, len(machines), ALLOWED)
+        override = known or self._overrides.ask(caller, digest, ids, wanted(caller, asked, machines, verdict))
         raise ApprovalNeeded(
             refusal(verdict, len(machines), ""),
             override.code,
@@ -258,14 +245,18 @@ class Policy:
         return found
 
     def _rulings(
-        self, caller: Identity, machines: Sequence[Key], found: Mapping[Kin, Sequence[Finding]]
+        self,
+        caller: Identity,
+        machines: Sequence[Key],
+        kins: Sequence[Kin],
+        found: Mapping[Kin, Sequence[Finding]],
     ) -> list[Ruling]:
         alike: dict[tuple[Kin, tuple[int, ...]], list[str]] = {}
         entries = list(self._book.config.target.items()) if any(found.values()) else []
         members = [self._world.meaning.members(expression)[0] for expression, _ in entries]
-        for machine in machines:
+        for machine, kin in zip(machines, kins, strict=True):
             held = tuple(number for number, names in enumerate(members) if machine.name in names)
-            alike.setdefault((self._kin(machine), held), []).append(machine.name)
+            alike.setdefault((kin, held), []).append(machine.name)
         return [
             self._ruling(caller, tuple(names), kin.system, [entries[number][1] for number in held], found[kin])
             for (kin, held), names in alike.items()
@@ -285,12 +276,6 @@ class Policy:
         )
         force: Force = self._book.force(clients, targets, ai=self._world.is_ai(caller))
         return Ruling(names, system, worst_first(stop for stop in stops if stop.action != "allow"), force)
-
-    def _kin(self, machine: Key) -> Kin:
-        """Return what a machine is, as far as it matters here: what it says of itself is text of any kind."""
-        system = self._world.platform(machine.id).partition("/")[0].lower()
-        executor = self._world.executor(machine.id)
-        return Kin(system if system in _OS else "", executor if executor in _EXECUTORS else "another")
 
 
 def _ids(machines: Sequence[Key]) -> frozenset[str]:

@@ -12,6 +12,7 @@ from .rulebook import strictest
 
 _SHOWN = 5
 LOOK = "what holds for you: clustersh policy"
+ALLOWED = "an admin has allowed it, once: the same again with --force"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,20 @@ class Verdict:
     @property
     def rules(self) -> tuple[str, ...]:
         """The rules that stop it."""
-        return tuple(sorted({stop.rule for ruling in self.rulings for stop in ruling.stops}))
+        return tuple(self._found)
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The words that each of `rules` is about."""
+        return tuple(self._found.values())
+
+    @property
+    def _found(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for ruling in self.rulings:
+            for stop in ruling.stops:
+                found.setdefault(stop.rule, stop.where)
+        return dict(sorted(found.items()))
 
 
 def refusal(verdict: Verdict, total: int, hint: str) -> ProblemError:
@@ -81,15 +95,13 @@ def refusal(verdict: Verdict, total: int, hint: str) -> ProblemError:
     return ProblemError(Kind.POLICY, detail, hint=partly + hint)
 
 
-def advice(verdict: Verdict, *, forced: bool = False) -> str:
-    """Return what to do about a refusal, where no code was made; *forced*: with ``--force`` it was only asked about."""
+def advice(verdict: Verdict) -> str:
+    """Return what to do about a refusal, where no code was made."""
     if verdict.denied:
         return f"nothing passes this rule, --force neither: ask who runs the coordinator\n{LOOK}"
     return {
         "self": "if that is meant: the same again with --force",
-        "approve": "if that is meant: run it, which asks for an approval"
-        if forced
-        else "if that is meant: the same again with --force, which asks for an approval",
+        "approve": "if that is meant: run it, which asks for an approval",
         "never": f"you may not force it: ask who runs the coordinator\n{LOOK}",
     }[verdict.force]
 
