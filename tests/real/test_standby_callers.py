@@ -189,7 +189,7 @@ def test_callers_who_wait_for_a_pipe_hold_up_no_other(standing: Cluster, standby
     pipe, script = tmp_path / "pipe", tmp_path / "script"
     os.mkfifo(pipe)
     script.write_text("echo from a file")
-    words = [("groups", "import-sshsync", str(pipe)), *[("run", "--script", str(pipe), "ws1")] * 15]
+    words = [("groups", "import-sshsync", str(pipe)), *[("run", "--script", str(pipe), "ws1")] * 11]
     callers = [standing.client.open("clustersh", *each) for each in words]
 
     def running() -> int:
