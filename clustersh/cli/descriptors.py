@@ -91,7 +91,7 @@ class Descriptors:
     def _turn(self) -> Deferred[None]:
         from twisted.internet.defer import Deferred
 
-        turn: Deferred[None] = Deferred()
+        turn: Deferred[None] = Deferred(self._queue.remove)  # one that is given up must not be given the turn
         self._queue.append(turn)
         return turn
 

@@ -42,16 +42,15 @@ _Texts.yaml_implicit_resolvers = {}
 
 
 def prepare_import(invocation: Invocation, words: Sequence[str], *, dry_run: bool) -> Start:
-    """Read the file, which may be named. Raises CliError where it can't be."""
+    """Find the file, which may be named. Raises CliError where there is none."""
     if len(words) > 1:
         raise UsageError("groups import-sshsync takes one file", ("clustersh groups --help",))
     path = invocation.cwd / words[0] if words else _default(invocation)
-    groups = read_groups(path)
-    return lambda reactor: import_groups(reactor, invocation, path, groups, dry_run=dry_run)
+    return lambda reactor: import_groups(reactor, invocation, path, dry_run=dry_run)
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:
-    """Return the groups in *path* as they are called there. Raises CliError."""
+    """Return the groups in *path* as they are called there; blocks. Raises CliError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
@@ -97,10 +96,9 @@ def _unusable(path: Path, why: str) -> CliError:
     return CliError(f"{path} {why}", (_FORM,), kind="bad-request")
 
 
-async def import_groups(
-    reactor: Any, invocation: Invocation, path: Path, groups: dict[str, list[str]], *, dry_run: bool
-) -> int:
+async def import_groups(reactor: Any, invocation: Invocation, path: Path, *, dry_run: bool) -> int:
     """Add the machines that are known to their groups, and say what was left out."""
+    groups = await invocation.in_thread(lambda: read_groups(path))
     client = await connect(reactor, invocation)
     known = {machine.name for machine in (await client.call("GET", "/v1/machines", answer=Machines)).machines}
     changed: list[GroupChanged] = []

@@ -74,4 +74,8 @@ class StdinSender:
             job = await self._client.call("GET", self._job, answer=Job, query=[("limit", "0")])
         except Unreachable:
             return False
+        except ProblemError as problem:
+            if problem.problem.kind not in _PASSING:
+                raise
+            return False
         return job.status.ended

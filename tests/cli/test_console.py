@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -62,6 +62,25 @@ async def test_a_slow_reader_does_not_block_the_reactor_and_order_is_kept(pipe: 
     assert await deferToThread(read_all) == expected
     await gatherResults([*writes, small])
     assert fcntl.fcntl(pipe[1], fcntl.F_GETFL) == flags
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_that_is_given_up_before_its_turn_holds_up_no_other(pipe: tuple[int, int]) -> None:
+    shown = console(pipe[1])
+    first = Deferred.fromCoroutine(shown.out(bytes(1 << 20)))
+    second = Deferred.fromCoroutine(shown.out(b"given up"))
+    second.addErrback(lambda failure: failure.trap(CancelledError))
+    second.cancel()
+
+    def read_all() -> None:
+        size = 0
+        while size < 1 << 20:
+            size += len(os.read(pipe[0], 65536))
+
+    await deferToThread(read_all)
+    await first
+    assert Deferred.fromCoroutine(shown.err("last")).called
+    assert os.read(pipe[0], 65536) == b"last"
 
 
 @pytest_twisted.ensureDeferred

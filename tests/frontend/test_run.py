@@ -359,6 +359,32 @@ async def test_stdin_is_taken_in_pieces_and_never_twice(caller: Caller, double: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_stdin_is_sent_again_once_the_job_has_started_and_the_coordinator_has_time(
+    caller: Caller, double: Double
+) -> None:
+    (caller.folder / "input").write_bytes(b"whole")
+    os.dup2(os.open(caller.folder / "input", os.O_RDONLY), caller.stdin)
+    double.job = _job(double, status=State.RUNNING, exit_code=None)
+
+    def refuse_once(call: str, kind: Kind) -> None:
+        def answer(_query: dict[str, str]) -> None:
+            del double.answers[call]
+            raise ProblemError(kind, "not now")
+
+        double.answers[call] = answer
+
+    refuse_once(f"PUT /v1/jobs/ws1/{UUID}/stdin", Kind.NOT_RUNNING)
+    refuse_once(f"GET /v1/jobs/ws1/{UUID}", Kind.UNAVAILABLE)
+    looks = task.LoopingCall(lambda: double.stdin_ended and double.end(status=State.COMPLETED, exit_code=0))
+    looks.start(0.05)
+    try:
+        assert await caller("run", "--stdin", "ws1", "cat") == 0
+    finally:
+        looks.stop()
+    assert (bytes(double.stdin), double.answers) == (b"whole", {})
+
+
+@pytest_twisted.ensureDeferred
 async def test_unreadable_stdin_cancels(caller: Caller, double: Double) -> None:
     os.dup2(os.open(caller.folder, os.O_RDONLY), caller.stdin)
     double.job = _job(double, status=State.RUNNING, exit_code=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .programs import BIN, Cluster, eventually
+from .programs import BIN, Cluster, end, eventually
 from .standbys import Standby, runs
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -181,6 +182,66 @@ def test_another_interrupt_leaves_one_that_does_not_answer(standing: Cluster, st
     finally:
         os.kill(standby.pid, signal.SIGCONT)
     eventually(lambda: (standby.state() or {"running": 1})["running"] == 0)
+
+
+def test_callers_who_wait_for_a_pipe_hold_up_no_other(standing: Cluster, standby: Standby, tmp_path: Path) -> None:
+    """A file that is a pipe may never come: not while its caller waits for it, and not when nobody does any more."""
+    pipe, script = tmp_path / "pipe", tmp_path / "script"
+    os.mkfifo(pipe)
+    script.write_text("echo from a file")
+    words = [("groups", "import-sshsync", str(pipe)), *[("run", "--script", str(pipe), "ws1")] * 11]
+    callers = [standing.client.open("clustersh", *each) for each in words]
+
+    def running() -> int:
+        return int((standby.state() or {"running": 0})["running"])
+
+    def answers() -> bool:
+        return standing.sh("run", "--script", str(script), "ws1", seconds=20).out == "from a file\n"
+
+    eventually(lambda: running() == len(callers))
+    before = standby.calls
+    assert answers()
+    for caller in callers:
+        end(caller, signal.SIGKILL)
+    eventually(lambda: not running())
+    assert answers()
+    assert standby.calls == before + 2
+    assert standing.sh("standby", "stop").seconds < 4, "it does not wait for what never comes"
+    assert not standby.runs()
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_termination_is_not_lost_with_the_standby(
+    standing: Cluster, standby: Standby, tmp_path: Path, dies: bool
+) -> None:
+    """Who sends it, as timeout does, sends it once, and waits."""
+    begun, go_on = tmp_path / "begun", tmp_path / "go"
+    command = f"touch {begun}; until [ -e {go_on} ]; do sleep 0.05; done; echo went on"
+    running = standing.client.open("clustersh", "run", "ws1", command)
+    eventually(begun.exists)
+    os.kill(standby.pid, signal.SIGSTOP)
+    try:
+        running.send_signal(signal.SIGTERM)
+        if dies:
+            eventually(lambda: _caught(running.pid, signal.SIGTERM))
+            os.kill(standby.pid, signal.SIGKILL)
+        out, err = running.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(standby.pid, signal.SIGCONT)
+    assert (running.returncode, out) == (123, b"")
+    lines = err.decode().splitlines()
+    how = "ended in the midst of the command" if dies else "does not answer any more"
+    assert lines[0] == f"ERROR: the standby {how}"
+    key = lines[1].removeprefix("hint: the same clustersh run with --key ").split()[0]
+    go_on.touch()
+    assert standing.sh("run", "--key", key, "ws1", command).out == "went on\n"
+
+
+def _caught(pid: int, number: int) -> bool:
+    """Whether the signal *number* waits for that process no more."""
+    fields = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return not (int(fields["ShdPnd"], 16) | int(fields["SigPnd"], 16)) >> (number - 1) & 1
 
 
 def _interrupted(running: subprocess.Popen[bytes]) -> bool:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,24 @@ def answer_to(path: Path, *messages: bytes) -> bytes:
         except ConnectionError:
             pass
         return received
+
+
+PROGRAM = """\
+import socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(sys.argv[1])
+    try:
+        connection.sendall(bytes.fromhex(sys.argv[2]))
+        print(connection.recv(9))
+    except ConnectionError:
+        print(b"")
+"""
+
+
+def hello_of(before: Sequence[str], path: Path, key: bytes) -> str:
+    """Return what a program says, started by the words *before*, that got as answer to a hello with *key*."""
+    words = [*before, sys.executable, "-c", PROGRAM, str(path), frames.frame(frames.HELLO, key).hex()]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def until(path: Path) -> None:
@@ -167,17 +185,8 @@ def test_it_answers_no_other_user(standing: Cluster, standby: Standby) -> None:
         for folder in opened:
             folder.chmod(0o755)
         path.chmod(0o777)
-        program = (
-            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
-            "try:\n s.sendall(bytes.fromhex(sys.argv[2])); print(s.recv(9))\n"
-            "except ConnectionError: print(b'')"
-        )
-        hello = frames.frame(frames.HELLO, key).hex()
-        words = [sys.executable, "-c", program, str(path), hello]
-        ours = subprocess.run(words, capture_output=True, text=True, check=True)
-        assert ours.stdout == f"{frames.frame(frames.READY)!r}\n"
-        theirs = subprocess.run([*as_user(), *words], capture_output=True, text=True, check=True)
-        assert theirs.stdout == "b''\n"
+        assert hello_of((), path, key) == repr(frames.frame(frames.READY))
+        assert hello_of(as_user(), path, key) == "b''"
         before = standby.calls
         assert standing.sh("run", "ws1", "echo x").out == "x\n"
         assert standby.calls == before, "a folder that is open to others is not trusted"
@@ -185,6 +194,16 @@ def test_it_answers_no_other_user(standing: Cluster, standby: Standby) -> None:
         for folder in opened:
             folder.chmod(0o700)
         path.chmod(0o600)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are told by /proc")
+def test_a_sandbox_can_not_make_up_a_hello(standing: Cluster, standby: Standby) -> None:
+    """What it says of itself is what a program outside of it would say: the kernel knows better."""
+    path, key = standby.socket, find(standing.client.environment()).key
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    assert hello_of((), path, key) == repr(frames.frame(frames.READY))
+    for sandbox in (["setpriv", "--no-new-privs"], ["unshare", "--mount", *user], ["unshare", "--net", *user]):
+        assert hello_of(sandbox, path, key) == "b''", sandbox
 
 
 def test_one_callers_environment_is_no_others(standing: Cluster, standby: Standby) -> None:

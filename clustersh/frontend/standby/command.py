@@ -99,7 +99,7 @@ def _text(state: State, memory: int, now: float) -> str:
     busy = f"{state.running} running now" if state.running else f"idle for {format_timeout(round(state.idle_s))}"
     return (
         f"process {state.pid}, for {format_timeout(round(now - state.started))}: "
-        f"{state.calls} commands so far, {busy}; {format_size(memory)} of memory\n"
+        f"{state.calls} command{'' if state.calls == 1 else 's'} so far, {busy}; {format_size(memory)} of memory\n"
         f"ends after {format_timeout(state.ends_after_s)} without a command; clustersh standby stop ends it now\n"
     )
 

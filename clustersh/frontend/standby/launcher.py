@@ -29,8 +29,8 @@ _PROMPT_S, _PROMPTS, _IDLE_PROMPTS = 0.02, 50, 2
 class Launcher:
     """One call of ``clustersh``, on its way.
 
-    *key* is the idempotency key of what it may start; *lost* says why nothing more is known of it: a standby that died
-    when the call could not be repeated.
+    *key* is the idempotency key of what it may start; *lost* says why nothing more is known of it, where the standby
+    was lost and the call can't be repeated.
     """
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Callable[[], str]) -> None:
@@ -39,7 +39,7 @@ class Launcher:
         self._cwd = cwd
         self._place: place.Place | None = None
         self.key = os.urandom(16).hex()
-        self.lost = False
+        self.lost = ""
         self.printed = False
 
     def call(self) -> int | None:
@@ -58,9 +58,10 @@ class Launcher:
         relay = Relay(connection)
         try:
             return relay.run(self._message())
-        except Lost:
+        except Lost as lost:
             self.printed = relay.printed
-            self.lost = relay.printed or relay.fed or not self._repeatable()
+            if relay.printed or relay.fed or relay.untold or not self._repeatable():
+                self.lost = str(lost)
             return None
         finally:
             connection.close()

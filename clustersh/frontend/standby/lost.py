@@ -1,4 +1,4 @@
-"""What to say of a call whose standby died in its midst, where doing it again here could do it twice."""
+"""What to say of a call whose standby was lost, where doing it again here could do it twice, or lose a signal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def tell(invocation: Invocation, launcher: Launcher) -> NoReturn:
     else:
         hint = f"look before you repeat it: clustersh {command} may have been done"
     raise CliError(
-        "the standby ended in the midst of the command",
+        launcher.lost,
         (hint, "clustersh standby shows whether one runs; CLUSTERSH_STANDBY=off goes around it"),
         status=UNCERTAIN,
         kind="unavailable",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _MORE = ("submission", "run_request", "one_job", "showing", "plan", "stored_output", "many.attend", "many.show")
 """What commands import only once they know that they need it."""
-
-
+THREADS = 64
+"""How many callers may wait for their files at once: one that is a pipe may never come, and whoever asked be gone."""
 _LIFTED = (
     *(resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_DATA),
     *(resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
@@ -48,9 +48,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     standby = Made(reactor, where, lock)
+    reactor.suggestThreadPoolSize(THREADS)  # type: ignore[attr-defined]
     reactor.callWhenRunning(begin, standby)
-    reactor.run()
-    os._exit(0)
+    reactor.run(installSignalHandlers=False)  # type: ignore[call-arg]
 
 
 def begin(standby: Standby) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAMESPACES = ("mnt", "net", "user", "pid")
-_RIGHTS = (b"CapEff:", b"NoNewPrivs:", b"Seccomp:")
+_RIGHTS = (b"Gid:", b"Groups:", b"CapEff:", b"NoNewPrivs:", b"Seccomp:")
 """What differs in a sandbox that is made without namespaces."""
 _LONGEST = 100
 """Bytes that a Unix socket's path may have: 108 on Linux, 104 elsewhere, with the zero at its end."""
@@ -73,26 +73,31 @@ def _key(home: str, environ: Mapping[str, str]) -> bytes:
         os.path.dirname(__file__),
         home,
         *map(str, (os.geteuid(), os.getuid(), os.getegid(), *sorted(os.getgroups()), root.st_dev, root.st_ino)),
-        *map(_namespace, _NAMESPACES),
         environ.get("TZ", "-"),
         sys.getfilesystemencoding(),
     ]
-    return b"\0".join((*map(os.fsencode, parts), *_rights()))
+    return b"\0".join((*map(os.fsencode, parts), *bounds("self")))
 
 
-def _rights() -> list[bytes]:
+def bounds(process: str) -> list[bytes]:
+    """Return what *process* ("self", or a pid) can't leave: its root, namespaces and rights. Nothing where there is no
+    /proc, or it does not tell."""
+    folder = f"/proc/{process}"
     try:
-        with open("/proc/self/status", "rb", buffering=0) as file:
-            return [line for line in file.read(8192).split(b"\n") if line.startswith(_RIGHTS)]
+        root = os.stat(f"{folder}/root")
+        with open(f"{folder}/status", "rb", buffering=0) as file:
+            rights = [line for line in file.read(8192).split(b"\n") if line.startswith(_RIGHTS)]
     except OSError:
         return []
+    namespaces = (_namespace(f"{folder}/ns/{name}") for name in _NAMESPACES)
+    return [b"%d:%d" % (root.st_dev, root.st_ino), *namespaces, *rights]
 
 
-def _namespace(name: str) -> str:
+def _namespace(path: str) -> bytes:
     try:
-        return os.readlink(f"/proc/self/ns/{name}")
+        return os.fsencode(os.readlink(path))
     except OSError:
-        return ""
+        return b""
 
 
 def _is_mine(path: str) -> bool:

@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 _SIGNALS = [getattr(_signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(_signal, name)]
 _AT_ONCE = 4096
 _CLOSED = (errno.EPIPE, errno.ECONNRESET)
+_SILENCE_MS = 3000
+"""Twice so long a standby may take to say that it heard of a signal."""
 
 
 class Lost(Exception):
-    """The standby is gone, and did not say how the call ended."""
+    """The standby did not say how the call ended; the message says why."""
 
 
 class Relay:
-    """One call over *connection*. *printed* says afterwards whether any output came, *fed* whether input was taken."""
+    """One call over *connection*.
+
+    Afterwards *printed* says whether any output came, *fed* whether input was taken, and *untold* how many signals the
+    standby did not hear of.
+    """
 
     def __init__(self, connection: _socket.socket) -> None:
         self._connection = connection
@@ -40,17 +46,30 @@ class Relay:
         self._to_write: Any = None
         self._unwritten = 0
         self._wanted = 0
-        self._untold = 0
         self.printed = False
         self.fed = False
+        self.untold = 0
 
     def run(self, call: bytes) -> int:
-        """Have *call* done and return its exit status. Raises Lost."""
-        self._watch_signals()
-        self._send(frames.frame(frames.CALL, frames.pack([call, self._streams()])))
+        """Have *call* done and return its exit status. Raises Lost; signals are then as they were before."""
+        self._to_send.append(frames.frame(frames.CALL, frames.pack([call, self._streams()])))  # before any signal
+        before = self._watch_signals()
+        try:
+            return self._until_end()
+        finally:
+            for number, handler in before.items():
+                _signal.signal(number, handler)
+
+    def _until_end(self) -> int:
+        self._send_all()
         self._poll.register(self._connection, select.POLLIN)
+        silent = 0
         while True:
-            for descriptor, _ in self._poll.poll():
+            ready = self._poll.poll(_SILENCE_MS)
+            silent = 0 if ready or not self.untold else silent + 1
+            if silent > 1:
+                raise Lost("the standby does not answer any more")
+            for descriptor, _ in ready:
                 if descriptor == self._connection.fileno():
                     status = self._receive()
                     if status is not None:
@@ -66,7 +85,7 @@ class Relay:
         except OSError:
             data = b""
         if not data:
-            raise Lost
+            raise Lost("the standby ended in the midst of the command")
         for kind, payload in self._frames.feed(data):
             if kind in (frames.OUT, frames.ERR):
                 self.printed = True
@@ -75,7 +94,7 @@ class Relay:
                 self._wanted = frames.numbers(payload)[0]
                 self._poll.register(0, select.POLLIN)
             elif kind == frames.TOLD:
-                self._untold -= 1
+                self.untold -= 1
             elif kind == frames.EXIT:
                 return frames.numbers(payload)[0]
         return None
@@ -137,8 +156,12 @@ class Relay:
         self._send(frames.frame(frames.STDIN, data))
 
     def _send(self, frame: bytes) -> None:
-        """Send *frame* whole. A signal or the other thread may come in between: who is at it sends theirs too."""
+        """Send *frame* whole."""
         self._to_send.append(frame)
+        self._send_all()
+
+    def _send_all(self) -> None:
+        """Send what is to be sent. A signal or the other thread may come in between: who is at it sends theirs too."""
         while self._to_send and self._sending.acquire(False):
             try:
                 while self._to_send:
@@ -150,18 +173,21 @@ class Relay:
 
     # -- the caller's signals
 
-    def _watch_signals(self) -> None:
-        """Take those that the caller does not ignore (nohup, a job in the background)."""
+    def _watch_signals(self) -> dict[int, Any]:
+        """Take those that the caller does not ignore (nohup, a job in the background); return who had them."""
+        before = {}
         for number in _SIGNALS:
             if _signal.getsignal(number) is not _signal.SIG_IGN:
-                _signal.signal(number, self._signalled)
+                before[number] = _signal.signal(number, self._signalled)
         if any(map(os.isatty, (1, 2))):
-            _signal.signal(_signal.SIGWINCH, lambda *_: self._send(frames.frame(frames.SIZE, _sizes())))
+            resized = lambda *_: self._send(frames.frame(frames.SIZE, _sizes()))  # noqa: E731
+            before[_signal.SIGWINCH] = _signal.signal(_signal.SIGWINCH, resized)
+        return before
 
     def _signalled(self, number: int, _frame: object) -> None:
-        if self._untold:
+        if self.untold:
             os._exit(128 + number)  # it does not even say that it heard of the last one
-        self._untold += 1
+        self.untold += 1
         self._send(frames.number(frames.SIGNAL, number))
 
     def _streams(self) -> bytes:

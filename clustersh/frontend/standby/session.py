@@ -23,6 +23,7 @@ from ..commands import choose
 from . import frames
 from .outlet import RelayedOutlet, RelayedStdin
 from .peer import peer_of
+from .place import bounds
 
 CALL_WITHIN_S = 5.0
 """Seconds in which a launcher says what it wants."""
@@ -32,6 +33,7 @@ class Host(Protocol):
     """What a session is told of, and tells, its standby."""
 
     key: bytes
+    bounds: list[bytes]
     home: Path
     kept: Kept
 
@@ -68,9 +70,11 @@ class Session(Connection):
         self._running: Deferred[int] | None = None
         self._outlet: RelayedOutlet | None = None
         self._late: Any = None
+        self._pid = 0
 
     def connectionMade(self) -> None:
-        if peer_of(self.transport.getHandle())[1] != os.geteuid():
+        self._pid, uid = peer_of(self.transport.getHandle())
+        if uid != os.geteuid():
             self.transport.abortConnection()
             return
         self._late = self._reactor.callLater(CALL_WITHIN_S, self.transport.abortConnection)
@@ -92,7 +96,8 @@ class Session(Connection):
     # -- what comes
 
     def _hello(self, key: bytes) -> None:
-        if key == self._host.key and self._host.fresh():
+        # What a sandbox says of itself may be made up; what the kernel says of its process is not.
+        if key == self._host.key and bounds(str(self._pid)) == self._host.bounds and self._host.fresh():
             self._take = {frames.CALL: self._call}
             self.transport.write(frames.frame(frames.READY))
         else:

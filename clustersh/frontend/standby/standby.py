@@ -24,15 +24,16 @@ from ...trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from ...wire.rest import Whoami
 from ..client import connect
 from ..state import LOGIN_FILE, PENDING_FILE, client_folder
-from .place import Place
+from .place import Place, bounds
 from .session import Session
 from .state import State
 
 LOOK_EVERY_S = 5.0
 LOOK_AT_MODULES_S = 1.0
 """Seconds between looks at program files: there are hundreds, and an upgrade takes longer."""
-HUNG_CPU_S = 30.0
-"""Seconds of processor time within LOOK_EVERY_S that only an endless loop takes: it is ended then."""
+HUNG_CPU_S = 20.0 + LOOK_EVERY_S * (os.cpu_count() or 1)
+"""Seconds of processor time between two looks that only an endless loop takes, however many threads read files: it is
+ended then."""
 BACKLOG = 512
 
 
@@ -51,6 +52,7 @@ class Standby(Factory):
         self._started = time.time()
         self._since = reactor.seconds()
         self.key = where.key
+        self.bounds = bounds("self")
         self.home = Path(where.home)
         self.kept = Kept()
         self._patience = 0.0
@@ -147,7 +149,7 @@ class Standby(Factory):
 
     def _exit(self) -> None:
         if not self._running:
-            self._reactor.stop()
+            os._exit(0)  # a thread may wait for ever for a pipe that nobody writes to
 
     # -- what it has read
 
