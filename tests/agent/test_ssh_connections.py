@@ -27,6 +27,7 @@ pytestmark = pytest.mark.real
 STAND_IN = """\
 #!/bin/sh
 case " $* " in *" ControlMaster=yes "*) echo clustersh-ready; exec sed -u s/^/clustersh-ready/ ;; esac
+echo "$*" >>{folder}/commands
 [ -e {folder}/ends ] || exec sleep 300
 """
 
@@ -109,18 +110,23 @@ async def test_the_files_of_a_job_that_is_not_wanted_any_more_are_not_sent_on(
     await until_running("sed", 0)
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_what_can_not_be_ended_now_is_ended_later_over_the_same_connection(
-    connections: Connections, tmp_path: Path
+    keep: bool, connections: Connections, tmp_path: Path
 ) -> None:
     uuid = new_uuid()
     reach = SshReach(connections._program, deferToThread, tmp_path, "nas", "nas", 0.1)
     await reach.connect()
     reach.ender.later(uuid, "it takes too long")
+    if keep:
+        (tmp_path / "work" / uuid).mkdir(parents=True)
+        (tmp_path / "work" / uuid / "keep").touch()
     (tmp_path / "ends").touch()
     await reach.measure(0)
     while reach.ender.has_left(uuid):
         await deferLater(cast(Any, reactor), 0.01)
     assert len(running("sed")) == 1
+    assert ("rm -rf" in (tmp_path / "commands").read_text()) != keep
     reach.close()
     await until_running("sed", 0)
