@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, Defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..cli.text import printable, shortened
 from ..home import HomeError, private_folder, read_json, write_json
 from ..trust.errors import TrustError
 from ..unreachable import Unreachable
@@ -31,6 +32,7 @@ from .state import IDENTITY_FILE, AgentIdentity
 
 CARRIED_FILE = "carried.json"
 MAX_CARRIED = 1000
+_LONGEST_PROBLEM = 1000
 _EXPECTED = (HomeError, TrustError, ProblemError, ExecutorError, Unreachable, OSError)
 
 
@@ -80,7 +82,7 @@ class Carried:
         try:
             await self._adopt(asked)
         except _EXPECTED as error:
-            return Adopted(asked.request, getattr(error, "message", "") or str(error))
+            return Adopted(asked.request, _in_words(error))
         except Exception:
             self._log.failure("{name} can't be adopted", name=asked.name)
             return Adopted(asked.request, "internal error of the agent")
@@ -110,13 +112,17 @@ class Carried:
     async def _let_in(self, asked: Adopt, reach: SshReach) -> None:
         from .adopting import pair
 
-        await self._remove(asked.name)
-        folder = private_folder(self._folder / "carried" / asked.name)
+        # What is carried by that name goes only once this one is let in: it may be what somebody else has just adopted.
+        folder = self._folder / "carried" / f".{asked.name}"
+        await self._process.in_thread(shutil.rmtree, folder, True)
+        private_folder(folder)
         try:
             write_json(folder / FACTS_FILE, reach.facts)
             identity = await pair(self._process.reactor, self._folder, folder, self._identity, asked.name, asked.token)
             write_json(folder / CARRIED_FILE, Carriage(asked.destination))
             write_json(folder / IDENTITY_FILE, identity)
+            await self._remove(asked.name)
+            folder.rename(self._folder / "carried" / asked.name)
         except BaseException:
             await self._process.in_thread(shutil.rmtree, folder, True)
             raise
@@ -185,3 +191,9 @@ class Carried:
             self._log.error("{name} can't be carried: {reason}", name=name, reason=failure.getErrorMessage())
         else:
             self._log.failure("{name} can't be carried", failure, name=name)
+
+
+def _in_words(error: Exception) -> str:
+    """Return why a machine can't be adopted, and what to do about it, as it travels."""
+    said, hint = getattr(error, "message", "") or str(error), error.hint if isinstance(error, HomeError) else ""
+    return shortened(printable(f"{said}; {hint}" if hint else said), _LONGEST_PROBLEM)

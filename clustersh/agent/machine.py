@@ -34,7 +34,7 @@ from .state import load_identity
 from .store import JobStore
 from .tree import Tree, TreeEnder, age, created
 from .witnesses import WitnessReader
-from .workspace import Workspaces
+from .workspace import WORK, Workspaces
 
 if TYPE_CHECKING:
     from ..rest_client import RestClient
@@ -147,7 +147,7 @@ class Machine:
         in_thread, machine = self._process.in_thread, self.identity.machine
         cache = BlobStore(private_folder(self._folder / "blobs"), self._process.config.blob_quota)
         fetcher = BlobFetcher(self._reactor, self._rest, cache, machine, in_thread)
-        workspaces = self._workspaces = self._reach.workspaces(self._folder / "work", fetcher)
+        workspaces = self._workspaces = self._reach.workspaces(self._folder / WORK, fetcher)
         await in_thread(workspaces.remove_leftovers, left)
         machinery = Machinery(self._reactor, self._reach, workspaces, self._reach.ender, machine, self._process.boot_id)
 
@@ -181,7 +181,7 @@ class Machine:
         await ender.end(tree)
         if self._reach.ender is not ender:
             await self._reach.ender.end(tree)
-        await self._process.in_thread(self._workspaces.remove_leftover, job.uuid)
+        await self._workspaces.clear(job.uuid)
         return lasted
 
     def _make_connector(self) -> Connector:

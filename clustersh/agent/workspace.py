@@ -22,6 +22,8 @@ from .fetch import BlobFetcher, InThread
 from .files import FilesError, remove_tree, unpack
 
 _AT_ONCE = 4
+WORK = "work"
+"""The name of the folder that a machine's workspaces are in."""
 _KEEP = "keep"
 
 log = Logger()
@@ -61,9 +63,13 @@ class Workspaces:
             if leftover.name not in but:
                 self.remove_leftover(leftover.name)
 
+    async def clear(self, uuid: str) -> None:
+        """Remove what is left of the job *uuid*, whose processes are ended, unless its files were to be kept."""
+        await self.in_thread(self.remove_leftover, uuid)
+
     def remove_leftover(self, uuid: str) -> None:
-        """Remove what is left of the job *uuid*, unless its files were to be kept. Blocks."""
-        if not (self.folder / uuid / _KEEP).exists():
+        """Remove what is left here of the job *uuid*, unless its files were to be kept. Blocks."""
+        if not is_kept(self.folder, uuid):
             _remove(self.folder / uuid)
 
 
@@ -189,6 +195,11 @@ class Workspace:
         if self._start.keep_files:
             (self._folder / _KEEP).touch(mode=0o600)
         unpack(manifest, self._files, cache.path)
+
+
+def is_kept(folder: Path, uuid: str) -> bool:
+    """Whether the files of the job *uuid*, whose folder is in *folder*, were to be kept."""
+    return (folder / uuid / _KEEP).exists()
 
 
 def _remove(folder: Path) -> None:

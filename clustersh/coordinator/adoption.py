@@ -70,6 +70,7 @@ class Adoptions:
                 await self._tokens.revoke(token.id)
             raise
         if (machine := self._registry.find(name)) is not None:
+            await self._take_into_use(machine, client)
             await self._fleet.until_online(machine.id, ONLINE_S)
         return done
 
@@ -79,6 +80,17 @@ class Adoptions:
         answer = await self._ask(gateway, AskHosts)
         assert isinstance(answer, HostList)
         return gateway, answer.hosts
+
+    async def _take_into_use(self, machine: Key, client: Identity) -> None:
+        """Who adopts a machine names it, as a run does; but not who may run nothing on it.
+
+        Else that client could have the runs of others, on ``all`` machines, reach one that it chose.
+        """
+        try:
+            self._check_use(client, machine)
+        except ProblemError:
+            return
+        await self._registry.take_into_use([machine.id], client)
 
     def _gateway(self, via: str, client: Identity) -> Key:
         """Return the machine whose agent is to carry others for *client*. Raises ProblemError."""
@@ -120,7 +132,13 @@ class Adoptions:
     async def _ask(self, gateway: Key, question: Callable[[int], Question]) -> Answer:
         if self._fleet.epoch(gateway.id) is None:
             raise ProblemError(Kind.UNREACHABLE, f"{gateway.name} is offline", hint="see: clustersh machines")
-        return await self._fleet.ask(gateway.id, question)
+        try:
+            return await self._fleet.ask(gateway.id, question)
+        except ProblemError as error:
+            if error.problem.kind is not Kind.OUTPUT_UNAVAILABLE:
+                raise
+            why = f"{gateway.name} has gone offline, or does not answer"
+            raise ProblemError(Kind.UNREACHABLE, why, hint="see: clustersh machines") from error
 
 
 def _name(asked: AdoptMachine) -> str:

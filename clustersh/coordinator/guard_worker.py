@@ -1,7 +1,7 @@
 """The guard's worker: a process that judges what comes on its stdin, and answers on its stdout, one after the other.
 
-``python -I -m clustersh.coordinator.guard_worker``. The parsers are C code that reads what clients send; here they can
-crash, or take too long, and nothing else is lost. It ends with its stdin, and once it is ready it can open nothing.
+It is started as ``judging.PROGRAM``. The parsers are C code that reads what clients send; here they can crash, or take
+too long, and nothing else is lost. It ends with its stdin, and once it is ready it can open nothing.
 
 A frame is its length (four bytes, the highest first) and so many bytes of msgpack. The first answer is an empty frame:
 it is ready.
@@ -14,7 +14,7 @@ import encodings.utf_16_le  # noqa: F401 - PowerShell's -EncodedCommand has it, 
 import os
 import sys
 import time
-import unicodedata  # noqa: F401 - urllib.parse imports it when an address has other than plain letters
+import unicodedata  # noqa: F401 - urllib.parse has it for hosts beyond ASCII
 from typing import BinaryIO
 
 import msgspec
@@ -102,7 +102,3 @@ def _limit(name: str, most: int, hard: int | None = None) -> None:
 
         which = getattr(resource, name)
         resource.setrlimit(which, (most, resource.getrlimit(which)[1] if hard is None else hard))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,9 +6,11 @@ so counts as one that can't be parsed; those that wait meanwhile are asked of th
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,7 +40,10 @@ QUIET_S = 60.0
 """Seconds in which what goes wrong with workers is logged once."""
 LARGE = 1 << 10
 """Bytes of a command that are looked through in a thread, where no worker has an answer."""
-PROGRAM = (sys.executable, "-I", "-m", "clustersh.coordinator.guard_worker")
+_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from clustersh.coordinator.guard_worker import main; main()"
+_PLACES = (*filter(os.path.isabs, sys.path), str(Path(__file__).parents[2]))
+"""Where this coordinator's own modules are: an isolated Python looks neither into a user's site nor PYTHONPATH."""
+PROGRAM = (sys.executable, "-I", "-c", _BEGIN, *_PLACES)
 
 
 class _NoAnswer(Exception):
@@ -231,7 +236,8 @@ class Judging:
 
     def _ask_again(self, asked: _Waiting) -> None:
         if asked.limit is not None and asked.limit.active():
-            asked.limit.reset(WAIT_S)
+            asked.limit.cancel()
+        asked.limit = self._reactor.callLater(WAIT_S, self._too_late, asked)
         self._queue.appendleft(asked)
         self._queued_bytes += len(asked.frame)
 

@@ -33,6 +33,7 @@ from .records import (
     TailnetSeen,
     TokenCreated,
     TokenRevoked,
+    begins_new,
 )
 
 SCHEMA_VERSION = 5
@@ -211,7 +212,7 @@ def _enrolled(connection: sqlite3.Connection, entry: Entry, record: Enrolled | R
             record.id,
             record.address,
             entry.time,
-            record.approved_by == "open",
+            begins_new(record),
             record.ai,
             msgspec.json.encode(adoption).decode() if adoption else "",
         ),

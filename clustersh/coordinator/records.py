@@ -171,6 +171,11 @@ class Renamed(_Record, frozen=True, tag="renamed"):
     ai: bool = False
 
 
+def begins_new(record: Enrolled | Renamed) -> bool:
+    """Whether what was let in so is *new*: part of no target but its name, until a client that may use it names it."""
+    return record.approved_by in ("open", "adoption")
+
+
 class Revoked(_Record, frozen=True, tag="revoked"):
     """A client's key is no longer trusted. *by* is ``itself`` where it logged out."""
 

@@ -19,7 +19,18 @@ from .index import Index
 from .key_book import Key, KeyBook, Roster, key_of, read_keys
 from .ledger import Ledger
 from .ledger_files import Entry
-from .records import Accepted, Adoption, Enrolled, Forgotten, Record, Renamed, Revoked, StoreSeen, TailnetSeen
+from .records import (
+    Accepted,
+    Adoption,
+    Enrolled,
+    Forgotten,
+    Record,
+    Renamed,
+    Revoked,
+    StoreSeen,
+    TailnetSeen,
+    begins_new,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -292,7 +303,7 @@ class Registry:
             if known is None or not known.ended:  # what was revoked just before it was let in again stays revoked
                 # Under another name it is new again: nobody has used it by that.
                 same = known is not None and known.name == record.name
-                new = known.new if known is not None and same else record.approved_by == "open"
+                new = known.new if known is not None and same else begins_new(record)
                 self._book.enter(key_of(record, entry.time, new=new))
                 if isinstance(record, Renamed):
                     for watcher in self._renamed_watchers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import deque
 from typing import Any
 
 from ..cli.commands import Start
@@ -17,6 +18,7 @@ from ..wire.adopting import AdoptedAll, AdoptedMachine, AdoptFailed, AdoptMachin
 from ..wire.ids import machine_name
 from ..wire.problems import ProblemError
 from .client import connect
+from .together import together
 
 EXAMPLES = (
     "clustersh adopt homelab-1",
@@ -24,6 +26,8 @@ EXAMPLES = (
     "clustersh adopt --all --dry-run",
 )
 ADOPT_S = 90.0
+AT_ONCE = 8
+"""Machines that are adopted at the same time: one that can't be reached takes a while."""
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
@@ -45,24 +49,34 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
 
 
 async def adopt(reactor: Any, invocation: Invocation, options: Namespace) -> int:
-    """Adopt them, one after the other; the exit status is 1 where one of several can't be."""
+    """Adopt it, or all; the exit status is 1 where one of several can't be."""
     client = await connect(reactor, invocation)
-    if not options.all:
-        done = await _adopt(client, options, options.destination)
-        await show(invocation, AdoptedAll((done,)), _line(done))
-        return 0
+    if options.all:
+        return await _adopt_all(client, invocation, options)
+    done = await _adopt(client, options, options.destination)
+    await show(invocation, AdoptedAll((done,)), _line(done))
+    return 0
+
+
+async def _adopt_all(client: RestClient, invocation: Invocation, options: Namespace) -> int:
     found = await client.call("GET", "/v1/adopt/hosts", answer=SshHosts, query=[("via", options.via)])
-    adopted, failed = [], []
-    for host in found.hosts:
-        try:
-            adopted.append(await _adopt(client, options, host))
-        except ProblemError as error:
-            failed.append(AdoptFailed(host, error.problem.detail))
-            if not invocation.json:
-                await invocation.console.err(f"{printable(host)}: {printable(error.problem.detail)}\n")
-        else:
-            if not invocation.json:
-                await invocation.console.out(_line(adopted[-1]))
+    hosts, adopted, failed = deque(found.hosts), list[AdoptedMachine](), list[AdoptFailed]()
+
+    async def work() -> None:
+        while hosts:
+            host = hosts.popleft()
+            try:
+                done = await _adopt(client, options, host)
+            except ProblemError as error:
+                failed.append(AdoptFailed(host, error.problem.detail))
+                if not invocation.json:
+                    await invocation.console.err(f"{printable(host)}: {printable(error.problem.detail)}\n")
+            else:
+                adopted.append(done)
+                if not invocation.json:
+                    await invocation.console.out(_line(done))
+
+    await together(work() for _ in range(min(AT_ONCE, len(hosts))))
     if invocation.json:
         await show(invocation, AdoptedAll(tuple(adopted), tuple(failed)), "")
     elif not found.hosts:

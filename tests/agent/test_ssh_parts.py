@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from string import ascii_letters
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersh.agent.executors import ExecutorError, Task
 from clustersh.agent.executors.ssh import Place, header, quoted
-from clustersh.agent.ssh import scripts
+from clustersh.agent.ssh import hosts, reach, scripts
 from clustersh.agent.ssh.facts import VitalsReader, read_facts
 from clustersh.agent.ssh.hosts import configured_hosts, is_destination
 from clustersh.agent.ssh.problems import explain
 from clustersh.agent.ssh.reach import find_ssh
 from clustersh.agent.ssh.session import Marked
+from clustersh.home import HomeError
+from clustersh.wire.jobs import BlobRef, Command
+from clustersh.wire.link import Start
 
-from .jobs_support import start
+from ..real.programs import eventually
+from .jobs_support import alive, start
 
 MARK = b"\x1e0123456789abcdef"
 
@@ -39,6 +49,9 @@ def test_only_what_may_be_a_mark_is_held_back() -> None:
     assert stream.feed(b"x" + MARK[:5]) == b"x"
     assert stream.feed(b"y") == MARK[:5] + b"y"
     assert stream.feed(MARK[:3]) == b"" and stream.rest() == MARK[:3], "nothing comes any more"
+
+
+VITALS = "stat cpu 1 2 3 4 5 6 7 8\nload 0.1 0.2 0.3 1/2 3\nuptime 10.5 3\nMemTotal: 1000\nMemAvailable: 400\n"
 
 
 def run_job(line: bytes, stdin: bytes = b"") -> tuple[bytes, bytes]:
@@ -62,6 +75,94 @@ def line_for(shell: str | None = None, cwd: str = "/", **more: object) -> bytes:
 def test_a_value_reaches_the_command_as_it_is(value: str) -> None:
     found, word = run_job(line_for('printf "%s" "$X"', env={"X": value}))
     assert (found, word) == (value.encode() + b"|", b"E0")
+
+
+@pytest.mark.real
+def test_no_variable_that_a_user_sets_is_one_of_ours() -> None:
+    names = (*ascii_letters, "REPLY", "HOME", "PATH", "TMPDIR")
+    env = {name: f"; echo {name} was run; " for name in names} | {"IFS": "x"}
+    words = " ".join(f'"${name}"' for name in names)
+    found, word = run_job(line_for(f'printf "%s|" {words}\necho last', env=env))
+    assert (found.decode(), word) == ("".join(f"{env[name]}|" for name in names) + "last\n|", b"E0")
+
+
+@pytest.mark.real
+def test_a_script_is_found_whatever_the_command_s_folder_for_temporary_files_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "clustersh-u-m" / "command"
+    script.parent.mkdir()
+    script.write_text('#!/bin/sh\necho "$TMPDIR"\n')
+    script.chmod(0o700)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    message = start(command=Command(script=BlobRef("0" * 64, 1, "x")), cwd="/", env={"TMPDIR": "/nowhere"})
+    task = Task(message.command, Path("/"), Path("/none"), script.read_bytes())
+    line = header(MARK.decode(), message, task, Place("m", f"{scripts.FOLDER}u-m", files=False))
+    assert run_job(line) == (b"/nowhere\n|", b"E0")
+
+
+@pytest.mark.real
+def test_what_is_unpacked_is_its_user_s_own(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "command").write_text("x")
+    words = [
+        "tar",
+        "-C",
+        str(tmp_path / "source"),
+        "--numeric-owner",
+        "--owner=54321",
+        "--group=54321",
+        "-cf",
+        "-",
+        ".",
+    ]
+    archive = subprocess.run(words, capture_output=True, check=True, timeout=30).stdout
+    argv = ["sh", "-c", scripts.UNPACK, "sh", str(tmp_path / "there")]
+    subprocess.run(argv, input=archive, check=True, timeout=30)
+    found = [tmp_path / "there", tmp_path / "there" / "command"]
+    assert [each.stat().st_uid for each in found] == [os.geteuid()] * 2
+
+
+@contextmanager
+def sleeping(message: Start, machine: str, folder: Path) -> Iterator[tuple[psutil.Popen, list[psutil.Process]]]:
+    """Run the job *message*, which starts two `sleep`, as on *machine*; give it, and them."""
+    place = Place(machine, "/none", files=False)
+    line = folder / machine
+    line.write_bytes(header(MARK.decode(), message, Task(message.command, Path("/"), folder), place) + b"\n")
+    argv = ["sh", "-c", scripts.JOB, scripts.NAME.format(uuid=message.uuid, machine=machine)]
+    with line.open() as stdin:
+        job = psutil.Popen(argv, stdin=stdin, stdout=-3, stderr=-3, start_new_session=True)
+
+    def look() -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            found = [each for each in job.children(recursive=True) if each.name() == "sleep"]
+            return found if len(found) == 2 else []
+        return []
+
+    found: list[psutil.Process] = []
+    try:
+        found += eventually(look)
+        yield job, found
+    finally:
+        for each in (*found, job):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        job.wait()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("by", ["proc", "ps"])
+def test_all_of_a_job_is_ended_and_nothing_of_another_machine_s(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # as narrow as some ps are where nobody looks
+    end = scripts.END.replace("[ -r /proc/self/stat ]", "false") if by == "ps" else scripts.END
+    message = start("sleep 300 & sleep 300", cwd="/")
+    with sleeping(message, "web.1", tmp_path) as (job, own), sleeping(message, "web-1", tmp_path) as (_, others):
+        subprocess.run(["sh", "-c", end, "sh", message.uuid, "web.1", "20"], check=True, timeout=30)
+        job.wait(10)
+        assert not any(alive(each.pid) for each in own)
+        assert all(alive(each.pid) for each in others)
 
 
 @pytest.mark.real
@@ -114,6 +215,12 @@ def test_a_header_is_one_line() -> None:
         ("joshua@nas: Permission denied (publickey,password).", "it refuses every key that gw offers"),
         ("Connection timed out during banner exchange", "does not answer as an sshd does"),
         ("kex_exchange_identification: Connection closed by remote host", "does not answer as an sshd does"),
+        (
+            "ED25519 host key for [10.0.0.2]:22022 has changed and you",
+            "gw: ssh-keygen -R '[10.0.0.2]:22022', and ssh nas",
+        ),
+        ("command-line: line 0: Bad configuration option: sessiontype", "OpenSSH 8.7 or newer"),
+        ("/home/x/.ssh/config: line 3: Bad configuration option: foo", "~/.ssh/config on gw can't be read"),
         ("first\nsomething else\n", "ssh nas: something else"),
         ("", "it ended without a word"),
     ],
@@ -121,6 +228,30 @@ def test_a_header_is_one_line() -> None:
 def test_why_ssh_did_not_get_there(said: str, words: str) -> None:
     told = explain(said, "nas", "gw")
     assert words in told and told.startswith("ssh nas: ") and "\n" not in told
+
+
+@pytest.mark.parametrize("words", ["identity file ", "permission denied (", "could not resolve hostname " + "x" * 5000])
+def test_what_a_machine_says_to_hold_the_agent_up_or_to_flood_it_does_not(words: str) -> None:
+    began = time.thread_time()
+    told = explain(words * (64_000 // len(words)) + ":", "nas", "gw")
+    assert time.thread_time() - began < 0.2 and len(told) < 1000
+
+
+def test_a_folder_for_sockets_that_is_somebody_else_s_link_is_refused_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    wanted = reach._sockets(folder)
+    assert wanted.parent == tmp_path and wanted.stat().st_mode & 0o777 == 0o700
+    wanted.rmdir()
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target").chmod(0o755)
+    wanted.symlink_to(tmp_path / "target")
+    with pytest.raises(HomeError, match="belongs to somebody else"):
+        reach._sockets(folder)
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o755
 
 
 def test_without_an_ssh_it_says_what_to_install(tmp_path: Path) -> None:
@@ -137,6 +268,23 @@ def test_the_hosts_of_a_configuration(tmp_path: Path) -> None:
     )
     assert configured_hosts(tmp_path / "config") == ["inner", "one", "two", "four", "quoted"]
     assert configured_hosts(tmp_path / "missing") == []
+
+
+def test_files_that_include_each_other_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    real = hosts.glob
+
+    def noted(pattern: str) -> list[str]:
+        looks.append(pattern)
+        return real(pattern)
+
+    monkeypatch.setattr(hosts, "glob", noted)
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text(f"Host {name}\nInclude conf.d/*\n")
+    (tmp_path / "config").write_text("Include conf.d/*\n")
+    assert configured_hosts(tmp_path / "config") == ["a", "b"] and len(looks) == 3
 
 
 @pytest.mark.parametrize("text", ["nas", "joshua@nas.lan", "10.0.0.1", "fe80::1%eth0", "a_b-c.d"])
@@ -163,4 +311,24 @@ def test_the_greeter_tells_facts_and_vitals_of_a_linux() -> None:
 
 def test_a_mac_is_called_as_its_own_agent_would_call_it() -> None:
     facts = read_facts("system Darwin\nmachine arm64\n")
-    assert (facts.platform, facts.os) == ("darwin/arm64", "darwin"), "as sys.platform is there"
+    assert (facts.platform, facts.os, facts.executor) == ("darwin/arm64", "darwin", "bash")
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("MemAvailable: 400", ""),  # a kernel before 3.14 has none
+        ("MemTotal: 1000", "MemTotal: 0"),
+        ("uptime 10.5 3", "uptime inf"),
+        ("uptime 10.5 3", "uptime -1"),
+        ("load 0.1 0.2 0.3 1/2 3", "load nan nan nan"),
+        ("stat cpu 1 2", "stat cpu x"),
+    ],
+)
+def test_vitals_that_can_not_be_are_none(line: str, other: str) -> None:
+    assert VitalsReader().read(VITALS, 0) is not None
+    assert VitalsReader().read(VITALS.replace(line, other), 0) is None
+
+
+def test_a_digit_that_is_no_number_is_none() -> None:
+    assert read_facts("cpus \u00b2\n").cpus == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -189,7 +191,7 @@ async def test_without_a_worker_names_count_and_it_is_tried_again(
     async with judged((str(program),)) as judge:
         asked = [Deferred.fromCoroutine(judge.judge(shell(text), None, LINUX)) for text in ("ls", "sudo reboot")]
         assert [rules(found) for found in await gatherResults(asked)] == [[], ["unparsable"]]
-        program.write_text(f"#!/bin/sh\nexec {' '.join(PROGRAM)}\n")
+        program.write_text(f"#!/bin/sh\nexec {shlex.join(PROGRAM)}\n")
         program.chmod(0o700)
         await eventually(workers)
         assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
@@ -322,6 +324,39 @@ async def test_no_text_and_no_bytes_hurt_the_worker_or_the_coordinator(
         assert found == Guard().judge(command, script, platform)
     (after,) = workers()
     assert after.pid == before.pid
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_that_is_asked_again_waits_for_its_turn_as_others_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    """The second worker is not ready in that time: it is left to go on, and the command is not held to be judged."""
+    monkeypatch.setattr(judging, "WAIT_S", 2.0)
+    monkeypatch.setattr(judging, "LIMIT_S", 30.0)
+    code = (
+        "import os, sys, time\n"
+        f"if os.path.exists({str(tmp_path / 'second')!r}): time.sleep(600)\n"
+        f"open({str(tmp_path / 'second')!r}, 'w').close()\n"
+        "os.write(1, bytes(4)); os.read(0, 1)  # guard_worker\n"
+    )
+    before = frozenset(each.pid for each in workers())
+    async with judged((sys.executable, "-I", "-c", code)) as judge:
+        with pytest.raises(ProblemError, match="too many commands wait"):
+            await judge.judge(shell("ls"), None, LINUX)
+        assert len(workers(before)) == 1 and len(warnings) == 1
+
+
+def test_the_worker_starts_where_only_this_coordinator_s_own_path_has_the_modules() -> None:
+    """As after ``pip install --user``, or with PYTHONPATH: an isolated Python looks into neither."""
+    code = (
+        "import subprocess, sys\n"
+        "from clustersh.coordinator.judging import PROGRAM\n"
+        "sys.exit(subprocess.run(PROGRAM, stdin=subprocess.DEVNULL, timeout=60).returncode)\n"
+    )
+    python = getattr(sys, "_base_executable", sys.executable)
+    environ = {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+    done = subprocess.run([python, "-c", code], env=environ, capture_output=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == (bytes(4), 0), done.stderr.decode()
 
 
 def test_frames_that_are_none_end_the_worker() -> None:

@@ -23,7 +23,7 @@ def worker_of(coordinator: int, *but: psutil.Process) -> psutil.Process:
 
     def look() -> psutil.Process | None:
         for child in psutil.Process(coordinator).children():
-            if "clustersh.coordinator.guard_worker" in child.cmdline() and child not in but:
+            if "clustersh.coordinator.guard_worker" in " ".join(child.cmdline()) and child not in but:
                 return child
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -320,6 +321,61 @@ def test_a_host_key_that_changed_is_told_apart_from_a_command_that_fails(own):
     assert cluster.sh("run", "homelab-1", "true").status == 0, "once that is mended it works again"
 
 
+def connecting(cluster: Cluster, host: str, number: int) -> None:
+    """Wait until the agent makes that many connections to *host*."""
+    agent = psutil.Process(cluster.agent_process.pid)
+
+    def look() -> bool:
+        with suppress(psutil.Error):
+            lines = [each.cmdline() for each in agent.children()]
+            return sum(host in line and "ControlMaster=yes" in line for line in lines) == number
+        return False
+
+    eventually(look, what=f"{number} connections to {host}")
+
+
+def test_two_who_adopt_the_same_machine_at_once_do_not_undo_each_other(own):
+    cluster, server = own
+    with frozen(server):
+        both = [cluster.client.open("clustersh", "adopt", "nas") for _ in range(2)]
+        connecting(cluster, "nas", 2)
+    assert 0 in [each.wait(60) for each in both]
+    for each in both:
+        end(each)
+    done = cluster.sh("run", "nas", "echo there")
+    assert (done.status, done.out) == (0, "there\n"), done
+
+
+def test_a_gateway_that_goes_away_meanwhile_is_told_of_as_what_it_is(own):
+    cluster, server = own
+    with frozen(server):
+        adopting = cluster.client.open("clustersh", "adopt", "nas")
+        connecting(cluster, "nas", 1)
+        end(cluster.agent_process, signal.SIGKILL)
+        _, said = adopting.communicate(timeout=60)
+    assert adopting.returncode == 125
+    assert said.decode().splitlines()[0] == "ERROR: ws1 has gone offline, or does not answer"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_files_that_a_killed_agent_left_there_are_removed_unless_they_were_to_be_kept(own, tmp_path, keep):
+    cluster, _ = own
+    (tmp_path / "a.txt").write_text("x")
+    options = ("--file", str(tmp_path / "a.txt"), *(("--keep-files",) if keep else ()))
+    uuid = cluster.sh("run", "--detach", *options, "homelab-1", "sleep 7306").out.strip()
+    until_running("7306")
+    (folder,) = Path("/tmp").glob(f"clustersh-{uuid}-homelab-1")
+    assert (folder / "files" / "a.txt").exists()
+    end(cluster.agent_process, signal.SIGKILL)
+    cluster.restart_agent()
+    cluster.until_job(uuid, "interrupted")
+    assert running("7306") == []
+    try:
+        assert folder.exists() == keep
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_with_two_gateways_one_has_to_be_named(own, tmp_path):
     cluster, server = own
     second = make_home(tmp_path, "second")
@@ -485,3 +541,5 @@ def test_who_may_use_the_gateway_adopts_by_it_however_machines_are_enrolled(own,
     assert done.out == "Adopted nas, via ws1.\n"
     refused = cluster.sh("run", "nas", "true")
     assert refused.status == 126 and "may run on ws1 only, not on nas" in refused.err, "to adopt is not to use"
+    assert cluster.sh("targets", "--json", "all").json["machines"] == ["homelab-1"], "nor to lead others there"
+    assert "nas" in cluster.sh("targets", "--json", "@new").json["machines"]

@@ -16,7 +16,6 @@ from .bash import LONGEST_ARGUMENT
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = re.compile(r"~[A-Za-z_][A-Za-z0-9_.-]*")
-_SHELL = "s=bash; command -v bash >/dev/null || s=sh"
 
 
 class Place(NamedTuple):
@@ -28,8 +27,8 @@ class Place(NamedTuple):
 
 
 def quoted(text: str) -> str:
-    """Return *text* as one word of shell, in one line: $n is a line's end there."""
-    return "'" + text.replace("'", "'\"'\"'").replace("\n", "'\"$n\"'") + "'"
+    """Return *text* as one word of shell, in one line: $1 is a line's end there."""
+    return "'" + text.replace("'", "'\"'\"'").replace("\n", "'\"$1\"'") + "'"
 
 
 def is_staged(task: Task) -> bool:
@@ -38,15 +37,16 @@ def is_staged(task: Task) -> bool:
 
 
 def header(mark: str, start: Start, task: Task, place: Place) -> bytes:
-    """Return the line for *task*. Raises ExecutorError where it can't be said."""
+    """Return the line for *task*. Raises ExecutorError where it can't be said.
+
+    What it needs is taken before the environment is set, which may change any variable.
+    """
     parts = [
-        f"m={quoted(mark)}",
-        f"e={int(start.stdin)}",
-        f"w={_where(start.cwd, place)}",
+        f'set -- "$1" "$2" {quoted(mark)} {int(start.stdin)} {_where(start.cwd, place)} {place.folder}',
         *(_export(name, value) for name, value in start.env.items()),
         _export(MARK_JOB, start.uuid),
         _export(MARK_MACHINE, place.machine),
-        f"c() {{ {_SHELL}; {_run(task, place)}; }}",
+        f"c() {{ {_run(task)}; }}",
     ]
     return "; ".join(parts).encode("utf-8", "surrogateescape")
 
@@ -66,19 +66,18 @@ def _where(cwd: str, place: Place) -> str:
         if user != "~" and not _USER.fullmatch(user):
             raise ExecutorError(f"no such user: {cwd}")
         home = '"$HOME"' if user == "~" else user
-        return f"{home}{quoted(slash + rest)}" if slash else home
+        return f"{home}/{quoted(rest)}" if slash else home
     return quoted(cwd) if cwd.startswith("/") else f"{base}/{quoted(cwd)}"
 
 
-def _run(task: Task, place: Place) -> str:
+def _run(task: Task) -> str:
     if is_staged(task):
         content = task.script or b""
-        program = "" if content.startswith(b"#!") else '"$s" '
-        return f"exec {program}{place.folder}/command"
+        return f"""exec {"" if content.startswith(b"#!") else '"$2" '}"$6/command\""""
     if is_probe(task.command.argv):
         words = " ".join(map(quoted, words_for(task.command.argv or ())))
-        return f'exec "$s" -c {quoted(SCRIPT)} probe {words}'
+        return f'exec "$2" -c {quoted(SCRIPT)} probe {words}'
     if task.command.argv is not None:
         words = " ".join(map(quoted, task.command.argv))
-        return f"""exec "$s" -c 'exec "$@"' "$s" {words}"""
-    return f'exec "$s" -c {quoted(task.command.shell or "")} "$s"'
+        return f"""exec "$2" -c 'exec "$@"' "${{2##*/}}" {words}"""
+    return f'exec "$2" -c {quoted(task.command.shell or "")} "${{2##*/}}"'

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as WaitedEnough
-from twisted.internet.error import ProcessExitedAlready
 
 from ...wire.output import Stream
 from ..executors import ExecutorError
@@ -39,8 +40,10 @@ class _Command(ProcessListener):
         del self.said[:-_SAID_LIMIT]
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
+        """End it, and all that it has started: it leads a group of its own."""
+        if self.transport.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.transport.pid, signal.SIGKILL)
 
     def exited(self, code: int | None, number: int | None) -> None:
         if not self.done.called:
@@ -76,6 +79,6 @@ async def run(
             command.kill()
             raise
     finally:
-        connection.sessions -= 1
+        connection.leave()
     if status:
         raise Ended(status, command.said.decode(errors="replace").strip())

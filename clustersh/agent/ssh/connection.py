@@ -68,14 +68,33 @@ class Connection(ProcessListener):
         self._stdout, self._stderr = bytearray(), bytearray()
         self._answer: Deferred[str] | None = None
         self._opened = False
+        self._closing = False
         self._ended = False
-        self.sessions = 0
-        """Commands that go over it now, or are about to."""
+        self._sessions = 0
+        self._idle = False
 
     @property
     def usable(self) -> bool:
         """Whether commands can go over it."""
-        return self._opened and not self._ended
+        return self._opened and not self._closing and not self._ended
+
+    def enter(self) -> bool:
+        """Have one more command go over it, or be about to, until `leave`; False where it has no room."""
+        if not self.usable or self._sessions >= MAX_SESSIONS:
+            return False
+        self._sessions += 1
+        self._idle = False
+        return True
+
+    def leave(self) -> None:
+        """A command goes over it no more."""
+        self._sessions -= 1
+
+    def close_if_idle(self) -> None:
+        """End it where nothing has gone over it since this was last called."""
+        if self._idle and not self._sessions:
+            self.close()
+        self._idle = not self._sessions
 
     async def open(self) -> str:
         """Connect; return what the machine says of itself. Raises ExecutorError saying why it can't be."""
@@ -113,6 +132,7 @@ class Connection(ProcessListener):
 
     def close(self) -> None:
         """End it, and what goes over it."""
+        self._closing = True
         if self._transport is not None and not self._ended:
             with contextlib.suppress(ProcessExitedAlready):
                 self._transport.signalProcess("TERM")
@@ -187,7 +207,7 @@ class Connections:
         return self._open[0] if self._open else None
 
     async def take(self) -> Connection:
-        """Return a connection with room for one more command, which counts as going over it. Raises ExecutorError.
+        """Return a connection that one more command may go over, until it is left. Raises ExecutorError.
 
         Who waits may be cancelled; the connection is made all the same, for the others.
         """
@@ -195,8 +215,7 @@ class Connections:
             if self.closed:
                 raise ExecutorError(f"ssh {self.destination}: the agent lets go of it")
             for connection in self._open:
-                if connection.usable and connection.sessions < MAX_SESSIONS:
-                    connection.sessions += 1
+                if connection.enter():
                     return connection
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
@@ -206,6 +225,11 @@ class Connections:
             await waiting
             if self.problem:
                 raise ExecutorError(self.problem)
+
+    def close_idle(self) -> None:
+        """End those but the first that nothing has gone over since this was last called."""
+        for connection in self._open[1:]:
+            connection.close_if_idle()
 
     async def _connect(self, connection: Connection) -> None:
         try:

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from ...home import HomeError, read_json, write_json
 from ..executors import ExecutorError
 from ..tree import Tree
+from ..workspace import WORK, is_kept
 from .commands import Ended, run
 from .connection import Connections, Program
 from .scripts import END, FOLDER, REMOVE
@@ -49,7 +50,7 @@ class SshEnder:
         self._ending: set[Deferred[None]] = set()
 
     async def end(self, tree: Tree) -> bool:
-        """End all of the job there, its files too. False where that can't be now: then it is done later."""
+        """End all of the job there. False where that can't be now: then it is done later, and its files go too."""
         ending = Deferred.fromCoroutine(self._try_to_end(tree.uuid))
         ending.addTimeout(self._grace + WITHIN_S, self._program.reactor)
         self._ending.add(ending)
@@ -81,6 +82,10 @@ class SshEnder:
             await deferLater(self._program.reactor, pause)
         await self._end(uuid)
 
+    def has_left(self, uuid: str) -> bool:
+        """Whether something of the job *uuid* is to be ended and removed later."""
+        return uuid in self._left
+
     def later(self, uuid: str, reason: str) -> None:
         """Something of the job *uuid* is still there, for that *reason*: it is ended when there is a connection."""
         self._log.warn("job {uuid}: not ended there yet: {reason}", uuid=uuid, reason=reason)
@@ -101,7 +106,8 @@ class SshEnder:
             for uuid in list(self._left):
                 try:
                     await self._end(uuid)
-                    await run(self._program, self._connections, REMOVE, folder_of(uuid, self._machine), _MORE_S)
+                    if not is_kept(self._path.parent / WORK, uuid):
+                        await run(self._program, self._connections, REMOVE, folder_of(uuid, self._machine), _MORE_S)
                 except (ExecutorError, Ended) as error:
                     self._log.warn("job {uuid}: not ended there yet: {reason}", uuid=uuid, reason=str(error))
                     if not (isinstance(error, Ended) and error.status == 1):

@@ -8,6 +8,8 @@ from ...wire.link import Facts, Vitals
 from ..facts import ARCHITECTURES
 
 _LONGEST = 200
+_MOST = 1e10
+"""Of what is no share: more can't be."""
 
 
 def _words(said: str) -> dict[str, str]:
@@ -32,11 +34,12 @@ def read_facts(said: str) -> Facts:
         kernel=words.get("kernel", ""),
         cpus=_number(words.get("cpus", "")),
         memory=1024 * _number(words.get("MemTotal:", "")),
+        executor="bash",
     )
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdigit() and len(text) < 16 else 0
+    return int(text) if text.isdecimal() and len(text) < 16 else 0
 
 
 class VitalsReader:
@@ -48,21 +51,21 @@ class VitalsReader:
     def read(self, said: str, jobs: int) -> Vitals | None:
         """Return them; None where what is needed isn't told there, or not yet."""
         words = _words(said)
-        with contextlib.suppress(ValueError, IndexError):
+        with contextlib.suppress(ValueError, LookupError, ArithmeticError):
             times = [int(each) for each in words.get("stat", "").split()[1:9]]
             total, idle = sum(times), times[3] + times[4]
             before, self._before = self._before or (0, 0), (total, idle)
             passed = total - before[0]
             cpu = 100 * (1 - (idle - before[1]) / passed) if passed > 0 else 0.0
             all_memory, free = int(words["MemTotal:"]), int(words["MemAvailable:"])
-            load = [float(each) for each in words["load"].split()[:3]]
+            load = [_figure(each) for each in words["load"].split()[:3]]
             return Vitals(
                 cpu=_percent(cpu),
                 memory=_percent(100 * (1 - free / all_memory)),
                 disk_root=_disk(said, "/"),
                 disk_home=_disk(said, None),
                 jobs=jobs,
-                uptime_s=round(float(words["uptime"].split()[0])),
+                uptime_s=round(_figure(words["uptime"].split()[0])),
                 load=(load[0], load[1], load[2]),
             )
         return None
@@ -72,6 +75,14 @@ def _percent(value: float) -> float:
     return round(min(max(value, 0.0), 100.0), 1)
 
 
+def _figure(text: str) -> float:
+    """Return the number in *text*. Raises ValueError where none can be there."""
+    value = float(text)
+    if not 0 <= value <= _MOST:
+        raise ValueError
+    return value
+
+
 def _disk(said: str, folder: str | None) -> float | None:
     """Return what df said of *folder*; None: of the one that is not the root."""
     for line in said.splitlines():
@@ -79,5 +90,5 @@ def _disk(said: str, folder: str | None) -> float | None:
         where, _, figures = rest.partition(" ")
         if kind == "disk" and (where == folder if folder else where != "/"):
             shares = [word[:-1] for word in figures.split() if word.endswith("%")]
-            return _percent(float(shares[0])) if shares and shares[0].isdigit() else None
+            return _percent(float(shares[0])) if shares and shares[0].isdecimal() else None
     return None

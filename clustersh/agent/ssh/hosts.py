@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from glob import glob
@@ -22,11 +23,14 @@ def is_destination(text: str) -> bool:
 def configured_hosts(config: Path) -> list[str]:
     """Return every host that *config* and what it includes name outright, in their order; patterns are none. Blocks."""
     found: dict[str, None] = {}
-    _read(config, config.parent, found, 0)
+    _read(config, config.parent, found, set(), 0)
     return list(found)[:MAX_HOSTS]
 
 
-def _read(path: Path, base: Path, found: dict[str, None], depth: int) -> None:
+def _read(path: Path, base: Path, found: dict[str, None], seen: set[Path], depth: int) -> None:
+    if path in seen:  # files that include each other would be read again and again
+        return
+    seen.add(path)
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE).decode(errors="replace")
@@ -37,7 +41,7 @@ def _read(path: Path, base: Path, found: dict[str, None], depth: int) -> None:
         if keyword == "include" and depth < _MAX_DEPTH:
             for word in words:
                 for each in sorted(glob(str(base / Path(word).expanduser()))):  # noqa: PTH207 - its pattern may be absolute
-                    _read(Path(each), base, found, depth + 1)
+                    _read(Path(os.path.realpath(each)), base, found, seen, depth + 1)
         elif keyword == "host" and not any(word.startswith("!") for word in words):
             found.update((word, None) for word in words if is_destination(word) and not set(word) & set("*?!"))
 

@@ -58,10 +58,12 @@ def _sockets(folder: Path) -> Path:
     if len(os.fsencode(wanted)) > _SOCKET_ROOM:
         mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
         wanted = Path(tempfile.gettempdir()) / f"clustersh-{os.getuid()}-{mark}"
-    private_folder(wanted)
+    with contextlib.suppress(FileExistsError):
+        wanted.mkdir(mode=0o700)
     found = wanted.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise HomeError(f"{wanted} belongs to somebody else", f"remove it: rm -r {wanted}")
+    private_folder(wanted)
     for old in wanted.iterdir():
         old.unlink(missing_ok=True)
     return wanted
@@ -86,14 +88,9 @@ class SshReach:
 
     facts = Facts()
 
-    @property
-    def problem(self) -> str:
-        """Why the last connection could not be made; "" where it could."""
-        return self._connections.problem
-
     async def connect(self) -> None:
         """See that there is a connection. Raises ExecutorError."""
-        (await self._connections.take()).sessions -= 1
+        (await self._connections.take()).leave()
 
     def workspaces(self, folder: Path, fetcher: BlobFetcher) -> SshWorkspaces:
         """Return what makes workspaces in *folder*."""
@@ -107,12 +104,16 @@ class SshReach:
 
     async def measure(self, jobs: int) -> Vitals | None:
         """Return how the machine does; None where it doesn't tell."""
+        self._connections.close_idle()
         connection = self._connections.one
         if connection is None:
             self._try_now_and_then()
             return None
         said = await connection.ask(_VITALS_S)
-        return None if said is None else self._vitals.read(said, jobs)
+        if said is None:
+            return None
+        self.ender.reached()  # what could not be ended although there was a connection
+        return self._vitals.read(said, jobs)
 
     def _try_now_and_then(self) -> None:
         now = self._program.reactor.seconds()
@@ -153,17 +154,13 @@ class SshReach:
 
     def spawn(self, connection: Connection, start: Start, mark: bytes, line: bytes, listener: ProcessListener) -> None:
         """Start the job's ssh over *connection*. Raises SpawnError."""
-
-        def freed() -> None:
-            connection.sessions -= 1
-
         session = Session(
             listener,
             mark,
             line,
             where=start.cwd or "its home",
             stdin=start.stdin,
-            freed=freed,
+            freed=connection.leave,
             broken=lambda begun, status, said: self.broken(start.uuid, begun, status, said),
         )
         name = scripts.NAME.format(uuid=start.uuid, machine=self._machine)
@@ -203,4 +200,4 @@ class _SshLaunch:
             raise
 
     def abandon(self) -> None:
-        self._connection.sessions -= 1
+        self._connection.leave()

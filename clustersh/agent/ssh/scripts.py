@@ -39,20 +39,22 @@ NAME = "clustersh:{uuid}:{machine}:"
 
 JOB = "; ".join(
     (
-        'n=$(printf "\\nx")',
-        "n=${n%x}",
-        "IFS= read -r h || exit 125",
-        # The header: sets m (the mark), w (where), e (1: it has stdin), the environment, and c, which runs the command.
-        'eval "$h"',
+        # $1 is a line's end, $2 the shell for the command. Nothing of ours is in a variable: they are the user's.
+        'set -- "$(printf "\\nx")" "$(command -v bash || command -v sh)"',
+        'set -- "${1%x}" "$2"',
+        "IFS= read -r REPLY || exit 125",
+        # The header: sets $3 (the mark), $4 (1: it has stdin), $5 (where), $6 (the job's folder), the environment, and
+        # c, which runs the command.
+        'eval "$REPLY"',
         "exec 4>&2 2>/dev/null",
-        'say() { printf "%s%s\\n" "$m" "$1"; printf "%s%s\\n" "$m" "$1" >&4; }',
-        'cd -- "$w" || { if [ -d "$w" ]; then say "Nnot allowed to enter the directory"; '
-        'else say "Nno such directory"; fi; exit 0; }',
+        'say() { printf "%s%s\\n" "$1" "$2"; printf "%s%s\\n" "$1" "$2" >&4; }',
+        'cd -- "$5" || { if [ -d "$5" ]; then say "$3" "Nnot allowed to enter the directory"; '
+        'else say "$3" "Nno such directory"; fi; exit 0; }',
         # Caught and not ignored: a command that signals its own group ends itself, not this.
         "trap : HUP INT TERM",
-        "say B",
-        'if [ "$e" = 1 ]; then (exec 2>&4 4>&-; c); else (exec 2>&4 4>&- </dev/null; c); fi',
-        'say "E$?"',
+        'say "$3" B',
+        'if [ "$4" = 1 ]; then (exec 2>&4 4>&-; c "$@"); else (exec 2>&4 4>&- </dev/null; c "$@"); fi',
+        'say "$3" "E$?"',
     )
 )
 """Runs one job, named NAME: says B when it begins, E with its exit status after it, on both streams; or N, why not."""
@@ -61,14 +63,14 @@ _LOOK_PROC = (
     'look() { a=; for f in /proc/[0-9]*/stat; do read -r s <"$f" || continue; p=${f#/proc/}; p=${p%/stat}; '
     's=${s##*) }; set -- $s; case $1 in Z|X) ;; *) a="$a $p:$2:$4";; esac; done; '
     # A copy of a first process, about to be the command, still has its name; but it leads no session.
-    'o=" "$(echo $(grep -ls "$n" /proc/[0-9]*/cmdline))" "; l=; for z in $a; do p=${z%%:*}; '
+    'o=" "$(echo $(grep -Fls "$n" /proc/[0-9]*/cmdline))" "; l=; for z in $a; do p=${z%%:*}; '
     'case $z in *:"$p") case $o in *" /proc/$p/cmdline "*) l="$l $p";; esac;; esac; done; '
-    'o=$(grep -ls "CLUSTERSH_JOB=$u" /proc/[0-9]*/environ); t=; for f in $o; do '
-    'tr "\\000" "\\n" <"$f" | grep -qx "CLUSTERSH_MACHINE=$k" && { p=${f#/proc/}; t="$t ${p%/environ}"; }; done; }'
+    'o=$(grep -Fls "CLUSTERSH_JOB=$u" /proc/[0-9]*/environ); t=; for f in $o; do '
+    'tr "\\000" "\\n" <"$f" | grep -Fqx "CLUSTERSH_MACHINE=$k" && { p=${f#/proc/}; t="$t ${p%/environ}"; }; done; }'
 )
 _LOOK_PS = (
     'look() { t=; a=$(ps -A -o pid= -o ppid= -o pgid= | while read -r p q g; do printf " %s" "$p:$q:$g"; done); '
-    'l=$(ps -A -o pid= -o command= | while read -r p q; do case $q in *"$n"*) printf " %s" "$p";; esac; done); }'
+    'l=$(ps -A -ww -o pid= -o command= | while read -r p q; do case $q in *"$n"*) printf " %s" "$p";; esac; done); }'
 )
 END = "; ".join(
     (
@@ -88,8 +90,8 @@ END = "; ".join(
 )
 """Ends all that belongs to the job $1 of the machine $2: TERM, after $3 tenths of a second KILL. 1: some lives."""
 
-UNPACK = 'umask 077; mkdir -- "$1" && cd -- "$1" && exec tar -xf -'
+UNPACK = 'umask 077; mkdir -- "$1" && cd -- "$1" && exec tar -xof -'
 REMOVE = 'exec rm -rf -- "$1"'
-"""$1 is the job's folder there."""
+"""$1 is the job's folder there. What is unpacked is its user's own, also root's: not a user's of the same number."""
 FOLDER = '"${TMPDIR:-/tmp}"/clustersh-'
 """Where a job's files go, its uuid and its machine's name after it; words of shell."""

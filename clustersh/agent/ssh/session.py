@@ -8,7 +8,8 @@ something that it left in the background still holds the streams.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from ...wire.output import Stream
 from ..process import ProcessListener, close_stdin
 
 MARK_BEGINS = b"\x1e"
+_STATUS = re.compile(rb"E[0-9]{1,3}")
 _LONGEST_WORD = 4096
 _BEFORE_LIMIT = 16 << 10
 
@@ -100,7 +102,7 @@ class Session(ProcessListener):
         where: str,
         stdin: bool,
         freed: Callable[[], None],
-        broken: Callable[[bool, int | None, str], Awaitable[Outcome]],
+        broken: Callable[[bool, int | None, str], Coroutine[Any, Any, Outcome]],
     ) -> None:
         self._listener = listener
         self._header = header
@@ -148,7 +150,7 @@ class Session(ProcessListener):
                 self._listener.output(stream, rest)
         begun = any(each.begun for each in self._streams.values())
         said = self._streams[Stream.STDERR].before.decode(errors="replace")
-        outcome = Deferred.fromCoroutine(_await(self._broken(begun, code, said)))
+        outcome = Deferred.fromCoroutine(self._broken(begun, code, said))
         outcome.addCallbacks(self._listener.gone, self._failed)
 
     def _failed(self, failure: Failure) -> None:
@@ -156,12 +158,8 @@ class Session(ProcessListener):
         self._listener.gone(Outcome(State.INTERRUPTED, reason="internal error of the agent"))
 
     def _tell(self, word: bytes) -> None:
-        if word[:1] == b"E" and word[1:].isdigit():
+        if _STATUS.fullmatch(word):
             self._listener.exited(int(word[1:]), None)
         else:
             reason = f"{word[1:].decode(errors='replace')}: {self._where}"
             self._listener.gone(Outcome(State.NOT_STARTED, reason=reason))
-
-
-async def _await(outcome: Awaitable[Outcome]) -> Outcome:
-    return await outcome

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
+
 from ...home import private_folder
 from ...wire.link import Start
 from ..executors import ExecutorError, Task
 from ..executors.ssh import is_staged
-from ..fetch import BlobFetcher, InThread
-from ..workspace import Workspace, WorkspaceError, Workspaces
+from ..fetch import Abandoned, BlobFetcher, InThread
+from ..workspace import Workspace, WorkspaceError, Workspaces, is_kept
 from .commands import Ended, run
 from .connection import Connections, Program
 from .ender import SshEnder, folder_of
@@ -18,6 +21,7 @@ from .scripts import REMOVE, UNPACK
 
 _SEND_S = 3600.0
 _REMOVE_S = 30.0
+_LOOK_S = 0.5
 
 
 class SshWorkspaces(Workspaces):
@@ -43,6 +47,21 @@ class SshWorkspaces(Workspaces):
         """Return the workspace of a job."""
         return _SshWorkspace(self, start, wanted)
 
+    async def clear(self, uuid: str) -> None:
+        """Remove what is left of a job, there too."""
+        if not is_kept(self.folder, uuid):
+            await self.remove_there(uuid)
+        await super().clear(uuid)
+
+    async def remove_there(self, uuid: str) -> None:
+        """Remove what is left there of the job *uuid*, now or with what its ender has left for later."""
+        if self.ender.has_left(uuid):
+            return
+        try:
+            await run(self.program, self.connections, REMOVE, folder_of(uuid, self.machine), _REMOVE_S)
+        except (ExecutorError, Ended) as error:
+            self.ender.later(uuid, str(error))
+
 
 class _SshWorkspace(Workspace):
     _all: SshWorkspaces
@@ -55,10 +74,9 @@ class _SshWorkspace(Workspace):
         if is_staged(task):
             content = task.script if task.script is not None else (task.command.shell or "").encode()
             await self._all.in_thread(self._write, content)
-        where = folder_of(self._start.uuid, self._all.machine)
         self._sent = True
         try:
-            await run(self._all.program, self._all.connections, UNPACK, where, _SEND_S, str(self._folder))
+            await self._send()
         except ExecutorError as error:
             self._sent = False
             raise WorkspaceError(str(error)) from error
@@ -66,14 +84,27 @@ class _SshWorkspace(Workspace):
             raise WorkspaceError(f"its files can't be put in place there: {error}") from error
         return task
 
+    async def _send(self) -> None:
+        """Send the job's folder. Raises ExecutorError and Ended, and Abandoned once the job isn't wanted any more."""
+        reactor = self._all.program.reactor
+        where = folder_of(self._start.uuid, self._all.machine)
+        sending = Deferred.fromCoroutine(
+            run(self._all.program, self._all.connections, UNPACK, where, _SEND_S, str(self._folder))
+        )
+        looking = LoopingCall(lambda: None if self._wanted() else sending.cancel())
+        looking.clock = reactor
+        looking.start(_LOOK_S, now=False)
+        try:
+            await sending
+        except CancelledError as error:
+            raise Abandoned from error
+        finally:
+            looking.stop()
+
     async def remove(self) -> None:
         await super().remove()
         if self._sent and not (self._start.keep_files and self._start.files is not None):
-            where = folder_of(self._start.uuid, self._all.machine)
-            try:
-                await run(self._all.program, self._all.connections, REMOVE, where, _REMOVE_S)
-            except (ExecutorError, Ended) as error:
-                self._all.ender.later(self._start.uuid, str(error))
+            await self._all.remove_there(self._start.uuid)
 
     def _write(self, content: bytes) -> None:
         path = private_folder(self._folder) / "command"
