@@ -210,6 +210,7 @@ def test_callers_who_wait_for_a_pipe_hold_up_no_other(standing: Cluster, standby
     assert not standby.runs()
 
 
+@linux
 @pytest.mark.parametrize("dies", [True, False])
 def test_a_termination_is_not_lost_with_the_standby(
     standing: Cluster, standby: Standby, tmp_path: Path, dies: bool
