@@ -9,7 +9,7 @@ import pytest
 
 from clustersh.wire import link
 from clustersh.wire.jobs import Outcome, State
-from tests.hostile.attackers import Mallory, ask_for_run, call, start_job
+from tests.hostile.attackers import Mallory, RawLink, ask_for_run, call, start_job
 from tests.real.programs import Cluster
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n\u202eevil\x00"
@@ -58,11 +58,17 @@ def test_an_output_is_the_users_own(cluster: Cluster) -> None:
     assert cluster.sh("run", "ws1", r"printf '\033[31mred\033[0m\a'").stdout == b"\x1b[31mred\x1b[0m\a"
 
 
-def test_what_a_lying_agent_says_of_itself_and_its_jobs_is_shown_clean(cluster: Cluster, mallory: Mallory) -> None:
+def _lies(mallory: Mallory) -> RawLink:
+    """Return a link whose agent says nothing but escapes of itself."""
     linked = mallory.link()
     facts = link.Facts(*[ESCAPES] * 5)
     linked.send(link.Hello(ESCAPES, ESCAPES, ESCAPES, time.clock_gettime(time.CLOCK_BOOTTIME), facts))
     assert isinstance(linked.next(), link.Welcome)
+    return linked
+
+
+def test_what_a_lying_agent_says_of_itself_and_its_jobs_is_shown_clean(cluster: Cluster, mallory: Mallory) -> None:
+    linked = _lies(mallory)
     job = start_job(cluster, linked)
     linked.send(link.Ended(job.uuid, Outcome(State.NOT_STARTED, reason=ESCAPES)))
     cluster.until_job(job.uuid, "not-started")
@@ -76,6 +82,8 @@ def test_what_a_lying_agent_says_of_itself_and_its_jobs_is_shown_clean(cluster: 
         clean(done.stdout, done.stderr)
     reader = cluster.client.open("clustersh", "cat", "mallory", job.uuid)
     reader.communicate(timeout=30)
+    linked.close()
+    linked = _lies(mallory)  # nobody answered the coordinator's pings meanwhile
     second = start_job(cluster, linked)
     reader = cluster.client.open("clustersh", "cat", "mallory", second.uuid)
     for _ in ("the quick way", "the full way"):
