@@ -455,6 +455,26 @@ def test_a_cancel_does_not_wait_for_a_machine_that_can_not_be_reached(own):
     until_running("7304", 0)
 
 
+def test_a_cancel_does_not_wait_for_files_either_and_none_of_them_stay(own, tmp_path):
+    cluster, server = own
+    (tmp_path / "a.txt").write_text("x")
+    with frozen(server):
+        uuid = cluster.sh("run", "--detach", "--file", str(tmp_path / "a.txt"), "homelab-1", "sleep 7307").out.strip()
+        agent = psutil.Process(cluster.agent_process.pid)
+        eventually(lambda: any(each.name() == "sh" for each in agent.children()), what="sending them")
+        assert cluster.sh("cancel", uuid).status == 0
+        begun = time.monotonic()
+        assert cluster.sh("wait", uuid).status == 130 and time.monotonic() - begun < 20
+
+    def is_removed() -> bool:
+        cluster.sh("machines", "-l")  # looks at the machine, as is done every 30 seconds
+        left = cluster.agent.path / "agent" / "carried" / "homelab-1" / "left.json"
+        return json.loads(left.read_text()) == {"jobs": []} and not list(Path("/tmp").glob(f"clustersh-{uuid}-*"))
+
+    eventually(is_removed, what="its files are removed")
+    assert running("7307") == []
+
+
 def test_the_executor_that_a_gateway_is_told_to_use_is_for_its_own_commands(own):
     cluster, _ = own
     end(cluster.agent_process)

@@ -20,7 +20,8 @@ from .ender import SshEnder, folder_of
 from .scripts import REMOVE, UNPACK
 
 _SEND_S = 3600.0
-_REMOVE_S = 30.0
+_REMOVE_S = 5.0
+"""A client waits for that; what takes longer is done later."""
 _LOOK_S = 0.5
 
 
