@@ -104,9 +104,9 @@ class Judging:
         self._running = False
         if self._again is not None and self._again.active():
             self._again.cancel()
+        worker, self._worker = self._worker, None
         self._give_up_all()
-        if self._worker is not None:
-            worker = self._worker
+        if worker is not None:
             worker.kill("the coordinator stops")
             await worker.gone
 
@@ -188,9 +188,9 @@ class Judging:
     def _give_up(self, asked: _Waiting) -> None:
         """The worker hangs."""
         self._asked = None
-        asked.end(_NoAnswer())
         if self._worker is not None:
             self._worker.kill(f"a command took it more than {LIMIT_S:g} s")
+        asked.end(_NoAnswer())
 
     def _give_up_all(self) -> None:
         everyone = [*([self._asked] if self._asked else []), *self._queue]
@@ -225,14 +225,16 @@ class Judging:
         self._deaths += 1
         if asked is not None and asked.tries == 1 and not asked.answer.called:
             self._ask_again(asked)  # it may have been killed for another reason
-        elif asked is not None:
-            asked.end(_NoAnswer())
+            asked = None
+        # Who gets an answer goes on at once, and may stop all this.
         if worker.was_ready and self._deaths < MOST_DEATHS:
             self._begin()
-            return
-        self._give_up_all()
-        self._again = self._reactor.callLater(self._pause, self._begin)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+        else:
+            self._again = self._reactor.callLater(self._pause, self._begin)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+            self._give_up_all()
+        if asked is not None:
+            asked.end(_NoAnswer())
 
     def _ask_again(self, asked: _Waiting) -> None:
         if asked.limit is not None and asked.limit.active():

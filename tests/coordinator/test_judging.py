@@ -326,6 +326,19 @@ async def test_no_text_and_no_bytes_hurt_the_worker_or_the_coordinator(
     assert after.pid == before.pid
 
 
+@pytest.mark.parametrize(("program", "text"), [(CRASHES, "poison"), ((*CRASHES[:-1], "1 / 0  # guard_worker"), "ls")])
+@pytest_twisted.ensureDeferred
+async def test_what_is_stopped_as_soon_as_there_is_an_answer_starts_no_worker_again(
+    program: tuple[str, ...], text: str
+) -> None:
+    before = frozenset(each.pid for each in workers())
+    async with judged(program) as judge:
+        await judge.judge(shell(text), None, LINUX)
+    await deferLater(reactor, 0)  # type: ignore[arg-type]  # what gave the answer goes on only now
+    assert judge._again is None or not judge._again.active()
+    assert workers(before) == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_command_that_is_asked_again_waits_for_its_turn_as_others_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
