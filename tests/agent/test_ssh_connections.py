@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ STAND_IN = """\
 #!/bin/sh
 case " $* " in *" ControlMaster=yes "*) echo clustersh-ready; exec sed -u s/^/clustersh-ready/ ;; esac
 echo "$*" >>{folder}/commands
-[ -e {folder}/ends ] || exec sleep 300
+[ -e {folder}/ends ] || exec sleep 301
 """
 
 
@@ -40,12 +41,15 @@ def connections(tmp_path: Path) -> Connections:
     return Connections(program, "nas", lambda said: None)
 
 
+COMMANDS = {"sed": ["sed", "-u", "s/^/clustersh-ready/"], "sleep": ["sleep", "301"]}
+
+
 def running(name: str) -> list[int]:
-    """Return the processes of that name that this one started."""
+    """Return the stand-ins that this process started and that are *name* by now; other tests have some of that name."""
     found = []
     for each in psutil.Process().children(recursive=True):
         try:
-            if each.name() == name and each.status() != psutil.STATUS_ZOMBIE:
+            if each.cmdline() == COMMANDS[name] and each.status() != psutil.STATUS_ZOMBIE:
                 found.append(each.pid)
         except psutil.NoSuchProcess:
             continue
@@ -53,7 +57,9 @@ def running(name: str) -> list[int]:
 
 
 async def until_running(name: str, number: int) -> list[int]:
+    deadline = time.monotonic() + 60
     while len(found := running(name)) != number:
+        assert time.monotonic() < deadline, f"there are {found}"
         await deferLater(cast(Any, reactor), 0.01)
     return found
 
@@ -82,9 +88,9 @@ async def test_connections_that_nothing_goes_over_are_ended_but_for_one(connecti
 @pytest_twisted.ensureDeferred
 async def test_what_takes_too_long_is_ended_with_all_that_it_started(connections: Connections, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
-    running_it = Deferred.fromCoroutine(run(connections._program, connections, "true", "x", 1.0, str(tmp_path)))
+    running_it = Deferred.fromCoroutine(run(connections._program, connections, "true", "x", 3.0, str(tmp_path)))
     (sending,) = await until_running("sleep", 1)
-    with pytest.raises(Ended, match="it did not end within 1 seconds"):
+    with pytest.raises(Ended, match="it did not end within 3 seconds"):
         await running_it
     await gone(sending)
     connections.close()
