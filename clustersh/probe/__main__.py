@@ -9,23 +9,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..wire.units import parse_duration
-from .grammar import DEFAULT_TIMEOUT_S, READERS
+from .grammar import read_options
 from .probe import as_line, probe
 
 
 def run(words: Sequence[str]) -> int:
     """Do what *words* ask for, and return the exit status."""
-    timeout_s, checks = DEFAULT_TIMEOUT_S, []
     try:
-        for option, text in zip(words[::2], words[1::2], strict=True):
-            kind = option.removeprefix("--")
-            if option == "--timeout":
-                timeout_s = parse_duration(text)
-            elif option == f"--{kind}" and kind in READERS:
-                checks.append((kind, text))
-            else:
-                raise ValueError(f"there is no check {option!r}")
+        timeout_s, checks = read_options(words)
         found = probe(checks, timeout_s)
     except ValueError as error:
         sys.stderr.write(f"ERROR: {error}\n")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..wire.units import parse_size
+from ..wire.units import parse_duration, parse_size
 
 MAX_TEXT = 4096
 """Characters of one check."""
@@ -135,3 +135,20 @@ def _percent(text: str) -> float | None:
     if float(found[1]) > 100:
         raise ValueError(f"{text} is more than there is")
     return float(found[1])
+
+
+def read_options(words: Sequence[str]) -> tuple[float, list[tuple[str, str]]]:
+    """Return the seconds that *words* (``--tcp 22 --timeout 5s``) leave each check, and the checks: kind and text.
+
+    Raises ValueError.
+    """
+    timeout_s, checks = DEFAULT_TIMEOUT_S, []
+    for option, text in zip(words[::2], words[1::2], strict=True):
+        kind = option.removeprefix("--")
+        if option == "--timeout":
+            timeout_s = parse_duration(text)
+        elif option == f"--{kind}" and kind in READERS:
+            checks.append((kind, text))
+        else:
+            raise ValueError(f"there is no check {option!r}")
+    return timeout_s, checks

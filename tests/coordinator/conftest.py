@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,18 +154,34 @@ class Wire(Protocol):
 Opener = Callable[..., Front]
 
 
-@pytest.fixture
-def make_waiting_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
-    """Makes coordinators in one folder, in which new machines wait until they are named."""
+MakeWorld = Callable[[], World]
+
+
+@contextmanager
+def _worlds(folder: Path, **how: Any) -> Iterator[MakeWorld]:
     made: list[World] = []
 
     def one() -> World:
-        made.append(World(tmp_path, new_machines="wait"))
+        made.append(World(folder, **how))
         return made[-1]
 
     yield one
     for world in made:
         pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
+    """Makes coordinators in one folder, each with what the one before left there."""
+    with _worlds(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def make_waiting_world(tmp_path: Path) -> Iterator[MakeWorld]:
+    """As `make_world`; new machines wait until they are named."""
+    with _worlds(tmp_path, new_machines="wait") as one:
+        yield one
 
 
 @pytest.fixture

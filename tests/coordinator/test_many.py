@@ -5,8 +5,7 @@ from __future__ import annotations
 import cProfile
 import hashlib
 import pstats
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -29,19 +28,6 @@ from .world import JOSHUA, Agent, World
 
 TRUE = Command(shell="true")
 ABC = RunRequest("a,b,c", TRUE)
-
-
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
-    made: list[World] = []
-
-    def one() -> World:
-        made.append(World(tmp_path))
-        return made[-1]
-
-    yield one
-    for world in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import pytest_twisted
@@ -19,19 +18,6 @@ from clustersh.wire.problems import Kind, ProblemError
 from .test_runs import World
 
 PUBLIC = generate().public_key()
-
-
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
-    made: list[World] = []
-
-    def one() -> World:
-        made.append(World(tmp_path))
-        return made[-1]
-
-    yield one
-    for world in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
 
 
 @pytest.fixture

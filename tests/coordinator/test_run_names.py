@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import pytest_twisted
@@ -19,19 +18,6 @@ from clustersh.wire.rest import RunRequest
 from .world import JOSHUA, World
 
 MakeWorld = Callable[[], World]
-
-
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
-    made: list[World] = []
-
-    def one() -> World:
-        made.append(World(tmp_path))
-        return made[-1]
-
-    yield one
-    for world in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
 
 
 async def rename(world: World, key: str, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,19 +156,6 @@ async def test_there_may_be_only_so_many() -> None:
 
 
 # -- what is on the disk
-
-
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
-    made: list[World] = []
-
-    def one() -> World:
-        made.append(World(tmp_path))
-        return made[-1]
-
-    yield one
-    for world in made:
-        pytest_twisted.blockon(Deferred.fromCoroutine(world.stop()))
 
 
 def tokens_of(world: World) -> JoinTokens:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from ...probe.grammar import DEFAULT_TIMEOUT_S, READERS, DiskRule, Endpoint, read
+from ...probe.grammar import DiskRule, Endpoint, read, read_options
 from ...wire.jobs import PROBE
-from ...wire.units import parse_duration
 from ..executors import ExecutorError
 
 # Each check runs by itself in the background, and prints one line: its number, true or false, and what is told of it.
@@ -157,17 +156,9 @@ def is_probe(argv: tuple[str, ...] | None) -> bool:
 
 def words_for(argv: Sequence[str]) -> list[str]:
     """Return the words for SCRIPT that ask for what *argv* does. Raises ExecutorError where it makes no sense."""
-    given = argv[len(PROBE) :]
-    seconds, words = DEFAULT_TIMEOUT_S, []
     try:
-        for option, text in zip(given[::2], given[1::2], strict=True):
-            kind = option.removeprefix("--")
-            if option == "--timeout":
-                seconds = parse_duration(text)
-            elif option == f"--{kind}" and kind in READERS:
-                words += [kind, *_subject(kind, text)]
-            else:
-                raise ValueError(f"there is no check {option!r}")
+        seconds, checks = read_options(argv[len(PROBE) :])
+        words = [word for kind, text in checks for word in (kind, *_subject(kind, text))]
     except ValueError as error:
         raise ExecutorError(str(error)) from error
     return [str(max(1, math.ceil(seconds))), *words]
