@@ -142,6 +142,8 @@ def read_options(words: Sequence[str]) -> tuple[float, list[tuple[str, str]]]:
 
     Raises ValueError.
     """
+    if len(words) % 2:
+        raise ValueError(f"nothing follows {words[-1]!r}: write it like --tcp 22")
     timeout_s, checks = DEFAULT_TIMEOUT_S, []
     for option, text in zip(words[::2], words[1::2], strict=True):
         kind = option.removeprefix("--")

@@ -17,6 +17,7 @@ from clustersh.probe.grammar import (
     read,
     read_disk,
     read_endpoint,
+    read_options,
     read_url,
 )
 
@@ -159,3 +160,14 @@ def test_a_rule_for_a_disk_keeps_path_and_number(path, percent):
 @given(st.integers(1, 65535), st.from_regex(r"[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True))
 def test_an_endpoint_keeps_host_and_port(port, host):
     assert read_endpoint(f"{host}:{port}") == Endpoint(host, port)
+
+
+def test_options_are_seconds_and_checks_and_what_is_wrong_is_told() -> None:
+    assert read_options(["--tcp", "22", "--timeout", "5s"]) == (5.0, [("tcp", "22")])
+    for words, told in (
+        (["--tcp", "22", "--disk"], "nothing follows '--disk'"),
+        (["--nix", "22"], "there is no check '--nix'"),
+        (["tcp", "22"], "there is no check 'tcp'"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            read_options(words)
