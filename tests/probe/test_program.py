@@ -43,7 +43,7 @@ def test_the_results_stand_in_the_order_of_the_checks(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--http",), "argument"),
+        (("--http",), "nothing follows '--http'"),
         (("--port", "22"), "there is no check '--port'"),
         (("tcp", "22"), "there is no check 'tcp'"),
         (("--tcp", "0"), "'0' is no port"),
