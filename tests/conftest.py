@@ -1,4 +1,5 @@
-"""With CI=true a skipped test fails the run, unless docs/platforms.md lists it; long files are begun first."""
+"""With CI=true a skipped test fails the run, unless docs/platforms.md lists it; long files are begun first, and every
+test ends in bounded time."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -64,6 +66,8 @@ LONG_FILES = (
 the workers that have nothing left to do would wait for a long one that is begun last."""
 _LISTED = re.compile(r"^\| `(tests/[^`]+)` \| ([a-z0-9]+) \| .+ \|$", re.MULTILINE)
 _skipped: set[str] = set()
+_TIME_IS_UP = pytest.StashKey[Any]()
+"""The call that ends a test when its time is up."""
 
 
 def allowed_skips(page: str, platform: str) -> set[str]:
@@ -99,6 +103,26 @@ def same_umask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Iterator[None]:
+    """End a test that waits in a coroutine too: the reactor only logs what the timeout's signal raises in it."""
+    import greenlet
+    from twisted.internet import reactor
+
+    test = greenlet.getcurrent()
+    why = f"waited in a coroutine for {settings.timeout:g} s"
+    item.stash[_TIME_IS_UP] = reactor.callLater(settings.timeout, lambda: test.throw(pytest.fail.Exception(why)))
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_cancel_timer(item: pytest.Item | pytest.Collector) -> Iterator[None]:
+    call = item.stash.get(_TIME_IS_UP, None)
+    if call is not None and call.active():
+        call.cancel()
+    return (yield)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

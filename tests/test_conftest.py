@@ -1,7 +1,8 @@
-"""The rule that a skipped test fails CI unless docs/platforms.md lists it, and the order of the files."""
+"""The rule that a skipped test fails CI unless docs/platforms.md lists it, the order of the files, and their time."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,45 @@ def test_an_unlisted_skip_fails_the_run_in_ci(tmp_path: Path, workers: tuple[str
         )
         outcomes[value] = (ran.returncode, "does not list it: tests/test_x.py::test_x" in ran.stdout)
     assert outcomes == {"true": (1, True), "false": (0, False)}
+
+
+WAITING = """
+import pytest_twisted
+from twisted.internet.defer import Deferred, succeed
+
+@pytest_twisted.ensureDeferred
+async def test_that_waits_without_end():
+    await Deferred()
+
+@pytest_twisted.ensureDeferred
+async def test_that_comes_afterwards():
+    await succeed(None)
+
+def test_that_has_no_coroutine():
+    while True:
+        pass
+"""
+
+
+def test_a_test_that_waits_without_end_is_ended_and_the_others_run(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_x.py").write_text(WAITING)
+    options = ("-rA", "--tb=line", "--timeout=1", "--rootdir", str(tmp_path), str(tmp_path))
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", *options],
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    ended = re.findall(r"^(PASSED|FAILED) .*test_x\.py::test_(\w+)", ran.stdout, re.MULTILINE)
+    assert {test: outcome for outcome, test in ended} == {
+        "that_waits_without_end": "FAILED",
+        "that_comes_afterwards": "PASSED",
+        "that_has_no_coroutine": "FAILED",
+    }, ran.stdout
+    assert "waited in a coroutine for 1 s" in ran.stdout
 
 
 def test_the_list_names_tests_that_exist() -> None:

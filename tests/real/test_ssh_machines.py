@@ -182,9 +182,11 @@ def test_environment_and_directory(sh, tmp_path):
 
 def test_no_value_of_the_environment_is_in_an_argument_vector(sh):
     # Only builtins see the value, apart from the one process that is there to be found.
-    script = 'for f in /proc/[0-9]*/cmdline; do case $(tr "\\0" " " <$f) in *"$SECRET"*) echo $f;; esac; done 2>/dev/null'
-    with subprocess.Popen(["cat", "-", "hidden-in-plain-sight"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
-        done = sh("run", "--env", "SECRET", "homelab-1", script, environ={"SECRET": "hidden-in-plain-sight"})
+    look = 'case $(tr "\\0" " " <$f) in *"$SECRET"*) echo $f;; esac'
+    script = f"for f in /proc/[0-9]*/cmdline; do {look}; done 2>/dev/null"
+    secret = "hidden-in-plain-sight"
+    with subprocess.Popen(["cat", "-", secret], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
+        done = sh("run", "--env", "SECRET", "homelab-1", script, environ={"SECRET": secret})
         assert done.out.splitlines() == [f"/proc/{cat.pid}/cmdline"], done
         cat.communicate()
 
