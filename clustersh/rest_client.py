@@ -17,7 +17,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from .address import Address
-from .http_bodies import BodyReader, BodyWriter, Collector, Watch
+from .http_bodies import BodyReader, BodyWriter, Collector, Watch, WholeBody
 from .trust.identity import SERVER_NAME
 from .unreachable import Cause, Unreachable, explain, not_a_coordinator
 from .wire.codec import WireError, decode_json, encode_json
@@ -216,7 +216,7 @@ class RestClient:
             method,
             url,
             headers=given,
-            data=body,
+            data=WholeBody(body) if isinstance(body, bytes) else body,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,  # type: ignore[arg-type]
