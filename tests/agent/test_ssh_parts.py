@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -75,6 +76,22 @@ def line_for(shell: str | None = None, cwd: str = "/", **more: object) -> bytes:
 def test_a_value_reaches_the_command_as_it_is(value: str) -> None:
     found, word = run_job(line_for('printf "%s" "$X"', env={"X": value}))
     assert (found, word) == (value.encode() + b"|", b"E0")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["bash", "sh"])
+def test_the_command_s_shell_is_the_first_bash_on_the_path_or_else_sh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "a b*"
+    folder.mkdir()
+    for each in {name, "sh"}:
+        (folder / each).symlink_to(shutil.which(each) or "")
+    later = f":{os.environ['PATH']}" if name == "bash" else ""
+    monkeypatch.setenv("PATH", f"/nowhere:{folder}{later}")
+    monkeypatch.setenv("IFS", "b")
+    found, word = run_job(line_for('echo "$0 ${BASH-}"', env={"PATH": "/none"}))
+    assert (found.decode(), word) == (f"bash {folder}/bash\n|" if name == "bash" else "sh \n|", b"E0")
 
 
 @pytest.mark.real
