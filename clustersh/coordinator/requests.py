@@ -158,6 +158,7 @@ class Requests:
             self._table.give_back(caller.id, weight)
             raise
         self._table.add(run)
+        self._dispatcher_of(asked).start(run)
         self._log.info(
             "{uuid} {client} on {target}: {command}",
             uuid=run.uuid,
@@ -165,7 +166,6 @@ class Requests:
             target=run.target,
             command=run.command[:200],
         )
-        self._dispatcher_of(asked).start(run)
         return run.uuid
 
     def _dispatcher_of(self, asked: RunRequest) -> Dispatcher:
