@@ -223,6 +223,36 @@ async def test_whatever_the_worker_does_commands_are_judged(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_worker_s_answer_is_remembered_for_the_same_question() -> None:
+    async with judged() as judge:
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
+        assert await judge.judge(shell("ls"), None, LINUX) == ()
+        (stopped,) = workers()
+        stopped.suspend()
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
+        assert await judge.judge(shell("ls"), None, LINUX) == ()
+        others = [(shell("reboot"), "windows/amd64", "", ""), (shell("reboot"), LINUX, "/srv", "")]
+        others += [(shell("reboot"), LINUX, "", "bash"), (Command(argv=("reboot",)), LINUX, "", "")]
+        asked = [Deferred.fromCoroutine(judge.judge(each[0], None, *each[1:])) for each in others]
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        assert not any(each.called for each in asked)
+        stopped.resume()
+        await gatherResults(asked)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_no_worker_said_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with judged() as judge:
+        await judge.judge(shell("ls"), None, LINUX)
+        (stopped,) = workers()
+        stopped.suspend()
+        monkeypatch.setattr(judging, "LIMIT_S", 0.05)
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["unparsable"]
+        monkeypatch.undo()
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "MAX_WAITING", 3)
     async with judged() as judge:
@@ -231,7 +261,7 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         stopped.suspend()
         asked = [Deferred.fromCoroutine(judge.judge(shell(f"ls {n}"), None, LINUX)) for n in range(4)]
         with pytest.raises(ProblemError) as caught:
-            await judge.judge(shell("ls"), None, LINUX)
+            await judge.judge(shell("ls 4"), None, LINUX)
         assert caught.value.problem.kind is Kind.RATE_LIMITED
         asked.pop().cancel()  # nobody waits for it: there is room again
         asked.append(Deferred.fromCoroutine(judge.judge(shell("halt"), None, LINUX)))
@@ -243,7 +273,7 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [rules(found) for found in await gatherResults(asked)] == [[], [], [], ["power"]]
         monkeypatch.setattr(judging, "WAIT_S", 0.1)
         stopped.suspend()
-        asked = [Deferred.fromCoroutine(judge.judge(shell(f"ls {n}"), None, LINUX)) for n in range(2)]
+        asked = [Deferred.fromCoroutine(judge.judge(shell(f"ps {n}"), None, LINUX)) for n in range(2)]
         with pytest.raises(ProblemError):
             await asked[1]
         stopped.resume()
