@@ -92,7 +92,6 @@ def import_all() -> None:
         command.load()
     for name in _MORE:
         importlib.import_module(f"clustersh.frontend.{name}")
-    importlib.import_module("treq.client")
 
 
 if __name__ == "__main__":
