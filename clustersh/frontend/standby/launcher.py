@@ -3,10 +3,9 @@
 It imports only what the interpreter has in C, and never changes a flag of the caller's descriptors. Where there is no
 standby to hand the call to, `call` returns None, and the program goes on in this process as if nothing had been tried.
 
-All that isn't needed for handing over is imported once the call is on its way: while the standby is at it.
+All that isn't needed for handing over is imported once the call is on its way: while the standby is at it. Until then
+not even ``__future__`` is, which is a module as any other; so annotations that need an import are quoted.
 """
-
-from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _socket
@@ -37,7 +36,7 @@ class Launcher:
     was lost and the call can't be repeated.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Callable[[], str]) -> None:
+    def __init__(self, argv: "Sequence[str]", environ: "Mapping[str, str]", cwd: "Callable[[], str]") -> None:
         self._argv = argv
         self._environ = environ
         self._cwd = cwd
