@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from ...config import Force, PolicyConfig, TargetPolicy
-from ...trust.identity import Identity
+from ...trust.identity import Identity, Role
 from ...wire.jobs import Command
 from ...wire.policy import OnTarget, PolicyTest, PolicyView, RuleView
 from ...wire.problems import Kind, Problem, ProblemError
@@ -111,6 +111,12 @@ class Policy:
     def check_use(self, caller: Identity, machine: Key) -> None:
         """Raise ProblemError (policy) where the client's limits keep it from *machine*, whatever it wants there."""
         self._limits.check(caller, limits_of(self._book.of_client(caller.name)), [machine.name], 1)
+
+    def usable(self, caller: Identity, machines: Sequence[Key]) -> list[Key]:
+        """Return those of *machines* that the client may run something on. An admin may say of any that it is used."""
+        if caller.role is Role.ADMIN or not machines:
+            return list(machines)
+        return self._limits.within(limits_of(self._book.of_client(caller.name)), machines)
 
     # -- before a run
 
