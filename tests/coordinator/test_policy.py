@@ -229,6 +229,22 @@ async def test_a_machine_that_says_it_is_another_meanwhile_is_judged_as_what_it_
     assert (await refused(world, DENIED)).kind is Kind.POLICY
 
 
+@pytest_twisted.ensureDeferred
+async def test_each_command_is_judged_for_the_client_that_asks(make_world: MakeWorld) -> None:
+    clients: list[str] = []
+
+    class Noting(JudgeHere):
+        async def judge(self, *words: Any, client: str = "", **named: Any) -> tuple[Finding, ...]:
+            clients.append(client)
+            return await super().judge(*words, **named)
+
+    world = make_world(judge=Noting())
+    await fill(world)
+    await pass_(world, RunRequest("ws1", Command(shell="true")))
+    await world.policy.test(ANN, BLOCKED, world.registry.machines())
+    assert clients == [JOSHUA.id, ANN.id]
+
+
 # -- who may force
 
 
