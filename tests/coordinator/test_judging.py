@@ -243,6 +243,7 @@ async def test_what_waits_is_bounded_and_each_client_s_part_of_it(monkeypatch: p
         await not_now(judge, "ann")
         asked += [asking(judge, "bob", f"ls {n}") for n in range(2)]
         await not_now(judge, "carl")
+        asked[-1].addErrback(lambda failure: failure.trap(CancelledError) and ())
         asked.pop().cancel()  # nobody waits for it: there is room again
         asked.append(asking(judge, "carl", "halt"))
         monkeypatch.setattr(judging, "MAX_WAITING", 100)
