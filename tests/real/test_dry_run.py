@@ -39,6 +39,11 @@ ADMIN = [
         {"uses": 20, "ttl_s": 3600.0},
     ),
     (
+        ("invite", "--token", "2h"),
+        "Would make a token that lets 1 machine in, for 2 hours; dry run: nothing was done.\n",
+        {"uses": 1, "ttl_s": 7200.0},
+    ),
+    (
         ("wheelhouse", "fill", "--platform", "win_amd64", "--python", "3.13"),
         "Would fetch the wheels for win_amd64 (Python 3.13); dry run: nothing was done.\n",
         {"would_fill": [{"platform": "win_amd64", "python": "3.13"}]},
