@@ -19,20 +19,18 @@ class Shares:
     def __init__(self) -> None:
         self._things: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
+        self.all = Share(0, 0)
+        """What all of them have together."""
 
     def of(self, client_id: str) -> Share:
         """Return what a client has."""
         return Share(self._things[client_id], self._bytes[client_id])
 
-    @property
-    def all(self) -> Share:
-        """What all of them have together."""
-        return Share(self._things.total(), self._bytes.total())
-
     def take(self, client_id: str, size: int) -> None:
         """A client has one thing more."""
         self._things[client_id] += 1
         self._bytes[client_id] += size
+        self.all = Share(self.all.things + 1, self.all.size + size)
 
     def give_back(self, client_id: str, size: int) -> None:
         """Return what was taken."""
@@ -40,3 +38,4 @@ class Shares:
             counter[client_id] -= amount
             if counter[client_id] <= 0:
                 del counter[client_id]
+        self.all = Share(self.all.things - 1, self.all.size - size)
