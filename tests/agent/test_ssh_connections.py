@@ -15,8 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from clustersh.agent.executors import Task
 from clustersh.agent.executors.bash import LONGEST_ARGUMENT
 from clustersh.agent.fetch import Abandoned
+from clustersh.agent.process import ProcessListener, SpawnError
 from clustersh.agent.ssh.commands import Ended, run
 from clustersh.agent.ssh.connection import MAX_SESSIONS, Connections, Program
 from clustersh.agent.ssh.reach import SshReach
@@ -116,6 +118,23 @@ async def test_the_files_of_a_job_that_is_not_wanted_any_more_are_not_sent_on(
     await until_running("sed", 0)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_does_not_start_leaves_its_place(connections: Connections, tmp_path: Path) -> None:
+    program = connections._program
+    reach = SshReach(program, deferToThread, tmp_path, "nas", "nas", 0.1)
+    for way in ("abandoned", "no ssh") * MAX_SESSIONS:
+        message = start("true")
+        launch = await reach.launcher.ready(message, Task(message.command, tmp_path, tmp_path, uuid=message.uuid))
+        if way == "abandoned":
+            launch.abandon()
+        else:
+            with pytest.raises(SpawnError):
+                launch._replace(argv=[b"/no/such"]).spawn(ProcessListener())
+    assert len(await until_running("sed", 1)) == 1
+    reach.close()
+    await until_running("sed", 0)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_what_can_not_be_ended_now_is_ended_later_over_the_same_connection(
@@ -124,13 +143,13 @@ async def test_what_can_not_be_ended_now_is_ended_later_over_the_same_connection
     uuid = new_uuid()
     reach = SshReach(connections._program, deferToThread, tmp_path, "nas", "nas", 0.1)
     await reach.connect()
-    reach.ender.later(uuid, "it takes too long")
+    reach._ender.later(uuid, "it takes too long")
     if keep:
         (tmp_path / "work" / uuid).mkdir(parents=True)
         (tmp_path / "work" / uuid / "keep").touch()
     (tmp_path / "ends").touch()
     await reach.measure(0)
-    while reach.ender.has_left(uuid):
+    while reach._ender.has_left(uuid):
         await deferLater(cast(Any, reactor), 0.01)
     assert len(running("sed")) == 1
     assert ("rm -rf" in (tmp_path / "commands").read_text()) != keep
