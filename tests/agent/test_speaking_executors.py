@@ -144,9 +144,11 @@ async def test_the_job_hears_what_is_the_commands(tmp_path: Path) -> None:
 async def test_the_jobs_own_stdin_follows_what_is_said_first(tmp_path: Path) -> None:
     job = Host(tmp_path, executor=Speaking()).job("cat", stdin=True)
     answers: list[Any] = []
-    job.runner.stdin(Stdin(1, job.uuid, 0, b"a\nb\n", end=True), answers.append)
+    job.runner.stdin(Stdin(1, job.uuid, 0, b"a\n"), answers.append)
+    await job.output.shows(b"a\n")
+    job.runner.stdin(Stdin(2, job.uuid, 2, b"b\n", end=True), answers.append)
     result = await job.done
-    assert (result.outcome, job.output.stdout, len(answers)) == (Outcome.exited(0), b"a\nb\n", 1)
+    assert (result.outcome, job.output.stdout, len(answers)) == (Outcome.exited(0), b"a\nb\n", 2)
 
 
 @pytest.mark.real
@@ -207,8 +209,8 @@ def test_it_has_a_time_to_find_out() -> None:
 @pytest.mark.real
 @ensure
 async def test_what_it_fails_to_close_hurts_nobody(tmp_path: Path) -> None:
-    outcome, output = await Host(tmp_path, executor=Speaking(close=OSError("no"))).run("echo own")
-    assert (outcome, output.stdout) == (Outcome.exited(0), b"own\n")
+    host = Host(tmp_path, executor=Speaking([b"/bin/sh", b"-c", b"read -r line; echo pid $$"], close=OSError("no")))
+    assert (await host.run("true"))[0] == LOST
 
 
 @pytest.mark.parametrize(
