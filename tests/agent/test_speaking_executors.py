@@ -171,6 +171,14 @@ async def test_a_process_that_ends_before_the_end_was_heard_is_asked_about(how: 
 
 
 @pytest.mark.real
+@ensure
+async def test_an_end_that_is_heard_last_of_all_counts(tmp_path: Path) -> None:
+    speaking = Speaking([b"/bin/sh", b"-c", b'read -r line; printf "pid $$\nover 5"'])
+    outcome, output = await Host(tmp_path, executor=speaking).run("true")
+    assert (outcome, output.stdout, speaking.talks[0].gone) == (Outcome.exited(5), b"", None)
+
+
+@pytest.mark.real
 @pytest.mark.parametrize("what", ["heard", "ended"])
 @pytest.mark.parametrize(("wrong", "why"), [(ValueError("no"), "ValueError: no"), ("text", "TypeError: ")])
 @ensure

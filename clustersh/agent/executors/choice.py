@@ -79,8 +79,8 @@ def _powershell(environ: Mapping[str, str], open_files: int | None) -> IExecutor
 
 def _ssh(environ: Mapping[str, str], open_files: int | None) -> IExecutor:
     why = (
-        f"[agent] executor can't be {OF_ADOPTED!r}: that runs commands on machines that are adopted (clustersh adopt), "
-        f"and none on the agent's own, which has {OF_PLATFORM!r} where config.toml names no executor"
+        f"[agent] executor can't be {OF_ADOPTED!r}: that runs the commands of machines that are adopted (clustersh "
+        f"adopt), and none of this machine's own; without it in config.toml, those run by {OF_PLATFORM}"
     )
     return Refusing(OF_ADOPTED, why)
 

@@ -72,12 +72,14 @@ class Session(ProcessListener):
             Deferred.fromCoroutine(self._find_out(code, number))
 
     async def _find_out(self, code: int | None, number: int | None) -> None:
-        """The process is gone, and how the command ended was not heard."""
+        """The process is gone, and how the command ended was not heard so far."""
         try:
             for stream in (Stream.STDOUT, Stream.STDERR):
                 self._hear(stream, b"")
             with self._executor.blamed():
-                outcome = _checked(await self._executor.in_time(self._conversation.outcome, code, number))
+                outcome = _checked(self._conversation.ended)
+                if outcome is None:
+                    outcome = _checked(await self._executor.in_time(self._conversation.outcome, code, number))
                 if outcome is None:
                     raise TypeError("it does not say how the command ended")
         except ExecutorError as error:
