@@ -123,7 +123,7 @@ def test_what_a_killed_agent_left_elsewhere_is_ended(fleet: Fleet, pid_file: Pat
     [
         ("broken", "the executor 'broken' failed: ZeroDivisionError: division by zero"),
         ("missing", "this machine has no executor 'no-such'"),
-        ("wrong", "[agent] executor can't be 'ssh': that runs the commands of machines that are adopted (clustersh adopt)"),
+        ("wrong", "[agent] executor can't be 'ssh': that runs the commands of machines that are adopted"),
     ],
 )
 def test_a_plugin_that_fails_is_named_and_its_agent_goes_on(fleet: Fleet, machine: str, reason: str) -> None:
