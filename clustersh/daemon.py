@@ -72,7 +72,7 @@ def _server_options(plugin: str, module: str) -> type[Any]:
 
 
 def stop_when_interrupted(reactor: Any) -> None:
-    """Once *reactor* runs, have SIGINT stop it: it leaves handlers alone, as that of clustersh.interrupts."""
+    """Once *reactor* runs, have SIGINT stop it: it leaves handlers alone, as that of the console scripts."""
     reactor.callWhenRunning(_take_interrupts, reactor)
 
 

@@ -46,7 +46,10 @@ class Disk:
 
 
 class SpaceWatch:
-    """Says when free space falls under *reserve* bytes; looks once a second, or once in 8 MiB. Any thread may ask."""
+    """Says when free space falls under *reserve* bytes. Any thread may ask.
+
+    It looks once a second, or once in 8 MiB, and each time while there is none: so room that was made counts at once.
+    """
 
     def __init__(self, disk: Disk, folder: Path, reserve: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._disk = disk
@@ -61,7 +64,7 @@ class SpaceWatch:
         """Return why nothing more should be written, empty while there is room."""
         self._bytes_left -= about_to_write
         now = self._monotonic()
-        if now >= self._next_look or self._bytes_left < 0:
+        if self._problem or now >= self._next_look or self._bytes_left < 0:
             self._next_look, self._bytes_left = now + SPACE_EVERY_S, SPACE_EVERY_BYTES
             self._problem = self._look()
         return self._problem

@@ -1,12 +1,12 @@
 """``clusteragent``: without a command the service in the foreground, else one of its commands."""
 
-from __future__ import annotations
-
+import _signal  # type: ignore[import-not-found]
+import os
 import sys
 
-from ..interrupts import end_quietly
-
-end_quietly()
+# Ctrl-C is quiet from here on: these are there from the start, while to import anything else takes time.
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _ABOUT_ITSELF = ("-h", "--help", "-V", "--version")
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """The console script."""
     words = sys.argv[1:]
     if words and (not words[0].startswith("-") or words[0] in _ABOUT_ITSELF):

@@ -17,6 +17,7 @@ from ..wire.problems import Kind, ProblemError
 from .bus import Answer, Question
 from .fleet import Fleet
 from .pairing import Pairings
+from .policy.policy import Policy
 from .records import Adoption
 from .registry import Key, Registry
 from .tokens import JoinTokens
@@ -28,7 +29,7 @@ ONLINE_S = 10.0
 class Adoptions:
     """Has agents carry machines. *host* is what the coordinator's host is called.
 
-    *check_use* raises ProblemError where a client may not use a machine.
+    *policy* says which machines a client may use.
     """
 
     def __init__(
@@ -38,14 +39,14 @@ class Adoptions:
         tokens: JoinTokens,
         pairings: Pairings,
         host: Callable[[], str],
-        check_use: Callable[[Identity, Key], None],
+        policy: Policy,
     ) -> None:
         self._registry = registry
         self._fleet = fleet
         self._tokens = tokens
         self._pairings = pairings
         self._host = host
-        self._check_use = check_use
+        self._policy = policy
 
     async def adopt(self, asked: AdoptMachine, client: Identity) -> AdoptedMachine:
         """Do what *client* asks for. Raises ProblemError."""
@@ -86,16 +87,13 @@ class Adoptions:
 
         Else that client could have the runs of others, on ``all`` machines, reach one that it chose.
         """
-        try:
-            self._check_use(client, machine)
-        except ProblemError:
-            return
-        await self._registry.take_into_use([machine.id], client)
+        usable = self._policy.usable(client, [machine])
+        await self._registry.take_into_use([each.id for each in usable], client)
 
     def _gateway(self, via: str, client: Identity) -> Key:
         """Return the machine whose agent is to carry others for *client*. Raises ProblemError."""
         gateway = self._named(via)
-        self._check_use(client, gateway)
+        self._policy.check_use(client, gateway)
         return gateway
 
     def _named(self, via: str) -> Key:

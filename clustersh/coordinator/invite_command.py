@@ -11,6 +11,7 @@ import msgspec
 
 from ..address import Address, parse_address
 from ..cli.commands import Start
+from ..cli.dry_run import add_dry_run
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser, reads
@@ -20,6 +21,7 @@ from ..wire.joining import CreateToken, Invitation, TokenMade
 from ..wire.units import parse_duration
 from .admin_client import ask
 from .join_lines import pinned_line, powershell_line
+from .token_command import tell_of
 
 
 def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
@@ -45,26 +47,38 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         metavar="HOST[:PORT]",
         help="where machines reach this coordinator (default: this host's name)",
     )
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
     if options.client and options.token:
         raise UsageError("a token lets machines in, not users: leave --token or --client out")
-    return lambda reactor: invite(reactor, invocation, options.address, client=options.client, token=options.token)
+    if options.dry_run and not options.token:
+        raise UsageError("--dry-run goes with --token: without one nothing is changed")
+    how = {"client": options.client, "token": options.token, "dry_run": options.dry_run}
+    return lambda reactor: invite(reactor, invocation, options.address, **how)
 
 
 async def invite(
-    reactor: Any, invocation: Invocation, address: Address | None, *, client: bool, token: CreateToken | None
+    reactor: Any,
+    invocation: Invocation,
+    address: Address | None,
+    *,
+    client: bool,
+    token: CreateToken | None,
+    dry_run: bool,
 ) -> int:
-    """Print the lines for shells and for PowerShell."""
+    """Print the lines for shells and for PowerShell; with *dry_run* only which token would be made for them."""
     chosen = address or own_address(invocation.home)
 
     async def make(rest: RestClient) -> tuple[Invitation, str]:
         query = [("address", chosen.netloc)]
         invitation = await rest.call("GET", "/v1/admin/invite", query=query, answer=Invitation)
-        if token is None:
+        if token is None or dry_run:
             return invitation, ""
         return invitation, (await rest.call("POST", "/v1/admin/tokens", token, answer=TokenMade)).token
 
     made, secret = await ask(reactor, invocation, make)
+    if token is not None and dry_run:
+        return await tell_of(invocation, token)
     shell = pinned_line(made, chosen, client=client, token=secret)
     powershell = powershell_line(made, chosen, client=client, token=secret)
     if invocation.json:

@@ -71,5 +71,5 @@ class Joining:
         """Add the calls; agents of *fleet* adopt, for clients that *policy* lets use them."""
         PairingCalls(self._pairings, self._authority.certificate_pem).add_to(api)
         TokenCalls(self._tokens, self._policy).add_to(api)
-        adoptions = Adoptions(self._registry, fleet, self._tokens, self._pairings, socket.gethostname, policy.check_use)
+        adoptions = Adoptions(self._registry, fleet, self._tokens, self._pairings, socket.gethostname, policy)
         AdoptCalls(adoptions).add_to(api)

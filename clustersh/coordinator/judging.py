@@ -1,38 +1,40 @@
 """Has the guard's worker judge commands: one at a time, in bounded time and memory, whatever becomes of the worker.
 
 A worker that dies, hangs or can't be started is given up and another one takes its place. A command that has no answer
-so counts as one that can't be parsed; those that wait meanwhile are asked of the next worker.
+so counts as one that can't be parsed; those that wait meanwhile are asked of the next worker. Clients take turns: what
+takes long holds up the others of its own client.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from ..wire.jobs import Command
 from ..wire.problems import Kind, ProblemError
+from .fair_queue import FairLock, FairQueue
 from .guard import RULES, Finding, Guard
 from .guard.verdicts import MAX_WHERE
 from .guard_worker import MAX_QUESTION, Question, framed
 from .judging_process import Worker
 from .recent_answers import RecentAnswers
+from .shares import Shares
 
 LIMIT_S = 3.0
 """Seconds that a command may take the worker; it bounds itself tighter, but for what C code does."""
 WAIT_S = 15.0
 """Seconds that a command may wait for its turn, a new worker's start included."""
 MAX_WAITING, MAX_WAITING_BYTES = 1000, 64 << 20
-"""Commands that may wait for their turns, and their bytes."""
+"""Commands that may be here at once, and their bytes; one client may have half of either."""
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Seconds between attempts to start a worker; each takes twice as long as the one before."""
 MOST_DEATHS = 6
@@ -52,9 +54,10 @@ class _NoAnswer(Exception):
 
 
 class _Waiting:
-    """A question on its way."""
+    """A question of *client* on its way."""
 
-    def __init__(self, frame: bytes, cancel: Callable[[_Waiting], None]) -> None:
+    def __init__(self, client: str, frame: bytes, cancel: Callable[[_Waiting], None]) -> None:
+        self.client = client
         self.frame = frame
         self.answer: Deferred[bytes] = Deferred(lambda _: cancel(self))
         self.tries = 0
@@ -86,10 +89,9 @@ class Judging:
         self._recent: RecentAnswers[tuple[Finding, ...]] = RecentAnswers()
         self._worker: Worker | None = None
         self._asked: _Waiting | None = None
-        self._queue: deque[_Waiting] = deque()
-        self._queued_bytes = 0
-        self._looking = DeferredLock()
-        self._looked_at_bytes = 0
+        self._queue: FairQueue[_Waiting] = FairQueue()
+        self._looking = FairLock()
+        self._shares = Shares()
         self._pause = PAUSE_S
         self._deaths = 0
         self._again: IDelayedCall | None = None
@@ -113,41 +115,54 @@ class Judging:
             await worker.gone
 
     async def judge(
-        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
+        self,
+        command: Command,
+        script: bytes | None,
+        platform: str,
+        folder: str = "",
+        executor: str = "",
+        *,
+        client: str = "",
     ) -> tuple[Finding, ...]:
-        """Return what `Guard.judge` does. Raises ProblemError (rate-limited): too many wait."""
+        """Return what `Guard.judge` does, for *client*. Raises ProblemError (rate-limited): too many wait."""
+        size = _size(command, script)
+        self._check_room(client, size)
+        self._shares.take(client, size)
         try:
-            return await self._answer(Question(command, script, platform, folder, executor))
+            return await self._answer(client, Question(command, script, platform, folder, executor))
         except _NoAnswer:
-            return await self._suspect(command, script, platform, executor)
+            return await self._suspect(client, command, script, platform, executor)
+        finally:
+            self._shares.give_back(client, size)
+
+    def _check_room(self, client: str, size: int) -> None:
+        for there, part in ((self._shares.all, 1), (self._shares.of(client), 2)):
+            if there.things >= MAX_WAITING // part or there.size + size > MAX_WAITING_BYTES // part:
+                raise _busy()
 
     async def _suspect(
-        self, command: Command, script: bytes | None, platform: str, executor: str
+        self, client: str, command: Command, script: bytes | None, platform: str, executor: str
     ) -> tuple[Finding, ...]:
         """Look through what nobody could parse; long ones one at a time."""
-        size = len(script or b"") + len(command.text)
-        if size <= LARGE:
+        if _size(command, script) <= LARGE:
             return self._guard.suspect(command, script, platform, executor)
-        if self._looked_at_bytes + size > MAX_WAITING_BYTES:
-            raise _busy()
-        self._looked_at_bytes += size
+        await self._looking.take(client)
         try:
-            async with self._looking:
-                asked = (command, script, platform, executor)
-                found: tuple[Finding, ...] = await self._in_thread(self._guard.suspect, *asked)
-                return found
+            asked = (command, script, platform, executor)
+            found: tuple[Finding, ...] = await self._in_thread(self._guard.suspect, *asked)
+            return found
         finally:
-            self._looked_at_bytes -= size
+            self._looking.let_go()
 
-    async def _answer(self, question: Question) -> tuple[Finding, ...]:
+    async def _answer(self, client: str, question: Question) -> tuple[Finding, ...]:
         content = msgspec.msgpack.encode(question)
         known = self._recent.find(content)
         if known is not None:
             return known
         if len(content) > MAX_QUESTION or self._worker is None:
             raise _NoAnswer
-        waiting = _Waiting(framed(content), self._forget)
-        self._put(waiting)
+        waiting = _Waiting(client, framed(content), self._forget)
+        self._queue.put(client, waiting)
         waiting.limit = self._reactor.callLater(WAIT_S, self._too_late, waiting)
         self._next()
         answer = await waiting.answer
@@ -162,17 +177,9 @@ class Judging:
 
     # -- those that wait
 
-    def _put(self, waiting: _Waiting) -> None:
-        if len(self._queue) >= MAX_WAITING or self._queued_bytes + len(waiting.frame) > MAX_WAITING_BYTES:
-            raise _busy()
-        self._queue.append(waiting)
-        self._queued_bytes += len(waiting.frame)
-
     def _forget(self, waiting: _Waiting) -> None:
         """Nobody waits for it any more, or not for its turn."""
-        if waiting in self._queue:
-            self._queue.remove(waiting)
-            self._queued_bytes -= len(waiting.frame)
+        self._queue.remove(waiting)
         if waiting.limit is not None and waiting is not self._asked and waiting.limit.active():
             waiting.limit.cancel()
 
@@ -182,10 +189,11 @@ class Judging:
 
     def _next(self) -> None:
         """Ask the next question, where one waits and the worker is free."""
-        if self._worker is None or not self._worker.ready or self._asked is not None or not self._queue:
+        if self._worker is None or not self._worker.ready or self._asked is not None:
             return
-        asked = self._asked = self._queue.popleft()
-        self._queued_bytes -= len(asked.frame)
+        asked = self._asked = self._queue.take()
+        if asked is None:
+            return
         if asked.limit is not None and asked.limit.active():
             asked.limit.cancel()
         asked.limit = self._reactor.callLater(LIMIT_S, self._give_up, asked)
@@ -200,11 +208,12 @@ class Judging:
         asked.end(_NoAnswer())
 
     def _give_up_all(self) -> None:
-        everyone = [*([self._asked] if self._asked else []), *self._queue]
-        self._asked, self._queued_bytes = None, 0
-        self._queue.clear()
-        for waiting in everyone:
-            waiting.end(_NoAnswer())
+        asked, self._asked = self._asked, None
+        everyone = [asked] if asked is not None else []
+        while (waiting := self._queue.take()) is not None:
+            everyone.append(waiting)
+        for each in everyone:
+            each.end(_NoAnswer())
 
     # -- the worker
 
@@ -247,8 +256,7 @@ class Judging:
         if asked.limit is not None and asked.limit.active():
             asked.limit.cancel()
         asked.limit = self._reactor.callLater(WAIT_S, self._too_late, asked)
-        self._queue.appendleft(asked)
-        self._queued_bytes += len(asked.frame)
+        self._queue.put(asked.client, asked)
 
     def _complain(self, problem: str) -> None:
         """Log what is wrong with the worker, now and then."""
@@ -256,6 +264,10 @@ class Judging:
             return
         self._quiet_until = self._reactor.seconds() + QUIET_S
         self._log.warn("the guard's worker is replaced: {problem}", problem=problem)
+
+
+def _size(command: Command, script: bytes | None) -> int:
+    return len(script or b"") + len(command.text)
 
 
 def _findings(answer: bytes) -> tuple[Finding, ...]:

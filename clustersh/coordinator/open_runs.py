@@ -19,6 +19,7 @@ from ..wire.rest import RunRequest
 from .heads import NOTHING, Head, HeadRoom, RunHeads
 from .recent_runs import RecentRuns
 from .records import MachineRef
+from .shares import Shares
 from .signals import Signal
 
 MAX_OPEN_EACH = 10_000
@@ -202,8 +203,7 @@ class RunTable:
         self._on: dict[str, dict[str, OpenRun]] = {}
         self._of: dict[str, dict[str, OpenRun]] = {}
         self._recent = RecentRuns()
-        self._count: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
+        self._shares = Shares()
         self.head_room = HeadRoom()
 
     def __len__(self) -> int:
@@ -213,21 +213,18 @@ class RunTable:
         """Take the room that a client's next run needs. Raises ProblemError where there is none (left)."""
         if weight > MAX_OPEN_BYTES_EACH:
             raise ProblemError(Kind.TOO_LARGE, "that run is too large", hint="split its target into several runs")
-        if self._count[client_id] >= MAX_OPEN_EACH or self._bytes[client_id] + weight > MAX_OPEN_BYTES_EACH:
+        there = self._shares.of(client_id)
+        if there.things >= MAX_OPEN_EACH or there.size + weight > MAX_OPEN_BYTES_EACH:
             raise ProblemError(
                 Kind.RATE_LIMITED,
-                f"too many runs at once: {self._count[client_id]} of this client are under way",
+                f"too many runs at once: {there.things} of this client are under way",
                 hint="wait for some of them to end",
             )
-        self._count[client_id] += 1
-        self._bytes[client_id] += weight
+        self._shares.take(client_id, weight)
 
     def give_back(self, client_id: str, weight: int) -> None:
         """Return what was claimed."""
-        for counter, amount in ((self._count, 1), (self._bytes, weight)):
-            counter[client_id] -= amount
-            if counter[client_id] <= 0:
-                del counter[client_id]
+        self._shares.give_back(client_id, weight)
 
     def add(self, run: OpenRun) -> None:
         """Enter a run, whose room was claimed."""
@@ -240,8 +237,7 @@ class RunTable:
 
     def add_earlier(self, run: OpenRun) -> None:
         """Enter a run from before a restart, which has its room already."""
-        self._count[run.client_id] += 1
-        self._bytes[run.client_id] += run.weight
+        self._shares.take(run.client_id, run.weight)
         self.add(run)
 
     def ended(self, run: OpenRun, job: OpenJob) -> None:

@@ -131,6 +131,21 @@ class Requests:
             return known.uuid
         reached("run-asked")
         uuid = self._new_uuid()
+        with self._placer.making(uuid):
+            run = await self._make(caller, key, digest, asked, uuid)
+        self._table.add(run)
+        self._dispatcher_of(asked).start(run)
+        self._log.info(
+            "{uuid} {client} on {target}: {command}",
+            uuid=run.uuid,
+            client=caller.name,
+            target=run.target,
+            command=run.command[:200],
+        )
+        return run.uuid
+
+    async def _make(self, caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str) -> OpenRun:
+        """Return the run once it is durable. Raises ProblemError; that it was refused is recorded too."""
         try:
             chosen = self.choose(caller, asked, uuid)
             verdict = await self._policy.judge(caller, asked, chosen.machines)
@@ -148,7 +163,7 @@ class Requests:
         try:
             passage = self._policy.let_pass(caller, asked, chosen.machines, verdict)
             try:
-                run = await self._record(caller, key, digest, asked, uuid, chosen, weight, passage)
+                return await self._record(caller, key, digest, asked, uuid, chosen, weight, passage)
             except BaseException:
                 passage.give_back()
                 raise
@@ -157,16 +172,6 @@ class Requests:
         except BaseException:
             self._table.give_back(caller.id, weight)
             raise
-        self._table.add(run)
-        self._dispatcher_of(asked).start(run)
-        self._log.info(
-            "{uuid} {client} on {target}: {command}",
-            uuid=run.uuid,
-            client=caller.name,
-            target=run.target,
-            command=run.command[:200],
-        )
-        return run.uuid
 
     def _dispatcher_of(self, asked: RunRequest) -> Dispatcher:
         if asked.pace is None:
@@ -256,17 +261,14 @@ class Requests:
             # What the target says by name is used by that from now on: it is new no more.
             waiting = {each.id for each in machines if each.new and self._targets.new_wait} - resolved.named
             known = tuple(each if each.id in waiting else replace(each, new=False) for each in machines)
-            placer, placement = self._placer, asked.placement
             asked_for = self._asked_for(caller, asked, known)
             if asked_for:
-                machines, selected = (
-                    asked_for,
-                    tuple(f"Selected {each.name}: an approval is for it" for each in asked_for),
-                )
+                machines = asked_for
+                selected = tuple(f"Selected {each.name}: an approval is for it" for each in asked_for)
             elif uuid:
-                machines, selected = placer.place(uuid, known, placement)
+                machines, selected = self._placer.place(uuid, known, asked.placement)
             else:
-                machines, selected = placer.choose(known, placement)
+                machines, selected = self._placer.choose(known, asked.placement)
         return Chosen(machines, resolved.named, skipped, selected)
 
     def _asked_for(self, caller: Identity, asked: RunRequest, known: tuple[Key, ...]) -> tuple[Key, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from ..folding import node_set
+from ..trust.identity import Identity
 from ..wire.fleet import (
     MAX_LABELS,
     ChangeGroup,
@@ -32,9 +33,10 @@ from .group_sources import GroupSources
 from .http import Request
 from .key_book import Key
 from .policy.named import NamedGroups
+from .policy.policy import Policy
 from .registry import Registry
 from .routes import CLIENTS
-from .targets import Targets
+from .targets import Resolved, Targets
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class GroupCalls:
         book: GroupBook,
         sources: GroupSources,
         named: NamedGroups,
+        policy: Policy,
     ) -> None:
         self._registry = registry
         self._fleet = fleet
@@ -57,6 +60,7 @@ class GroupCalls:
         self._book = book
         self._sources = sources
         self._named = named
+        self._policy = policy
 
     def add_to(self, api: Api) -> None:
         """Add the calls."""
@@ -96,7 +100,7 @@ class GroupCalls:
         resolved = self._targets.resolve(body.target, body.exclude)
         changed = await self._book.add(group, resolved.machines, caller.identity, dry_run=body.dry_run)
         if not body.dry_run:
-            await self._registry.take_into_use(resolved.named, caller.identity)
+            await self._take_into_use(resolved, caller.identity)
         return _changed(group, resolved.machines, changed, body)
 
     async def remove(self, request: Request, caller: Caller, name: str, body: ChangeGroup) -> GroupChanged:
@@ -125,8 +129,14 @@ class GroupCalls:
         resolved = self._targets.resolve(body.target, body.exclude)
         changed = await self._book.label(resolved.machines, labels, caller.identity, dry_run=body.dry_run)
         if not body.dry_run:
-            await self._registry.take_into_use(resolved.named, caller.identity)
+            await self._take_into_use(resolved, caller.identity)
         return LabelsChanged(labels, _names(changed), _others(resolved.machines, changed), body.dry_run)
+
+    async def _take_into_use(self, resolved: Resolved, client: Identity) -> None:
+        """Who names new machines takes them into use; not those that it may run nothing on, as where it adopts one."""
+        new = [machine for machine in resolved.machines if machine.new and machine.id in resolved.named]
+        usable = self._policy.usable(client, new)
+        await self._registry.take_into_use([machine.id for machine in usable], client)
 
     def _changing(self, caller: Caller, name: str) -> str:
         """Return the group *name*, which *caller* may change. Raises ProblemError."""

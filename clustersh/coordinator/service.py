@@ -213,7 +213,7 @@ class _Parts:
         witnesses = WitnessCollector(self._fleet, self._registry)
         AdminCalls(self._joining.approvals, self._registry, Audit(self._ledger), witnesses).add_to(api)
         LeavingCalls(self._registry).add_to(api)
-        self._targeting.calls.add_to(api)
+        self._targeting.calls(self._running.policy).add_to(api)
         OpenApiCalls(api).add_to(api)
         return api
 

@@ -11,6 +11,7 @@ from .group_sources import GroupSources
 from .index import Index
 from .ledger import Ledger
 from .policy.named import NamedGroups
+from .policy.policy import Policy
 from .registry import Registry
 from .rest_groups import GroupCalls
 from .targets import Targets
@@ -33,9 +34,14 @@ class Targeting:
         self.groups = GroupBook(ledger)
         ledger.subscribe(self.groups.follow)
         registry.watch_ended(lambda key: self.facts.forget(key.id))
-        sources = GroupSources(registry, fleet, self.groups, self.facts)
-        self.targets = Targets(registry, sources, new_wait=new_machines == "wait")
-        self.calls = GroupCalls(registry, fleet, self.targets, self.groups, sources, NamedGroups(policy))
+        self._sources = GroupSources(registry, fleet, self.groups, self.facts)
+        self._named = NamedGroups(policy)
+        self.targets = Targets(registry, self._sources, new_wait=new_machines == "wait")
+
+    def calls(self, policy: Policy) -> GroupCalls:
+        """Return the calls about targets, groups and labels; *policy* says which machines a client may use."""
+        parts = (self._registry, self._fleet, self.targets, self.groups, self._sources)
+        return GroupCalls(*parts, self._named, policy)
 
     async def load(self, index: Index) -> None:
         """Read what there was before; the registry and the fleet know already what they saw."""

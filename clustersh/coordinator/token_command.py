@@ -85,6 +85,11 @@ async def show(reactor: Any, invocation: Invocation) -> int:
 async def would_create(reactor: Any, invocation: Invocation, wanted: CreateToken) -> int:
     """Say what token `create` would make, where a coordinator runs."""
     await ask(reactor, invocation, lambda client: client.call("GET", _PATH, answer=Tokens))
+    return await tell_of(invocation, wanted)
+
+
+async def tell_of(invocation: Invocation, wanted: CreateToken) -> int:
+    """Say what token would be made, and return the exit status."""
     machines = "1 machine" if wanted.uses == 1 else f"{wanted.uses} machines"
     would = f"make a token that lets {machines} in, for {format_timeout(wanted.ttl_s)}"
     return await tell(invocation, would, uses=wanted.uses, ttl_s=wanted.ttl_s)

@@ -6,8 +6,9 @@ before anybody else is even read.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Protocol
+
+from .fair_queue import FairQueue
 
 AT_ONCE = 4
 """Requests that are served in one turn of the reactor: a few milliseconds."""
@@ -30,9 +31,7 @@ class Turns:
     def __init__(self, reactor: Any, at_once: int = AT_ONCE) -> None:
         self._reactor = reactor
         self._at_once = self._left = at_once
-        self._waiting: dict[str, dict[Waiter, None]] = {}
-        self._source_of: dict[Waiter, str] = {}
-        self._sources: deque[str] = deque()
+        self._waiting: FairQueue[Waiter] = FairQueue()
         self._counting = False
 
     def take(self, source: str, waiter: Waiter) -> None:
@@ -44,30 +43,16 @@ class Turns:
             self._left -= 1
             waiter.serve()
             return
-        if source not in self._waiting:
-            self._waiting[source] = {}
-            self._sources.append(source)
-        self._waiting[source][waiter] = None
-        self._source_of[waiter] = source
+        self._waiting.put(source, waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """The connection is gone: nothing of it is to be served."""
-        source = self._source_of.pop(waiter, None)
-        if source is not None:
-            del self._waiting[source][waiter]
+        self._waiting.remove(waiter)
 
     def _next_turn(self) -> None:
-        self._left, self._counting = self._at_once, bool(self._sources)
-        if self._sources:
+        self._left, self._counting = self._at_once, bool(self._waiting)
+        if self._waiting:
             self._reactor.callLater(0, self._next_turn)
-        while self._left and self._sources:
-            source = self._sources.popleft()
-            there = self._waiting.pop(source)
-            if there:
-                waiter = next(iter(there))
-                del there[waiter], self._source_of[waiter]
-                if there:
-                    self._waiting[source] = there
-                    self._sources.append(source)
-                self._left -= 1
-                waiter.serve()
+        while self._left and (waiter := self._waiting.take()) is not None:
+            self._left -= 1
+            waiter.serve()

@@ -1,23 +1,22 @@
-"""``clustersh``: the console script. Ctrl-C is quiet before anything is imported, which takes most of a short run."""
+"""``clustersh``: the console script."""
 
-from __future__ import annotations
+import _signal  # type: ignore[import-not-found]
+import os
+import sys
 
-from ..interrupts import end_quietly
+# Ctrl-C is quiet from here on: these are there from the start, while to import anything else takes time.
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
 
-end_quietly()
-
-import os  # noqa: E402
-import sys  # noqa: E402
-
-from ..standard_descriptors import open_standard_descriptors  # noqa: E402
-from .standby.launcher import Launcher  # noqa: E402
+from ..standard_descriptors import open_standard_descriptors
+from .standby.launcher import Launcher
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """The console script."""
     open_standard_descriptors()
     launcher = Launcher(sys.argv[1:], os.environ, _working_directory)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import ClassVar
 
 from . import templates
-from .errors import cannot
 from .manager import Look, Manager, last_error, remove_logs
 from .spec import Scope, Spec
 
@@ -34,51 +32,40 @@ class Launchd(Manager):
         return str(spec.log)
 
     def _enable(self, spec: Spec, *, changed: bool) -> tuple[str, ...]:
-        self._commands.run("launchctl", "enable", self._target(spec))
+        self._hands.run("launchctl", "enable", self._target(spec))
         if spec.scope is Scope.SYSTEM:
             return ()
         return (f"it starts when {spec.user} logs in; one that starts with the machine: --system",)
 
     def _start(self, spec: Spec, *, again: bool) -> None:
-        loaded = self._commands.try_to("launchctl", "print", self._target(spec)).status == 0
+        loaded = self._hands.ask("launchctl", "print", self._target(spec)).status == 0
         if loaded and not again:
-            self._commands.run("launchctl", "kickstart", self._target(spec))
+            self._hands.run("launchctl", "kickstart", self._target(spec))
             return
         if loaded:
             self._end(spec)
-        self._make_log_folder(spec)
-        self._commands.run("launchctl", "bootstrap", self._domain(spec), str(self.definition(spec)))
+        self._hands.make_folder(spec)  # launchd opens the first log before there is a service that could make it
+        self._hands.run("launchctl", "bootstrap", self._domain(spec), str(self.definition(spec)))
 
     def _look(self, spec: Spec) -> Look:
-        shown = self._commands.try_to("launchctl", "print", self._target(spec))
+        shown = self._hands.ask("launchctl", "print", self._target(spec))
         pid = _PID.search(shown.out) if shown.status == 0 else None
         return Look(spec.scope is Scope.SYSTEM, pid is not None, int(pid[1]) if pid else None)
 
     def _end(self, spec: Spec) -> None:
         target = self._target(spec)
-        if self._commands.try_to("launchctl", "print", target).status != 0:
+        if self._hands.ask("launchctl", "print", target).status != 0:
             return
-        self._commands.run("launchctl", "bootout", target)
+        self._hands.run("launchctl", "bootout", target)
         # It returns before the service has ended, and until then another can't be loaded.
-        self._watch.until(
-            lambda: self._commands.try_to("launchctl", "print", target).status != 0, spec.stop_s + _GONE_S
-        )
+        self._watch.until(lambda: self._hands.ask("launchctl", "print", target).status != 0, spec.stop_s + _GONE_S)
 
     def _clean_up(self, spec: Spec, was: str) -> tuple[str, ...]:
-        remove_logs(spec, _start_log(spec))
+        remove_logs(self._hands, spec, _start_log(spec))
         return ()
 
     def _last_words(self, spec: Spec) -> str:
         return last_error(spec, _start_log(spec)) or last_error(spec, spec.log)
-
-    def _make_log_folder(self, spec: Spec) -> None:
-        """launchd opens the first log before there is a service that could make its folder."""
-        try:
-            if not spec.folder.exists():
-                spec.folder.mkdir(mode=0o700, parents=True)
-                _give_like(spec.folder, spec.home)
-        except OSError as error:
-            raise cannot("make", spec.folder, error) from error
 
     def _domain(self, spec: Spec) -> str:
         return "system" if spec.scope is Scope.SYSTEM else f"gui/{self._uid}"
@@ -108,9 +95,3 @@ def _label(spec: Spec) -> str:
 
 def _start_log(spec: Spec) -> Path:
     return spec.folder / "start.log"
-
-
-def _give_like(path: Path, other: Path) -> None:
-    held = other.stat()
-    if held.st_uid != os.geteuid():
-        os.chown(path, held.st_uid, held.st_gid)

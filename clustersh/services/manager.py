@@ -10,10 +10,11 @@ from typing import ClassVar, NamedTuple
 
 from .. import __version__
 from ..cli.text import printable
-from ..home import private_folder
 from . import definition, users
 from .commands import Commands
 from .errors import ServiceError, cannot
+from .hands import Hands
+from .rehearsal import Rehearsal
 from .spec import Scope, Spec, State
 from .watch import Watch
 
@@ -53,10 +54,17 @@ class Manager(ABC):
 
     def __init__(self, commands: Commands, watch: Watch, *, root: Path, user_home: Path, uid: int) -> None:
         self._commands = commands
+        self._hands = Hands(commands)
         self._watch = watch
         self._root = root
         self._user_home = user_home
         self._uid = uid
+
+    def rehearse(self) -> Rehearsal:
+        """Change nothing from now on; return what notes what would be done."""
+        rehearsal = Rehearsal(self._commands)
+        self._hands, self._watch = rehearsal, self._watch.unhurried()
+        return rehearsal
 
     def install(self, spec: Spec, *, start: bool = True, restart: bool = False) -> Installed:
         """Install the service, or repair it, and return it running (with *start*).
@@ -69,11 +77,8 @@ class Manager(ABC):
         known = bool(definition.read(path))
         if start and not known:
             self._check_free(spec)
-        if spec.scope is Scope.SYSTEM:
-            users.prepare(spec, self._commands)
-        else:
-            private_folder(spec.home)
-        changed = definition.write(path, self.render(spec), mode=self.mode)
+        self._hands.make_home(spec)
+        changed = self._hands.write(path, self.render(spec), mode=self.mode)
         try:
             notes = self._enable(spec, changed=changed)
             if start:
@@ -111,7 +116,7 @@ class Manager(ABC):
         if not was:
             return Removed(False)
         self._end(spec)
-        definition.remove(path)
+        self._hands.remove(path)
         return Removed(True, self._clean_up(spec, was))
 
     def _bring_up(self, spec: Spec, *, again: bool) -> None:
@@ -186,14 +191,14 @@ class Manager(ABC):
         return ""
 
 
-def remove_logs(spec: Spec, *others: Path) -> None:
+def remove_logs(hands: Hands, spec: Spec, *others: Path) -> None:
     """Remove what the service logged, and *others* of its files. Raises ServiceError."""
     with users.acting_as(spec):
         try:
             logs = spec.logs
         except OSError as error:
             raise cannot("look into", spec.folder, error) from error
-        definition.remove(*logs, *others)
+        hands.remove(*logs, *others)
 
 
 def error_in(log: str) -> str:

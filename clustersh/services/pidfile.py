@@ -51,7 +51,7 @@ class Pidfile(Manager):
             return
         if running is not None:
             self._end(spec)
-        ran = self._commands.try_to(str(self.definition(spec)))
+        ran = self._hands.try_to(str(self.definition(spec)))
         if ran.status != 0:
             raise _not_started(spec, ran)
 
@@ -70,7 +70,7 @@ class Pidfile(Manager):
         if running is None:
             return
         for number, seconds in ((signal.SIGTERM, spec.stop_s), (signal.SIGKILL, _KILLED_S)):
-            _signal(spec, running.pid, number)
+            self._signal(spec, running.pid, number)
             # It lets go of its state before it has ended: what it then still does must not outlive the service.
             if self._watch.until_gone(spec, running.pid, seconds) and self._watch.until(
                 lambda: _ended(running.pid), seconds
@@ -79,9 +79,9 @@ class Pidfile(Manager):
         raise ServiceError(f"{spec.program.name} (process {running.pid}) does not end", kind="unavailable")
 
     def _clean_up(self, spec: Spec, was: str) -> tuple[str, ...]:
-        remove_logs(spec, spec.folder / _PIDFILE)
+        remove_logs(self._hands, spec, spec.folder / _PIDFILE)
         if spec.scope is Scope.SYSTEM:
-            _remove_if_empty(self.definition(spec).parent)
+            self._hands.remove_if_empty(self.definition(spec).parent)
         return ("take its line out of the crontab: crontab -e",) if self._in_crontab(spec) else ()
 
     def _failed(self, spec: Spec) -> bool:
@@ -89,13 +89,29 @@ class Pidfile(Manager):
 
     def _in_crontab(self, spec: Spec) -> bool:
         try:
-            lines = self._commands.try_to("crontab", "-l").out.splitlines()
+            lines = self._hands.ask("crontab", "-l").out.splitlines()
         except ServiceError:  # there is no cron
             return False
         return any(line.startswith("@reboot") and _in_cron(self.definition(spec)) in line for line in lines)
 
     def _last_words(self, spec: Spec) -> str:
         return last_error(spec, spec.log)
+
+    def _signal(self, spec: Spec, pid: int, number: int) -> None:
+        """Signal process *pid*, if it is the service's user's: the file that names it is that user's to write."""
+        ids = users.account(spec.user)
+        try:
+            owner = Path(f"/proc/{pid}").stat().st_uid
+        except FileNotFoundError:
+            return
+        if spec.scope is Scope.SYSTEM and (ids is None or owner != ids[0]):
+            raise ServiceError(f"process {pid}, which {spec.folder} names, is not {spec.user}'s", kind="policy")
+        try:
+            self._hands.send(pid, number)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise ServiceError(f"process {pid} is another user's: only that user may stop it", kind="policy") from error
 
 
 def start_script(spec: Spec, script: Path) -> str:
@@ -148,27 +164,3 @@ def _ended(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
-
-
-def _signal(spec: Spec, pid: int, number: int) -> None:
-    """Signal process *pid*, if it is the service's user's: the file that names it is that user's to write."""
-    ids = users.account(spec.user)
-    try:
-        owner = Path(f"/proc/{pid}").stat().st_uid
-    except FileNotFoundError:
-        return
-    if spec.scope is Scope.SYSTEM and (ids is None or owner != ids[0]):
-        raise ServiceError(f"process {pid}, which {spec.folder} names, is not {spec.user}'s", kind="policy")
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    except PermissionError as error:
-        raise ServiceError(f"process {pid} is another user's: only that user may stop it", kind="policy") from error
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return

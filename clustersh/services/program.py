@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..cli.dry_run import add_dry_run
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
 from ..cli.parser import Parser
 from .choice import choose
 from .manager import Installed, Manager
+from .rehearsal import Rehearsal, Step
 from .spec import Program, Scope, Spec, State, make_spec
 
 _VERBS = ("install", "status", "uninstall")
@@ -23,6 +25,17 @@ class Report(State, frozen=True):
 
     notes: tuple[str, ...] = ()
     join: tuple[str, ...] = ()
+
+
+class Rehearsed(msgspec.Struct, frozen=True):
+    """What ``service --dry-run`` prints with --json: what would be done, in that order."""
+
+    program: str
+    manager: str
+    scope: Scope
+    would: tuple[Step, ...]
+    notes: tuple[str, ...]
+    dry_run: bool = True
 
 
 class Role(NamedTuple):
@@ -66,6 +79,9 @@ class ServiceStart:
         start = not self._options.no_start
         if start:
             self._role.check(spec)
+        if self._options.dry_run:
+            rehearsal = manager.rehearse()
+            return self._rehearsed(manager, spec, rehearsal, manager.install(spec, start=start).notes)
         installed = manager.install(spec, start=start)
         join = self._role.told(spec, installed.state)
         if self._invocation.json:
@@ -77,6 +93,9 @@ class ServiceStart:
         return 0
 
     def _uninstall(self, manager: Manager, spec: Spec) -> int:
+        if self._options.dry_run:
+            rehearsal = manager.rehearse()
+            return self._rehearsed(manager, spec, rehearsal, manager.uninstall(spec).notes)
         removed = manager.uninstall(spec)
         notes = (*removed.notes, *((f"its state stays in {spec.folder}",) if spec.folder.exists() else ()))
         if self._invocation.json:
@@ -85,6 +104,19 @@ class ServiceStart:
         self._invocation.console.out_now(f"{done} {spec.program.name} ({manager.kind}, {spec.scope}).\n")
         for note in notes:
             self._invocation.console.hint_now(note)
+        return 0
+
+    def _rehearsed(self, manager: Manager, spec: Spec, rehearsal: Rehearsal, notes: tuple[str, ...]) -> int:
+        steps, console = rehearsal.steps, self._invocation.console
+        if self._invocation.json:
+            told = Rehearsed(spec.program.name, manager.kind, spec.scope, tuple(steps), notes)
+            console.out_now(msgspec.json.encode(told) + b"\n")
+            return 0
+        which = f"the service {spec.program.name} ({manager.kind}, {spec.scope})"
+        console.out_now("".join(map(str, steps)) or f"Nothing to do for {which}.\n")
+        console.out_now("dry run: nothing was done\n")
+        for note in notes:
+            console.hint_now(note)
         return 0
 
     def _show(self, state: State) -> int:
@@ -103,7 +135,8 @@ class ServiceStart:
 def prepare(invocation: Invocation, arguments: tuple[str, ...], role: Role) -> ServiceStart:
     """Read the arguments of ``service``."""
     name = role.program.name
-    examples = tuple(f"{name} service {rest}" for rest in ("install", "install --system", "status", "uninstall"))
+    words = ("install", "install --system --dry-run", "status", "uninstall")
+    examples = tuple(f"{name} service {rest}" for rest in words)
     summary = f"Install {name} as a service that starts with the machine, show it, or remove it."
     parser = Parser(f"{name} service", summary, examples)
     parser.add_argument("verb", choices=_VERBS, metavar="VERB", help="install, status or uninstall")
@@ -113,9 +146,12 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...], role: Role) -> S
     default = role.program.system_user
     parser.add_argument("--run-as", default="", metavar="USER", help=f"with --system: as whom it runs ({default})")
     parser.add_argument("--no-start", action="store_true", help="install it, and start it with the machine only")
+    add_dry_run(parser)
     options = parser.read(invocation, arguments)
     if options.verb != "install" and options.no_start:
         raise UsageError(f"--no-start is for install, not {options.verb}", (f"{name} service --help",))
+    if options.verb == "status" and options.dry_run:
+        raise UsageError("--dry-run is for install and uninstall: status changes nothing", (f"{name} service --help",))
     return ServiceStart(invocation, role, options)
 
 

@@ -60,8 +60,11 @@ class Systemd(Manager):
         self._systemctl(spec, "restart" if again else "start", self._unit(spec))
 
     def _look(self, spec: Spec) -> Look:
-        shown = self._systemctl(spec, "show", "--property=ActiveState,UnitFileState,MainPID", self._unit(spec))
-        found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        words = (*self._words(spec), "show", "--property=ActiveState,UnitFileState,MainPID", self._unit(spec))
+        shown = self._hands.ask(*words)
+        if shown.status != 0:
+            raise failed(words, shown)
+        found = dict(line.split("=", 1) for line in shown.out.splitlines() if "=" in line)
         pid = int(found.get("MainPID") or 0)
         boot = found.get("UnitFileState") == "enabled" and (spec.scope is Scope.SYSTEM or self._lingers(spec))
         return Look(boot, found.get("ActiveState") == "active", pid or None)
@@ -71,24 +74,24 @@ class Systemd(Manager):
 
     def _clean_up(self, spec: Spec, was: str) -> tuple[str, ...]:
         self._systemctl(spec, "daemon-reload")
-        self._commands.try_to(*self._words(spec), "reset-failed", self._unit(spec))
+        self._hands.try_to(*self._words(spec), "reset-failed", self._unit(spec))
         if _LINGER_OURS in was and self._lingers(spec) and not self._others_enabled(spec):
-            self._commands.run("loginctl", "disable-linger", spec.user)
+            self._hands.run("loginctl", "disable-linger", spec.user)
         return ()
 
     def _failed(self, spec: Spec) -> bool:
-        return self._commands.try_to(*self._words(spec), "is-failed", "--quiet", self._unit(spec)).status == 0
+        return self._hands.ask(*self._words(spec), "is-failed", "--quiet", self._unit(spec)).status == 0
 
     def _last_words(self, spec: Spec) -> str:
         words = (*self.log(spec).split(), "--lines=50", "--output=cat", "--no-pager")
-        return error_in(self._commands.try_to(*words).out)
+        return error_in(self._hands.ask(*words).out)
 
     def _linger(self, spec: Spec) -> tuple[str, ...]:
         """See that this user's services start with the machine, and wait for the manager that runs them."""
         told: tuple[str, ...] = ()
         if not self._lingers(spec):
             words = ("loginctl", "enable-linger", spec.user)
-            ran = self._commands.try_to(*words)
+            ran = self._hands.try_to(*words)
             if ran.status != 0:
                 if not self._has_manager():
                     raise ServiceError(failed(words, ran).message, (f"sudo {' '.join(words)}, then the same again",))
@@ -114,7 +117,7 @@ class Systemd(Manager):
         return not self._lingers(spec) or any(_LINGER_OURS in read(self.definition(each)) for each in ours)
 
     def _others_enabled(self, spec: Spec) -> bool:
-        return any(self._folder(spec).glob("*.wants/*"))
+        return any(path.name != self._unit(spec) for path in self._folder(spec).glob("*.wants/*"))
 
     def _has_manager(self) -> bool:
         return self._manager_socket().exists()
@@ -131,8 +134,8 @@ class Systemd(Manager):
     def _words(self, spec: Spec) -> tuple[str, ...]:
         return ("systemctl", "--user") if spec.scope is Scope.USER else ("systemctl",)
 
-    def _systemctl(self, spec: Spec, *words: str) -> str:
-        return self._commands.run(*self._words(spec), *words)
+    def _systemctl(self, spec: Spec, *words: str) -> None:
+        self._hands.run(*self._words(spec), *words)
 
 
 def unit(spec: Spec, *, linger_ours: bool = False) -> str:

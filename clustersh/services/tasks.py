@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,10 +32,8 @@ class Tasks(Manager):
 
     def _enable(self, spec: Spec, *, changed: bool) -> tuple[str, ...]:
         # schtasks reads what the XML itself says it is: UTF-16.
-        with tempfile.TemporaryDirectory(prefix="clustersh-") as folder:
-            path = Path(folder) / "task.xml"
-            path.write_bytes(task(spec).encode("utf-16"))
-            self._commands.run("schtasks", "/Create", "/TN", _name(spec), "/XML", str(path), "/F")
+        content, words = task(spec).encode("utf-16"), ("/Create", "/TN", _name(spec), "/XML", "task.xml", "/F")
+        self._hands.run_with("task.xml", content, "schtasks", *words)
         if spec.scope is Scope.SYSTEM:
             return ()
         return (f"it starts when {spec.user} logs on; one that starts with the machine: --system",)
@@ -46,10 +43,10 @@ class Tasks(Manager):
         if running is not None and again:
             self._stop(spec, running.pid)
         if running is None or again:
-            self._commands.run("schtasks", "/Run", "/TN", _name(spec))
+            self._hands.run("schtasks", "/Run", "/TN", _name(spec))
 
     def _look(self, spec: Spec) -> Look:
-        shown = self._commands.try_to("schtasks", "/Query", "/TN", _name(spec), "/FO", "CSV", "/NH")
+        shown = self._hands.ask("schtasks", "/Query", "/TN", _name(spec), "/FO", "CSV", "/NH")
         rows = csv.reader(shown.out.splitlines()) if shown.status == 0 else ()
         known = any(row and row[0] == _name(spec) for row in rows)
         running = self._watch.running(spec)
@@ -59,18 +56,18 @@ class Tasks(Manager):
         running = self._watch.running(spec)
         if running is not None:
             self._stop(spec, running.pid)
-        if self._commands.try_to("schtasks", "/Query", "/TN", _name(spec)).status == 0:
-            self._commands.run("schtasks", "/Delete", "/TN", _name(spec), "/F")
+        if self._hands.ask("schtasks", "/Query", "/TN", _name(spec)).status == 0:
+            self._hands.run("schtasks", "/Delete", "/TN", _name(spec), "/F")
 
     def _clean_up(self, spec: Spec, was: str) -> tuple[str, ...]:
-        remove_logs(spec)
+        remove_logs(self._hands, spec)
         return ()
 
     def _last_words(self, spec: Spec) -> str:
         return last_error(spec, spec.log)
 
     def _stop(self, spec: Spec, pid: int) -> None:
-        self._commands.try_to("schtasks", "/End", "/TN", _name(spec))
+        self._hands.try_to("schtasks", "/End", "/TN", _name(spec))
         self._watch.until_gone(spec, pid, spec.stop_s)
 
 

@@ -14,6 +14,9 @@ from .commands import Commands
 from .errors import ServiceError, cannot
 from .spec import Scope, Spec, owner_of
 
+_NOBODY = (-1, -1)
+"""What stands for the ids of a user who is only to be made: nothing is theirs."""
+
 
 def account(user: str) -> tuple[int, int] | None:
     """Return the ids of *user* and its group; None where there is no such user."""
@@ -54,15 +57,51 @@ def prepare(spec: Spec, commands: Commands) -> None:
     """See that the user of a system service is there and has its state directory. Raises ServiceError."""
     if sys.platform == "win32":
         return
-    if account(spec.user) is None:
-        if spec.user != spec.program.system_user:
-            raise ServiceError(f"there is no user called {spec.user}", kind="bad-request")
-        _make_user(spec, commands)
+    if make := making(spec):
+        commands.run(*make)
     ids = account(spec.user)
     if ids is None:
         raise ServiceError(f"the user {spec.user} was made, and can't be looked up", kind="internal")
-    _check_reach(spec, *ids)
+    check(spec)
     _give_folder(spec, *ids)
+
+
+def making(spec: Spec) -> tuple[str, ...]:
+    """Return the command that makes a system service's user; none where that is there. Raises ServiceError."""
+    if sys.platform == "win32" or account(spec.user) is not None:
+        return ()
+    if spec.user != spec.program.system_user:
+        raise ServiceError(f"there is no user called {spec.user}", kind="bad-request")
+    name, home = spec.user, str(spec.home)
+    if shutil.which("useradd"):
+        nologin = shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin:/bin") or "/bin/false"
+        return ("useradd", "--system", "--user-group", "--no-create-home", "-d", home, "-s", nologin, name)
+    if shutil.which("adduser") and sys.platform == "linux":  # busybox
+        return ("adduser", "-S", "-D", "-H", "-h", home, "-s", "/sbin/nologin", name)
+    raise ServiceError(
+        f"there is no user called {name}, and nothing here to make one with (useradd)",
+        (f"make it, or name another: {spec.program.name} service install --system --run-as USER",),
+        kind="bad-request",
+    )
+
+
+def check(spec: Spec) -> None:
+    """Raise ServiceError where a system service's user can't reach the program, or its state is somebody else's."""
+    if sys.platform == "win32":
+        return
+    uid, gid = account(spec.user) or _NOBODY
+    _check_reach(spec, uid, gid)
+    folder = spec.home
+    try:
+        others = folder.exists() and folder.stat().st_uid != uid and any(folder.iterdir())
+    except OSError as error:
+        raise cannot("use", folder, error) from error
+    if others:
+        raise ServiceError(
+            f"{folder} belongs to {owner_of(folder)}, and holds that user's state",
+            (f"--run-as {owner_of(folder)}, or give it away: chown -R {spec.user}: {folder}",),
+            kind="storage",
+        )
 
 
 def programs(executable: Path) -> set[Path]:
@@ -99,33 +138,11 @@ def _open_to(folder: Path, uid: int, gid: int) -> bool:
     return uid == 0 or bool(held.st_mode & enter)
 
 
-def _make_user(spec: Spec, commands: Commands) -> None:
-    name, home = spec.user, str(spec.home)
-    if shutil.which("useradd"):
-        nologin = shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin:/bin") or "/bin/false"
-        commands.run("useradd", "--system", "--user-group", "--no-create-home", "-d", home, "-s", nologin, name)
-    elif shutil.which("adduser") and sys.platform == "linux":  # busybox
-        commands.run("adduser", "-S", "-D", "-H", "-h", home, "-s", "/sbin/nologin", name)
-    else:
-        raise ServiceError(
-            f"there is no user called {name}, and nothing here to make one with (useradd)",
-            (f"make it, or name another: {spec.program.name} service install --system --run-as USER",),
-            kind="bad-request",
-        )
-
-
 def _give_folder(spec: Spec, uid: int, gid: int) -> None:
     folder = spec.home
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = folder.stat()
-        if held.st_uid != uid:
-            if any(folder.iterdir()):
-                raise ServiceError(
-                    f"{folder} belongs to {owner_of(folder)}, and holds that user's state",
-                    (f"--run-as {owner_of(folder)}, or give it away: chown -R {spec.user}: {folder}",),
-                    kind="storage",
-                )
+        if folder.stat().st_uid != uid:
             os.chown(folder, uid, gid, follow_symlinks=False)
         folder.chmod(0o700)
     except OSError as error:

@@ -231,10 +231,13 @@ def test_free_space_is_looked_at_once_a_second_or_once_in_8_mib(tmp_path):
     disk.free_now = Free(0, None)
     assert watch.problem(8 << 20) == ""
     assert watch.problem(1) == "disk full on the machine"
+    now[0] = 0.5
     disk.free_now = Free(100, None)
-    assert watch.problem() != ""
-    now[0] = 1.0
+    assert watch.problem() == "", "room that was made counts at once"
+    disk.free_now = Free(0, None)
     assert watch.problem() == ""
+    now[0] = 1.5
+    assert watch.problem() == "disk full on the machine"
 
 
 def test_output_that_can_not_be_synced_says_so(tmp_path):

@@ -122,6 +122,8 @@ async def test_an_invitation_may_carry_a_join_token(terminal: Terminal) -> None:
     assert "CLUSTERSH_TOKEN" not in (await terminal.run("invite", "--address", "hub"))[1]
     with pytest.raises(CliUsageError):
         await terminal.run("invite", "--token", "--client")
+    with pytest.raises(CliUsageError):
+        await terminal.run("invite", "--dry-run")
 
 
 @pytest_twisted.ensureDeferred

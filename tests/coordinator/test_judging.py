@@ -20,7 +20,7 @@ import pytest_twisted
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -222,6 +222,16 @@ async def test_whatever_the_worker_does_commands_are_judged(
         assert problem in (await eventually(lambda: warnings))[0]
 
 
+def asking(judge: Judging, client: str, text: str) -> Deferred[tuple[Finding, ...]]:
+    return Deferred.fromCoroutine(judge.judge(shell(text), None, LINUX, client=client))
+
+
+async def not_now(judge: Judging, client: str, text: str = "ls") -> None:
+    with pytest.raises(ProblemError) as caught:
+        await judge.judge(shell(text), None, LINUX, client=client)
+    assert caught.value.problem.kind is Kind.RATE_LIMITED
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_worker_s_answer_is_remembered_for_the_same_question() -> None:
     async with judged() as judge:
@@ -253,24 +263,28 @@ async def test_what_no_worker_said_is_not_remembered(monkeypatch: pytest.MonkeyP
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "MAX_WAITING", 3)
+async def test_what_waits_is_bounded_and_each_client_s_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "MAX_WAITING", 4)
     async with judged() as judge:
         await judge.judge(shell("ls"), None, LINUX)
         (stopped,) = workers()
         stopped.suspend()
-        asked = [Deferred.fromCoroutine(judge.judge(shell(f"ls {n}"), None, LINUX)) for n in range(4)]
-        with pytest.raises(ProblemError) as caught:
-            await judge.judge(shell("ls 4"), None, LINUX)
-        assert caught.value.problem.kind is Kind.RATE_LIMITED
+        asked = [asking(judge, "ann", f"ls {n}") for n in range(2)]
+        await not_now(judge, "ann")
+        asked += [asking(judge, "bob", f"ls {n}") for n in range(2)]
+        await not_now(judge, "carl")
+        asked[-1].addErrback(lambda failure: failure.trap(CancelledError) and ())
         asked.pop().cancel()  # nobody waits for it: there is room again
-        asked.append(Deferred.fromCoroutine(judge.judge(shell("halt"), None, LINUX)))
+        asked.append(asking(judge, "carl", "halt"))
         monkeypatch.setattr(judging, "MAX_WAITING", 100)
-        monkeypatch.setattr(judging, "MAX_WAITING_BYTES", 2000)
-        with pytest.raises(ProblemError):
-            await judge.judge(shell("ls " + "x" * 2000), None, LINUX)
+        monkeypatch.setattr(judging, "MAX_WAITING_BYTES", 4000)
+        await not_now(judge, "ann", "ls " + "x" * 2000)
+        asked.append(asking(judge, "ann", "ls " + "x" * 1900))
+        asked.append(asking(judge, "bob", "ls " + "x" * 1900))
+        await not_now(judge, "carl", "ls " + "x" * 1900)
         stopped.resume()
-        assert [rules(found) for found in await gatherResults(asked)] == [[], [], [], ["power"]]
+        assert [rules(found) for found in await gatherResults(asked)] == [[], [], [], ["power"], [], []]
+        assert judge._shares.all == (0, 0)
         monkeypatch.setattr(judging, "WAIT_S", 0.1)
         stopped.suspend()
         asked = [Deferred.fromCoroutine(judge.judge(shell(f"ps {n}"), None, LINUX)) for n in range(2)]
@@ -278,6 +292,59 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             await asked[1]
         stopped.resume()
         assert await asked[0] == ()
+
+
+@pytest_twisted.ensureDeferred
+async def test_clients_take_turns_whatever_one_of_them_has_waiting() -> None:
+    order: list[str] = []
+    async with judged() as judge:
+        await judge.judge(shell("ls"), None, LINUX)
+        (stopped,) = workers()
+        stopped.suspend()
+        clients = ["ann"] * 5 + ["bob"] + ["ann"] * 5 + ["carl"] * 2
+        asked = [asking(judge, client, f"ls {n}") for n, client in enumerate(clients)]
+        for client, answer in zip(clients, asked, strict=True):
+            answer.addCallback(lambda _, client=client: order.append(client))
+        stopped.resume()
+        await gatherResults(asked)
+    assert order == ["ann", "bob", "carl", "ann", "carl", *["ann"] * 8]
+
+
+@pytest_twisted.ensureDeferred
+async def test_slow_commands_of_one_client_keep_no_other_from_being_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "LIMIT_S", 0.5)
+    monkeypatch.setattr(judging, "WAIT_S", 10.0)
+    slow = CRASHING.replace("os.kill(os.getpid(), signal.SIGSEGV)", "signal.pause()")
+    async with judged((*CRASHES[:-1], slow)) as judge:
+        await judge.judge(shell("ls"), None, LINUX)
+        flood = [asking(judge, "ann", f"poison {n}; ls") for n in range(100)]
+        assert rules(await asking(judge, "bob", "reboot")) == ["power"]
+        assert sum(each.called for each in flood) <= 1, "after one command of the other's"
+        for each in flood:
+            each.addErrback(lambda _: None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_clients_take_turns_too_where_nobody_has_an_answer() -> None:
+    looked: list[tuple[str, Deferred[None]]] = []
+
+    async def in_thread(function: Callable[..., Any], command: Command, *more: Any) -> Any:
+        done: Deferred[None] = Deferred()
+        looked.append(((command.shell or "").split()[0], done))
+        await done
+        return function(command, *more)
+
+    judge = Judging(reactor, in_thread=in_thread)  # it has no worker, as it isn't started
+    clients = ["ann", "ann", "ann", "bob", "carl"]
+    asked = [asking(judge, client, f"{client} " + "x" * judging.LARGE) for client in clients]
+    asked[4].addErrback(lambda failure: failure.trap(CancelledError) and ())
+    asked[4].cancel()
+    while len(looked) < 4:
+        assert sum(not done.called for _, done in looked) == 1
+        looked[-1][1].callback(None)
+    looked[-1][1].callback(None)
+    assert await gatherResults(asked) == [()] * 5
+    assert [client for client, _ in looked] == ["ann", "bob", "ann", "ann"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process has is read from /proc")

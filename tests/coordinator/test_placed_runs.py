@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
-from clustersh.coordinator import chosen
+from clustersh.coordinator import chosen, open_runs
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.http import Request
 from clustersh.coordinator.open_runs import OpenRun
@@ -99,6 +100,38 @@ async def test_a_job_that_ended_counts_no_more(world: World) -> None:
         agents["a"].started(run.uuid)
         agents["a"].ended(run.uuid)
         await world.over(run.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_run_that_was_refused_after_it_was_placed_counts_nowhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(world, "a", "b")
+
+    async def missing(*blobs: str) -> frozenset[str]:
+        raise ProblemError(Kind.UNKNOWN_BLOB, "no such blob")
+
+    async def refused(key: str, command: Command, kind: Kind) -> None:
+        with pytest.raises(ProblemError) as caught:
+            await take(world, key, msgspec.structs.replace(request(), command=command))
+        assert caught.value.problem.kind is kind
+
+    await refused("by the policy", Command(shell="mkfs.ext4 /dev/sda"), Kind.POLICY)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.blobs, "hold", missing)
+        await refused("not recorded", TRUE, Kind.UNKNOWN_BLOB)
+    with monkeypatch.context() as patched:
+        patched.setattr(open_runs, "MAX_OPEN_EACH", 0)
+        await refused("too many", TRUE, Kind.RATE_LIMITED)
+    with monkeypatch.context() as patched:
+        patched.setattr(chosen, "MAX_SENT", 0)
+        await refused("too large", TRUE, Kind.TOO_LARGE)
+    first = await take(world, "first", request())
+    assert names(first) == ["a"] and "just placed" not in first.selected[0]
+    await refused("another", Command(shell="mkfs.ext4 /dev/sda"), Kind.POLICY)
+    second = await take(world, "second", request())
+    assert names(second) == ["b"] and "just placed" not in second.selected[0]
+    assert not world.placer._making
 
 
 @pytest_twisted.ensureDeferred

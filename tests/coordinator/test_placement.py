@@ -235,6 +235,20 @@ def test_a_run_that_was_placed_but_never_recorded_counts_for_a_moment_only() -> 
     assert names(world.placer.choose(world.machines, ONE)) == ["a"]
 
 
+def test_a_run_that_could_not_be_made_was_never_placed() -> None:
+    world = world_of_four()
+    assert world.place() == ["a"]
+    world.end_all()
+    for _ in range(3):
+        with pytest.raises(KeyError), world.placer.making(f"run-{world.runs + 1}"):
+            assert world.place(recorded=False) == ["b"], "no turn was used up"
+            raise KeyError
+    with world.placer.making(f"run-{world.runs + 1}"):
+        assert world.place() == ["b"]
+    world.end_all()
+    assert world.place() == ["c"]
+
+
 def test_choosing_without_placing_counts_nothing() -> None:
     world = world_of_four()
     first = [world.placer.choose(world.machines, ONE).machines for _ in range(3)]

@@ -18,7 +18,7 @@ from clustersh.coordinator.http import Request
 from clustersh.coordinator.policy.overrides import GOOD_FOR_S, MAX_ALL, MAX_EACH, Overrides
 from clustersh.coordinator.policy.policy import Judge
 from clustersh.coordinator.policy.wanted import MAX_COMMAND, MAX_TOLD
-from clustersh.coordinator.records import PolicyOverridden, RunRefused, RunRequested
+from clustersh.coordinator.records import Accepted, PolicyOverridden, RunRefused, RunRequested
 from clustersh.coordinator.rest_groups import GroupCalls
 from clustersh.coordinator.rest_plans import PlanCalls
 from clustersh.trust.identity import Identity, Role
@@ -227,6 +227,22 @@ async def test_a_machine_that_says_it_is_another_meanwhile_is_judged_as_what_it_
         (machines,) = (await world.policy.test(JOSHUA, DENIED, world.registry.machines())).verdicts
         assert machines.platform == platform.partition("/")[0]
     assert (await refused(world, DENIED)).kind is Kind.POLICY
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_command_is_judged_for_the_client_that_asks(make_world: MakeWorld) -> None:
+    clients: list[str] = []
+
+    class Noting(JudgeHere):
+        async def judge(self, *words: Any, client: str = "", **named: Any) -> tuple[Finding, ...]:
+            clients.append(client)
+            return await super().judge(*words, **named)
+
+    world = make_world(judge=Noting())
+    await fill(world)
+    await pass_(world, RunRequest("ws1", Command(shell="true")))
+    await world.policy.test(ANN, BLOCKED, world.registry.machines())
+    assert clients == [JOSHUA.id, ANN.id]
 
 
 # -- who may force
@@ -625,7 +641,7 @@ async def test_groups_and_labels_that_the_policy_names_are_an_admins(make_world:
         client={"*": ClientPolicy(targets="@lab[1-2],!@tier:prod,@os:linux")}, target={"@web": TargetPolicy()}
     )
     await fill(world)
-    calls: GroupCalls = world.targeting.calls
+    calls: GroupCalls = world.targeting.calls(world.policy)
     request = cast(Request, Waiting())
     joshua, admin = Caller(JOSHUA, "", ""), Caller(ADMIN, "", "")
     change = ChangeGroup("ws1")
@@ -643,6 +659,30 @@ async def test_groups_and_labels_that_the_policy_names_are_an_admins(make_world:
     assert (await calls.label(request, joshua, ChangeLabels("ws1", {"other": "x"}))).changed == ("ws1",)
     assert (await calls.add(request, admin, "lab1", change)).changed == ("ws1",)
     assert (await calls.label(request, admin, ChangeLabels("ws1", {"tier": "prod"}))).changed == ("ws1",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_takes_no_new_machine_into_use_that_it_may_run_nothing_on(make_world: MakeWorld) -> None:
+    world = make_world(client={"*": ClientPolicy(targets="ws*"), "ann@desk": ClientPolicy()})
+    await fill(world, "ws1", "ws2", *(f"nas{number}" for number in range(6)))
+    world.targets.new_wait = True
+    calls: GroupCalls = world.targeting.calls(world.policy)
+    request = cast(Request, Waiting())
+    joshua, ann, admin = (Caller(each, "", "") for each in (JOSHUA, ANN, ADMIN))
+    assert (await calls.add(request, joshua, "mine", ChangeGroup("ws1,nas0,nas1"))).changed == ("ws1", "nas0", "nas1")
+    await calls.label(request, joshua, ChangeLabels("ws2,nas2", {"gpu": "yes"}))
+    new = {machine.name for machine in world.registry.machines() if machine.new}
+    assert new == {f"nas{number}" for number in range(6)}
+    assert [machine.name for machine in world.targets.resolve("@mine,@gpu:yes").machines] == ["ws1", "ws2"]
+    await calls.add(request, ann, "mine", ChangeGroup("nas3"))
+    await calls.label(request, ann, ChangeLabels("nas2", {"gpu": "yes"}))
+    await calls.add(request, admin, "mine", ChangeGroup("nas4"))
+    await calls.label(request, admin, ChangeLabels("nas5", {"gpu": "yes"}))
+    taken = [(record.machine, record.client) for record in cast(list[Accepted], world.records(Accepted))]
+    assert taken == [
+        *(("ws1", "joshua@mba"), ("ws2", "joshua@mba"), ("nas3", "ann@desk"), ("nas2", "ann@desk")),
+        *(("nas4", ADMIN.name), ("nas5", ADMIN.name)),
+    ]
 
 
 @pytest_twisted.ensureDeferred

@@ -157,7 +157,7 @@ async def test_of_five_thousand_machines_all_is_told_and_the_tab_key_asks_for_th
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, front = place.world, place.front
-    world.targeting.calls.add_to(front.api)
+    world.targeting.calls(world.policy).add_to(front.api)
     world.targets.new_wait = True
     for number in range(5000):
         name, id_, key = f"web{number:05}", f"0193a0e2-7c40-7a01-8e52-{number:012}", f"{number:064x}"

@@ -83,7 +83,7 @@ def test_a_connection_that_is_gone_is_not_served_and_costs_nobody_a_turn() -> No
     turns.leave(waiting[0])
     clock.turn()
     Asking(turns, served, "flood")
-    assert served[3:] == ["flood"] and not turns._waiting and not turns._source_of
+    assert served[3:] == ["flood"] and not turns._waiting
 
 
 def test_a_source_that_fails_its_turn_takes_it_from_nobody() -> None:

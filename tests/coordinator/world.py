@@ -66,7 +66,14 @@ class JudgeHere:
     """Judges in this process."""
 
     async def judge(
-        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
+        self,
+        command: Command,
+        script: bytes | None,
+        platform: str,
+        folder: str = "",
+        executor: str = "",
+        *,
+        client: str = "",
     ) -> tuple[Finding, ...]:
         return Guard().judge(command, script, platform, folder, executor)
 

@@ -10,7 +10,7 @@ import pytest
 LOOK = """\
 import sys
 before = set(sys.modules)
-import clustersh.standard_descriptors, clustersh.frontend.standby.launcher
+import clustersh.frontend.main
 print(*sorted(set(sys.modules) - before))
 """
 PACKAGES = ("clustersh", "clustersh.frontend", "clustersh.frontend.standby")
@@ -20,5 +20,10 @@ OURS = ("frames", "launcher", "peer", "place")
 @pytest.mark.real
 def test_it_imports_little() -> None:
     done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, timeout=60)
-    own = {*PACKAGES, "clustersh.standard_descriptors", *(f"clustersh.frontend.standby.{name}" for name in OURS)}
+    own = {
+        *PACKAGES,
+        "clustersh.standard_descriptors",
+        "clustersh.frontend.main",
+        *(f"clustersh.frontend.standby.{name}" for name in OURS),
+    }
     assert set(done.stdout.split()) == {"_socket", *own}

@@ -39,6 +39,11 @@ ADMIN = [
         {"uses": 20, "ttl_s": 3600.0},
     ),
     (
+        ("invite", "--token", "2h"),
+        "Would make a token that lets 1 machine in, for 2 hours; dry run: nothing was done.\n",
+        {"uses": 1, "ttl_s": 7200.0},
+    ),
+    (
         ("wheelhouse", "fill", "--platform", "win_amd64", "--python", "3.13"),
         "Would fetch the wheels for win_amd64 (Python 3.13); dry run: nothing was done.\n",
         {"would_fill": [{"platform": "win_amd64", "python": "3.13"}]},
@@ -159,6 +164,31 @@ def test_up_and_down_start_and_stop_nothing(cluster: Cluster, tmp_path: Path) ->
     assert cluster.coordinator.sh("down", "--dry-run", "--json").json == document
     assert cluster.coordinator_process.poll() is None
     assert cluster.sh("whoami").status == 0
+
+
+def test_a_service_is_neither_installed_nor_removed(cluster: Cluster, tmp_path: Path) -> None:
+    home = make_home(tmp_path, "home")
+    before = state(tmp_path)
+    told = home.run("clusterd", "service", "install", "--dry-run")
+    assert told.status == 0 and told.out.endswith("\ndry run: nothing was done\n"), told
+    document = home.run("clusterd", "service", "install", "--dry-run", "--json").json
+    assert (document["program"], document["scope"], document["dry_run"]) == ("clusterd", "user", True)
+    (written,) = [step for step in document["would"] if step["do"] == "write"]
+    assert f"Would write {written['what']}:\n  {written['content'].splitlines()[0]}\n" in told.out
+    assert str(home.path) in written["content"] and not Path(written["what"]).exists()
+    for step in document["would"]:
+        assert f"Would {step['do']} {step['what']}" in told.out
+    assert any(step["do"] == "run" for step in document["would"])
+    assert home.run("clusterd", "service", "status").out.startswith("service:  not installed")
+    nothing = home.run("clusterd", "service", "uninstall", "--dry-run")
+    assert nothing.status == 0 and nothing.out.startswith("Nothing to do for the service clusterd ("), nothing
+    told, really = (home.run("clusteragent", "service", "install", *more) for more in (("--dry-run",), ()))
+    assert told.status == 125 and "not enrolled" in told.err, told
+    assert (told.status, told.out, told.err) == (really.status, really.out, really.err)
+    assert home.run("clusteragent", "service", "install", "--dry-run", "--no-start").status == 0
+    wrong = home.run("clusterd", "service", "status", "--dry-run")
+    assert wrong.status == 125 and "--dry-run is for install and uninstall" in wrong.err, wrong
+    assert state(tmp_path) == before
 
 
 def test_a_machine_neither_enrolls_nor_leaves(cluster: Cluster, tmp_path: Path) -> None:

@@ -565,5 +565,6 @@ def test_who_may_use_the_gateway_adopts_by_it_however_machines_are_enrolled(own,
     assert done.out == "Adopted nas, via ws1.\n"
     refused = cluster.sh("run", "nas", "true")
     assert refused.status == 126 and "may run on ws1 only, not on nas" in refused.err, "to adopt is not to use"
+    assert cluster.sh("label", "nas", "kind=disks").status == cluster.sh("groups", "add", "disks", "nas").status == 0
     assert cluster.sh("targets", "--json", "all").json["machines"] == ["homelab-1"], "nor to lead others there"
     assert "nas" in cluster.sh("targets", "--json", "@new").json["machines"]

@@ -155,8 +155,12 @@ def test_it_is_shown_and_stopped(standing: Cluster, standby: Standby) -> None:
     assert shown.out.startswith(f"process {standby.pid}, for ") and "of memory\nends after 10 minutes" in shown.out
     document = standing.sh("standby", "--json").json
     assert document["running"] and document["memory_bytes"] > 10 << 20 and document["state"]["version"]
+    would = standing.sh("standby", "stop", "--dry-run")
+    assert (would.status, would.out) == (0, f"Would stop process {standby.pid}; dry run: nothing was done.\n")
+    assert standing.sh("standby", "--dry-run").status == 125 and standby.runs()
     assert standing.sh("standby", "stop").out == f"Stopped {standby.pid}.\n"
     assert not standby.runs()
+    assert standing.sh("standby", "stop", "--dry-run").out == "Would stop nothing; dry run: nothing was done.\n"
     assert standing.sh("standby", "--json").json == {"running": False, "state": None, "memory_bytes": None}
     assert standing.sh("standby", "stop", "--json").json == {"stopped": []}
 
@@ -165,6 +169,10 @@ def test_a_stop_lets_commands_end(standing: Cluster, standby: Standby, tmp_path:
     running = standing.client.open("clustersh", "run", "--stdin", "ws1", "cat", stdin=subprocess.PIPE)
     while standby.calls < 1 or standing.sh("standby", "--json").json["state"]["running"] < 1:
         time.sleep(0.01)
+    would = standing.sh("standby", "stop", "--dry-run")
+    assert would.out.startswith(f"Would stop process {standby.pid}, after one command that runs; dry run"), would
+    document = standing.sh("standby", "stop", "--dry-run", "--json").json
+    assert document == {"would_stop": [{"pid": standby.pid, "running": 1}], "dry_run": True}
     assert standing.sh("standby", "stop").out == (
         f"Process {standby.pid} takes no more commands; it ends after one command that runs.\n"
     )

@@ -89,9 +89,13 @@ def test_an_installed_agent_serves_in_the_background_and_leaves_no_file(
     end(foreground)
     before = files_of(agent, "agent")
 
+    script = agent.path / "agent" / "start"
+    write, start = service(agent, "clusteragent", "install", "--dry-run", "--json").json["would"]
+    assert (write["do"], write["what"], start) == ("write", str(script), {"do": "run", "what": str(script)})
+    assert not script.exists()
     installed = service(agent, "clusteragent", "install")
     assert installed.status == 0, installed
-    script = agent.path / "agent" / "start"
+    assert script.read_text() == write["content"]
     assert str(script) in installed.out and f"Commands run as {USER}." in installed.out
     assert f"crontab -e, and the line  @reboot {script}" in installed.err
     shown = service(agent, "clusteragent", "status")
@@ -106,6 +110,9 @@ def test_an_installed_agent_serves_in_the_background_and_leaves_no_file(
     answer = client.sh("run", "ws1", "umask; pwd")
     assert answer.out.split() == ["0022", str(agent.path.parent)], answer
 
+    would = service(agent, "clusteragent", "uninstall", "--dry-run", "--json").json["would"]
+    assert would[:2] == [{"do": "run", "what": f"kill -s TERM {pid}"}, {"do": "remove", "what": str(script)}]
+    assert alive(pid) and script.exists()
     removed = service(agent, "clusteragent", "uninstall")
     assert removed.status == 0 and "Removed the service" in removed.out, removed
     assert not alive(pid)

@@ -11,6 +11,7 @@ import pytest
 from clustersh.services import AGENT, COORDINATOR, Scope, ServiceError, make_spec, users
 from clustersh.services.choice import choose
 from clustersh.services.commands import Commands
+from clustersh.services.hands import Hands
 from clustersh.services.manager import last_error, remove_logs
 from clustersh.services.spec import find_executable
 from clustersh.services.watch import Watch
@@ -130,7 +131,7 @@ def test_root_looks_into_a_services_state_as_its_user_only(tmp_path: Path) -> No
         secret.chmod(0o600)
         spec.log.symlink_to(secret)
         assert last_error(spec, spec.log) == ""
-        remove_logs(spec)
+        remove_logs(Hands(Commands({})), spec)
         assert secret.exists() and not spec.log.is_symlink()
 
         elsewhere = place / "elsewhere"
@@ -139,5 +140,5 @@ def test_root_looks_into_a_services_state_as_its_user_only(tmp_path: Path) -> No
         spec.folder.rmdir()
         spec.folder.symlink_to(elsewhere)
         with pytest.raises(ServiceError, match="can't remove"):
-            remove_logs(spec)
+            remove_logs(Hands(Commands({})), spec)
         assert (elsewhere / "log").exists()

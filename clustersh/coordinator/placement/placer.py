@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -45,12 +46,28 @@ class Placed(NamedTuple):
     words: tuple[str, ...]
 
 
+class _Placing(NamedTuple):
+    """When a run was placed, and the number of that."""
+
+    when: float
+    number: int
+
+
 @dataclass
 class _Book:
-    """What was placed on one machine: *when*, by the run's uuid, and the number of its *last* placement."""
+    """What was placed on one machine: the *recent* runs, by their uuids, and the number of the last *earlier* one."""
 
-    when: dict[str, float] = field(default_factory=dict)
-    last: int = 0
+    recent: dict[str, _Placing] = field(default_factory=dict)
+    earlier: int = 0
+
+    @property
+    def last(self) -> int:
+        """The number of the machine's last placement; 0 where it has had none."""
+        return max((self.earlier, *(each.number for each in self.recent.values())))
+
+    def settle(self, uuid: str) -> None:
+        """That run is a recent one no more."""
+        self.earlier = max(self.earlier, self.recent.pop(uuid).number)
 
 
 class Placer:
@@ -61,6 +78,8 @@ class Placer:
         self._sight = sight
         self._clock = clock
         self._books: dict[str, _Book] = {}
+        self._making: dict[str, tuple[Key, ...]] = {}
+        """The runs that are being made, and where they were placed."""
         self._numbers = itertools.count(1)
 
     def place(self, uuid: str, machines: Sequence[Key], placement: Placement) -> Placed:
@@ -69,8 +88,24 @@ class Placer:
         now = self._clock()
         for machine in placed.machines:
             book = self._books.setdefault(machine.id, _Book())
-            book.when[uuid], book.last = now, next(self._numbers)
+            book.recent[uuid] = _Placing(now, next(self._numbers))
+        if uuid in self._making:
+            self._making[uuid] = placed.machines
         return placed
+
+    @contextmanager
+    def making(self, uuid: str) -> Iterator[None]:
+        """Make the run *uuid* meanwhile: where that fails it counts as if it had not been placed."""
+        self._making[uuid] = ()
+        try:
+            yield
+        except BaseException:
+            for machine in self._making[uuid]:
+                if (book := self._books.get(machine.id)) is not None:
+                    book.recent.pop(uuid, None)
+            raise
+        finally:
+            del self._making[uuid]
 
     def choose(self, machines: Sequence[Key], placement: Placement) -> Placed:
         """Return which of *machines* are the ones for that placement now. Raises ProblemError."""
@@ -110,7 +145,7 @@ class Placer:
             age_s=age_s,
             cpus=self._sight.cpus(machine.id),
             running=max(0, self._sight.running(machine.id) - known),
-            recent=len(book.when),
+            recent=len(book.recent),
             last=book.last,
         )
 
@@ -121,11 +156,11 @@ class Placer:
         """
         now, known = self._clock(), 0
         shown_since = now - (STALE_S if age_s is None else min(age_s, STALE_S))
-        for uuid, when in list(book.when.items()):
+        for uuid, placed in list(book.recent.items()):
             under_way = self._sight.under_way(uuid, machine_id)
-            lost = under_way is None and now - when > RECORDED_WITHIN_S
-            if when < shown_since or under_way is False or lost:
-                del book.when[uuid]
+            lost = under_way is None and now - placed.when > RECORDED_WITHIN_S
+            if placed.when < shown_since or under_way is False or lost:
+                book.settle(uuid)
             else:
                 known += under_way is True
         return known

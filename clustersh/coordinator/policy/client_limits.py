@@ -11,6 +11,7 @@ from ...config import ClientPolicy
 from ...trust.identity import Identity
 from ...wire.problems import Kind, ProblemError
 from ..limits import RateLimit
+from ..registry import Key
 from .verdicts import LOOK, listed
 
 
@@ -78,6 +79,11 @@ class ClientLimits:
         most = limits.jobs_per_minute
         if most is not None and len(machines) > most:
             raise _refused(f"{client.name} may start {_counted(most, 'job')} a minute, not {len(machines)}", LOOK)
+
+    def within(self, limits: Limits, machines: Iterable[Key]) -> list[Key]:
+        """Return those of *machines* that are in each of the client's targets."""
+        allowed = [self._meaning.members(expression)[0] for expression in limits.targets]
+        return [machine for machine in machines if all(machine.name in names for names in allowed)]
 
     def claim(self, client: Identity, limits: Limits, jobs: int, width: int) -> None:
         """Take what the run needs, until it is under way. Raises ProblemError (rate-limited): not now."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from ...config import Force, PolicyConfig, TargetPolicy
-from ...trust.identity import Identity
+from ...trust.identity import Identity, Role
 from ...wire.jobs import Command
 from ...wire.policy import OnTarget, PolicyTest, PolicyView, RuleView
 from ...wire.problems import Kind, Problem, ProblemError
@@ -37,9 +37,16 @@ class Judge(Protocol):
     """Who judges commands."""
 
     async def judge(
-        self, command: Command, script: bytes | None, platform: str, folder: str = "", executor: str = ""
+        self,
+        command: Command,
+        script: bytes | None,
+        platform: str,
+        folder: str = "",
+        executor: str = "",
+        *,
+        client: str = "",
     ) -> tuple[Finding, ...]:
-        """Return what `Guard.judge` does. Raises ProblemError (rate-limited): not now."""
+        """Return what `Guard.judge` does, for the client of that id. Raises ProblemError (rate-limited): not now."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,12 @@ class Policy:
         """Raise ProblemError (policy) where the client's limits keep it from *machine*, whatever it wants there."""
         self._limits.check(caller, limits_of(self._book.of_client(caller.name)), [machine.name], 1)
 
+    def usable(self, caller: Identity, machines: Sequence[Key]) -> list[Key]:
+        """Return those of *machines* that the client may run something on. An admin may say of any that it is used."""
+        if caller.role is Role.ADMIN or not machines:
+            return list(machines)
+        return self._limits.within(limits_of(self._book.of_client(caller.name)), machines)
+
     # -- before a run
 
     async def judge(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> Verdict:
@@ -113,7 +126,7 @@ class Policy:
         self._limits.check(caller, limits, [each.name for each in machines], widest(len(machines), asked.pace))
         script, unjudged = await self._script(asked.command)
         kins = [self._world.kin(machine.id) for machine in machines]  # which may be another by the time of the answer
-        found = {kin: await self._findings(asked, script, kin) for kin in dict.fromkeys(kins)}
+        found = {kin: await self._findings(caller, asked, script, kin) for kin in dict.fromkeys(kins)}
         return Verdict(tuple(self._rulings(caller, machines, kins, found)), unjudged)
 
     def check(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> None:
@@ -236,12 +249,12 @@ class Policy:
         script = await self._world.script(command.script.sha256)
         return script, script is None
 
-    async def _findings(self, asked: RunRequest, script: bytes | None, kin: Kin) -> list[Finding]:
+    async def _findings(self, caller: Identity, asked: RunRequest, script: bytes | None, kin: Kin) -> list[Finding]:
         command, found = asked.command, list[Finding]()
         for each in (command, *lines_of_probe(command)):
             if each.script is not None and script is None:
                 continue
-            found += await self._guard.judge(each, script, kin.system, asked.cwd, kin.executor)
+            found += await self._guard.judge(each, script, kin.system, asked.cwd, kin.executor, client=caller.id)
         return found
 
     def _rulings(

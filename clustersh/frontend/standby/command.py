@@ -15,7 +15,8 @@ import msgspec
 import psutil
 
 from ...cli.commands import Start
-from ...cli.errors import CliError
+from ...cli.dry_run import add_dry_run
+from ...cli.errors import CliError, UsageError
 from ...cli.invocation import Invocation
 from ...cli.parser import Parser
 from ...wire.units import format_size, format_timeout
@@ -36,24 +37,30 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
         "Show the process that makes the next command quick, or stop it.",
         ("clustersh standby", "clustersh standby stop", "CLUSTERSH_STANDBY=off clustersh run ws1 true"),
     )
-    parser.usage = "clustersh standby [--json] [stop]"
+    parser.usage = "clustersh standby [--json] [--dry-run] [stop]"
     parser.add_argument("word", nargs="?", choices=("stop",), metavar="stop", help="end it, however busy it is")
+    add_dry_run(parser)
     given = parser.read(invocation, arguments)
-    return StandbyStart(invocation, stop=given.word is not None)
+    if given.dry_run and given.word is None:
+        raise UsageError("--dry-run goes with stop: to show it changes nothing", ("clustersh standby --help",))
+    return StandbyStart(invocation, stop=given.word is not None, dry_run=given.dry_run)
 
 
 class StandbyStart:
     """One look, or one stop, ready to start. It needs no reactor."""
 
-    def __init__(self, invocation: Invocation, *, stop: bool) -> None:
+    def __init__(self, invocation: Invocation, *, stop: bool, dry_run: bool) -> None:
         self._invocation = invocation
         self._stop = stop
+        self._dry_run = dry_run
 
     def at_once(self) -> int:
         """Do it, and print what there is or was."""
         if not hasattr(socket, "AF_UNIX"):
             raise CliError("there are no Unix sockets here, so no standby", kind="bad-request")
         where = find(self._invocation.environ)
+        if self._dry_run:
+            return self._would_stop(where)
         return self._stop_all(where) if self._stop else self._show(where)
 
     def __call__(self, reactor: Any) -> Coroutine[Any, Any, int]:
@@ -84,6 +91,20 @@ class StandbyStart:
             self._invocation.console.out_now(words or "no standby runs\n")
         return 0
 
+    def _would_stop(self, where: Place) -> int:
+        found = [(pid, state.running if state else 0) for pid, state in map(_look, _sockets(where)) if pid]
+        if self._invocation.json:
+            would = [{"pid": pid, "running": running} for pid, running in found]
+            self._invocation.console.out_now(msgspec.json.encode({"would_stop": would, "dry_run": True}) + b"\n")
+        else:
+            stops = (
+                f"process {pid}, after {_commands(running)}" if running else f"process {pid}" for pid, running in found
+            )
+            self._invocation.console.out_now(
+                f"Would stop {', '.join(stops) or 'nothing'}; dry run: nothing was done.\n"
+            )
+        return 0
+
 
 def _look(path: str) -> tuple[int, State | None]:
     """Return the pid of the standby at *path*, 0 if there is none, and what it says, if it does."""
@@ -105,8 +126,12 @@ def _text(state: State, memory: int, now: float) -> str:
 
 
 def _stopped_text(pid: int, running: int) -> str:
-    commands = "one command that runs" if running == 1 else f"{running} commands that run"
-    return f"Process {pid} takes no more commands; it ends after {commands}.\n" if running else f"Stopped {pid}.\n"
+    later = f"Process {pid} takes no more commands; it ends after {_commands(running)}.\n"
+    return later if running else f"Stopped {pid}.\n"
+
+
+def _commands(running: int) -> str:
+    return "one command that runs" if running == 1 else f"{running} commands that run"
 
 
 def _sockets(where: Place) -> list[str]:
