@@ -27,3 +27,11 @@ def test_it_imports_little() -> None:
         *(f"clustersh.frontend.standby.{name}" for name in OURS),
     }
     assert set(done.stdout.split()) == {"_socket", *own}
+
+
+@pytest.mark.real
+def test_a_standby_has_all_of_it_compiled() -> None:
+    code = "import sys, clustersh.frontend.standby.main as made; made.import_all(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    names = ("clustersh.frontend.main", "clustersh.standard_descriptors", "clustersh.frontend.standby.relay")
+    assert {*names, *(f"clustersh.frontend.standby.{name}" for name in OURS)} <= set(done.stdout.split())
