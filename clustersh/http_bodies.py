@@ -136,7 +136,7 @@ class BodyReader(Protocol):
 
 @implementer(IBodyProducer)
 class WholeBody:
-    """Writes *content* at once, so that it travels with its headers."""
+    """Writes *content* at once, so that it travels with its headers: treq's own for bytes comes a turn later."""
 
     def __init__(self, content: bytes) -> None:
         self.length = len(content)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -22,6 +23,9 @@ from .unreachable import Cause, Unreachable, explain, not_a_coordinator
 from .wire.codec import WireError, decode_json, encode_json
 from .wire.problems import Problem, ProblemError
 from .wire.rest import JSON, PROBLEM_JSON
+
+if TYPE_CHECKING:
+    from treq.client import HTTPClient
 
 __all__ = ["ANSWER_LIMIT", "Cause", "Collector", "Query", "RestClient", "Unreachable"]
 
@@ -43,13 +47,17 @@ class _Dial:
     """
 
     def __init__(self, reactor: IReactorTime, address: Address, policy: IPolicyForHTTPS | None) -> None:
-        plain = HostnameEndpoint(reactor, address.host, address.port, timeout=_CONNECT_S)
-        creator = policy.creatorForNetloc(SERVER_NAME.encode(), address.port) if policy is not None else None
-        self._endpoint = plain if creator is None else wrapClientTLS(creator, plain)
+        self._reactor = reactor
+        self._address = address
+        self._policy = policy
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Return where to connect to (Twisted's name for this method)."""
-        return self._endpoint
+        plain = HostnameEndpoint(self._reactor, self._address.host, self._address.port, timeout=_CONNECT_S)
+        if self._policy is None:
+            return plain
+        creator = self._policy.creatorForNetloc(uri.host, uri.port)
+        return wrapClientTLS(creator, plain)
 
 
 class RestClient:
@@ -80,6 +88,13 @@ class RestClient:
     def secure(self) -> bool:
         """Whether it speaks TLS."""
         return self._scheme == "https"
+
+    @cached_property
+    def _http(self) -> HTTPClient:
+        # Imported at the first request: an agent whose jobs bring no files makes none, and it is 2 MiB.
+        from treq.client import HTTPClient
+
+        return HTTPClient(self._agent)
 
     @overload
     async def call(
@@ -197,8 +212,15 @@ class RestClient:
     ) -> IResponse:
         url = f"{self._scheme}://{SERVER_NAME}{path}" + (f"?{urlencode(query)}" if query else "")
         given = Headers({name: [value] for name, value in headers.items()})
-        content = WholeBody(body) if isinstance(body, bytes) else body
-        response: IResponse = await self._agent.request(method.encode(), url.encode(), given, content)
+        response: IResponse = await self._http.request(
+            method,
+            url,
+            headers=given,
+            data=WholeBody(body) if isinstance(body, bytes) else body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,  # type: ignore[arg-type]
+        )
         return response
 
     async def _read_whole(self, response: IResponse) -> bytes:

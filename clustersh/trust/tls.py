@@ -59,7 +59,7 @@ def _shown(key: EllipticCurvePrivateKey | None, certificate: x509.Certificate | 
 
 @implementer(IPolicyForHTTPS)
 class ClientPolicy:
-    """How an Agent verifies the coordinator: by its one name, whatever address was dialled.
+    """How treq and Agent verify the coordinator: by its one name, whatever address was dialled.
 
     `creator` serves other protocols on the same terms.
     """

@@ -95,6 +95,7 @@ def import_all() -> None:
         command.load()
     for name in (*_MORE, *_LAUNCHER_S):
         importlib.import_module(f"clustersh.frontend.{name}")
+    importlib.import_module("treq.client")
 
 
 if __name__ == "__main__":
