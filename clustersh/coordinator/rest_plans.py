@@ -83,4 +83,5 @@ def _plan(
         files=asked.files,
         keep_files=asked.keep_files,
         unjudged=unjudged,
+        left_out=chosen.left_out,
     )
