@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ..folding import node_set
+from ..wire.fleet import LeftOut
 from ..wire.ids import is_run_uuid, uuid_ending
 from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.problems import Kind, Problem, ProblemError
@@ -282,6 +283,11 @@ def _reopened_job(row: sqlite3.Row) -> OpenJob:
     return job
 
 
+def left_out(row: sqlite3.Row) -> LeftOut | None:
+    """Return which new machines the target of the run *row* did not mean."""
+    return msgspec.json.decode(row["left_out"], type=LeftOut | None)
+
+
 def _reopened(row: sqlite3.Row, jobs: list[sqlite3.Row]) -> OpenRun:
     opened = {each["machine_id"]: _reopened_job(each) for each in jobs}
     return OpenRun(
@@ -299,6 +305,7 @@ def _reopened(row: sqlite3.Row, jobs: list[sqlite3.Row]) -> OpenRun:
         skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
         selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
         stopped=row["stopped"],
+        left_out=left_out(row),
         order=[machine_id for machine_id, job in opened.items() if job.end is not None],
         weight=len(row["command"]) + JOB_WEIGHT * len(opened),
     )

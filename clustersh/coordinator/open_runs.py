@@ -12,6 +12,7 @@ from functools import cached_property
 
 from twisted.internet.interfaces import IReactorTime
 
+from ..wire.fleet import LeftOut
 from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.link import START_WITHIN_S
 from ..wire.problems import Kind, ProblemError
@@ -89,6 +90,7 @@ class OpenRun:
     exclude: str = ""
     skipped: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
     stopped: str | None = None
     request: RunRequest | None = None
     blobs: frozenset[str] = frozenset()

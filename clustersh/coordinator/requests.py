@@ -233,6 +233,7 @@ class Requests:
             exclude=asked.exclude,
             skipped=chosen.skipped,
             selected=chosen.selected,
+            left_out=chosen.left_out,
             request=asked,
             blobs=blobs,
             weight=weight,
@@ -269,7 +270,7 @@ class Requests:
                 machines, selected = self._placer.place(uuid, known, asked.placement)
             else:
                 machines, selected = self._placer.choose(known, asked.placement)
-        return Chosen(machines, resolved.named, skipped, selected)
+        return Chosen(machines, resolved.named, skipped, selected, resolved.left_out)
 
     def _asked_for(self, caller: Identity, asked: RunRequest, known: tuple[Key, ...]) -> tuple[Key, ...]:
         """Return the machines for which such a run has an approval, or waits for one, where they are still there."""

@@ -97,4 +97,5 @@ def _plan(asked: RunRequest, chosen: Chosen, machines: tuple[PlannedMachine, ...
         unjudged=said.unjudged,
         verdicts=said.verdicts,
         force=said.force,
+        left_out=chosen.left_out,
     )

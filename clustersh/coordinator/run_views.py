@@ -52,6 +52,7 @@ class RunViews:
             skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
             selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
             stopped=row["stopped"],
+            left_out=history.left_out(row),
         )
 
     async def ends(self, uuid: str, after: int, limit: int) -> Ends:
@@ -134,4 +135,5 @@ def _held_view(run: OpenRun, jobs: list[Job]) -> Run:
         run.skipped,
         run.selected,
         run.stopped,
+        run.left_out,
     )

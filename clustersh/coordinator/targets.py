@@ -13,8 +13,9 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..folding import natural
 from ..nodesets import NodeSetException, expand
-from ..wire.fleet import is_plain
+from ..wire.fleet import LeftOut, is_plain
 from ..wire.problems import Kind, ProblemError
 from .close_names import did_you_mean
 from .expressions import Form, GroupName, Operand, group_of, read, shown
@@ -24,14 +25,20 @@ from .registry import Key, Registry
 _FEW = 200
 _TOLD = 5
 """Unknown names that an error tells of."""
+_LEFT_OUT = 20
+"""New machines that are named where they are left out: anybody may let many in, under long names."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The machines that a target means, in order; *named* are the ids of those it says by name."""
+    """The machines that a target means, in order; *named* are the ids of those it says by name.
+
+    *left_out* are those that it would mean, were they not new.
+    """
 
     machines: tuple[Key, ...]
     named: frozenset[str]
+    left_out: LeftOut | None = None
 
 
 class Targets:
@@ -69,9 +76,11 @@ class Targets:
         hidden = self._registry.roster.new - said if self.new_wait else frozenset()
         matched, excluded = _join(wanted, hidden), _join(unwanted, frozenset())
         machines = self._in_order(matched - excluded, wanted)
+        with_new = _join(wanted, frozenset()) - excluded if hidden else frozenset()
         if not machines:
-            raise self._nothing(target, exclude, matched, _join(wanted, frozenset()) - excluded)
-        return Resolved(machines, frozenset(machine.id for machine in machines if machine.name in said))
+            raise self._nothing(target, exclude, matched, with_new)
+        named = frozenset(machine.id for machine in machines if machine.name in said)
+        return Resolved(machines, named, _left_out(with_new & hidden - matched))
 
     def _in_order(self, names: Set[str], terms: list[_Term]) -> tuple[Key, ...]:
         """Return the machines as they stand in a plain list of names (its first one goes first), else by name."""
@@ -218,6 +227,10 @@ def _join(terms: Iterable[_Term], hidden: Set[str]) -> set[str]:
             case "^":
                 result ^= names
     return result
+
+
+def _left_out(names: Set[str]) -> LeftOut | None:
+    return LeftOut(len(names), tuple(sorted(names, key=natural)[:_LEFT_OUT])) if names else None
 
 
 def _expanded(word: str) -> list[str]:

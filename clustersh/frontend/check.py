@@ -17,6 +17,7 @@ from ..cli.invocation import Invocation
 from ..config import load
 from ..wire.checks import MAX_ANSWER
 from ..wire.rest import Ends, Job, Run
+from . import left_out
 from .asking import Asking
 from .attend import ANSWER_S, LOOK_S, Attendant, Manner
 from .check_arguments import CheckOptions, read_check_options
@@ -86,12 +87,14 @@ class Checks:
         found = sorted(self._found.values(), key=lambda one: natural(one.machine))
         status = exit_status(found)
         if self._attendant.invocation.json:
-            report = CheckReport(run.uuid, run.target, status == 0, tuple(found))
+            report = CheckReport(run.uuid, run.target, status == 0, tuple(found), run.left_out)
             await self._console.out(msgspec.json.encode(report) + b"\n")
-        if len(found) > 1:
-            await self._console.err(summary(found) + "\n")
+        if len(found) > 1 or run.left_out:
+            await self._console.err(summary(found, run.left_out) + "\n")
         if any(job.machine in run.unconfirmed for job in run.jobs):
             await self._console.hint(f"what becomes of the rest: clustersh wait {run.uuid}")
+        if run.left_out:
+            await self._console.hint(left_out.hint(run.left_out))
         return status
 
     async def so_far(self, run: Run) -> None:

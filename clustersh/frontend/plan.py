@@ -20,6 +20,7 @@ from ..wire.jobs import Command
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import RunRequest
 from ..wire.units import format_size, format_timeout
+from . import left_out
 from .client import connect
 from .machine_status import status
 from .many.names import counted
@@ -67,6 +68,8 @@ async def show_plan(
         await console.out(msgspec.json.encode(_document(planned, files)) + b"\n")
     else:
         await console.out(_text(planned, files, invocation.now(), console.width))
+    if planned.left_out:
+        await console.hint(left_out.hint(planned.left_out))
     if planned.problem is not None:
         refused = from_problem(planned.problem)
         await console.error(refused.message, refused.hints)
@@ -126,6 +129,8 @@ def _lines(planned: Plan, files: Files) -> Iterator[tuple[str, str]]:
         yield "ends without output for", format_timeout(planned.idle_timeout_s)
     if planned.skipped:
         yield "leaves out", f"{counted(planned.skipped)}: offline"
+    if planned.left_out:
+        yield "leaves out", f"{left_out.names(planned.left_out)}: new"
     yield from _policy(planned)
     yield "dry run", "nothing was done"
 

@@ -11,6 +11,7 @@ from ..cli.tables import render_table
 from ..cli.target_words import add_exclude, machines, show, target_query
 from ..cli.text import printable
 from ..wire.fleet import TargetView
+from . import left_out
 from .client import connect
 
 EXAMPLES = (
@@ -40,7 +41,11 @@ async def targets(reactor: Any, invocation: Invocation, target: str, exclude: st
     rows = [(name, _status(name in offline, name in new)) for name in view.machines]
     await show(invocation, view, render_table(("name", "status"), rows, console.width))
     if not invocation.json:
-        await console.err(f"{printable(view.folded)}: {machines(len(view.machines))}, {view.online} online\n")
+        new_ones = f", {left_out.words(view.left_out)}" if view.left_out else ""
+        all_of_them = f"{printable(view.folded)}: {machines(len(view.machines))}, {view.online} online"
+        await console.err(f"{all_of_them}{new_ones}\n")
+        if view.left_out:
+            await console.hint(left_out.hint(view.left_out))
     return 0
 
 

@@ -170,10 +170,11 @@ class VitalsReport(_Message, frozen=True, tag="vitals"):
 
 
 class Adopted(_Message, frozen=True, tag="adopted"):
-    """Answer to an Adopt: it was done, or *problem* says why not, for people."""
+    """Answer to an Adopt: it was done, or *problem* says why not, and *hint* what to do about it, for people."""
 
     request: Count
     problem: ShortText = ""
+    hint: ShortText = ""
 
 
 class HostList(_Message, frozen=True, tag="hosts"):

@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 
-from .fleet import Pace, Placement, Target, is_plain
+from .fleet import LeftOut, Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
 from .policy import AllowedRun
@@ -121,7 +121,7 @@ class Run(msgspec.Struct, frozen=True):
     """One request and its jobs. *unconfirmed* names the machines that did not acknowledge the start in time.
 
     *raw*: one machine was named, so its output is printed as it is. *skipped* names the offline machines that were left
-    out, *selected* says why these machines were chosen, *stopped* why a run that goes in batches went no further.
+    out, *selected* says why these were chosen, *stopped* why a run in batches went no further; *left_out* are new ones.
     """
 
     uuid: str
@@ -136,6 +136,7 @@ class Run(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
     stopped: str | None = None
+    left_out: LeftOut | None = None
 
     @property
     def ended(self) -> bool:

@@ -245,13 +245,14 @@ def test_a_header_is_one_line() -> None:
 )
 def test_why_ssh_did_not_get_there(said: str, words: str) -> None:
     told = explain(said, "nas", "gw")
-    assert words in told and told.startswith("ssh nas: ") and "\n" not in told
+    assert words in str(told) and told.why.startswith("ssh nas: ") and "\n" not in str(told)
+    assert str(told) == f"{told.why}; {told.do}" and told.do, "each has something to do"
 
 
 @pytest.mark.parametrize("words", ["identity file ", "permission denied (", "could not resolve hostname " + "x" * 5000])
 def test_what_a_machine_says_to_hold_the_agent_up_or_to_flood_it_does_not(words: str) -> None:
     began = time.thread_time()
-    told = explain(words * (64_000 // len(words)) + ":", "nas", "gw")
+    told = str(explain(words * (64_000 // len(words)) + ":", "nas", "gw"))
     assert time.thread_time() - began < 0.2 and len(told) < 1000
 
 

@@ -19,7 +19,7 @@ from clustersh.coordinator.targets import Resolved
 from clustersh.nodesets import NodeSet
 from clustersh.trust.identity import Role
 from clustersh.trust.keys import generate
-from clustersh.wire.fleet import MAX_TARGET
+from clustersh.wire.fleet import MAX_TARGET, LeftOut
 from clustersh.wire.link import Facts, Hello
 from clustersh.wire.problems import Kind, Problem, ProblemError
 
@@ -411,6 +411,35 @@ async def test_a_group_that_holds_a_new_machine_gives_it_once_it_is_accepted(wor
     assert "clusterd accept" in problem(world, "@web").hint
     await world.registry.accept("web04")
     assert meant(world, "@web") == "web04"
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_told_which_new_machines_are_left_out(world: World) -> None:
+    def left_out(target: str, exclude: str = "") -> LeftOut | None:
+        return world.targets.resolve(target, exclude).left_out
+
+    await small_fleet(world)
+    assert left_out("all") is None, "there are none"
+    await join(world, "web10", "web9", approved_by="open")
+    await come(world, "web9", LINUX)
+    for target in ("all", "web*", "web01,web*", "all!web01", "web*&@*"):
+        assert left_out(target) == LeftOut(2, ("web9", "web10")), target
+    assert left_out("@online") == left_out("@os:linux") == left_out("web*!web10") == LeftOut(1, ("web9",))
+    assert left_out("all", "web9") == LeftOut(1, ("web10",)), "what is taken away would not be meant anyway"
+    for target in ("web01", "web9", "web[9-10]", "@new", "db1,web[01-02]", "all&db1", "all!@new", "all,web9,web10"):
+        assert left_out(target) is None, target
+    assert left_out("all,web9") == LeftOut(1, ("web10",))
+    world.targets.new_wait = False
+    assert left_out("all") is None, "they are part of everything"
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_thousands_that_are_left_out_the_first_are_named(world: World) -> None:
+    await join(world, "web")
+    await join(world, *(f"node{number}-{'x' * 40}" for number in range(2000)), approved_by="open")
+    told = world.targets.resolve("all").left_out
+    assert told is not None and told.count == 2000
+    assert told.machines == tuple(f"node{number}-{'x' * 40}" for number in range(20))
 
 
 # -- how long it takes

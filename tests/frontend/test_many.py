@@ -16,7 +16,7 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
 from clustersh.frontend.many import follow
-from clustersh.wire.fleet import Pace, Placement
+from clustersh.wire.fleet import LeftOut, Pace, Placement
 from clustersh.wire.jobs import State
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import JobPage
@@ -137,6 +137,17 @@ async def test_json_is_one_document_of_all_jobs(caller: Caller, fleet: FleetDoub
     ]
     assert document["jobs"][2]["stderr"] == {"base64": "/w=="}
     assert caller.err == "why\n2 completed, 1 failed (web03: exit 127), 1 skipped (offline: web04)\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_machines_that_are_left_out_are_told(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 2, b"same\n")
+    fleet.about = {"left_out": LeftOut(1, ("newbox",))}
+    how = "hint: newbox is used once a run, group or label names it, or on the coordinator: clusterd accept newbox\n"
+    assert await caller("run", "all", "x") == 0
+    assert caller.err == f"2 completed, 1 new, left out (newbox)\n{how}"
+    assert await caller("run", "--json", "all", "x") == 0
+    assert json.loads(caller.out.splitlines()[-1])["left_out"] == {"count": 1, "machines": ["newbox"]}
 
 
 @pytest_twisted.ensureDeferred

@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 
 from clustersh.frontend.plan import SHOWN_FILES
-from clustersh.wire.fleet import Plan, PlannedMachine
+from clustersh.wire.fleet import LeftOut, Plan, PlannedMachine
 from clustersh.wire.jobs import BlobRef, Command
 from clustersh.wire.policy import MachinesVerdict, PolicyTest
 from clustersh.wire.problems import Kind, ProblemError
@@ -103,6 +103,14 @@ async def test_it_is_said_why_and_who_would_not_start(caller: Caller, double: Do
         "ERROR: it would not start on web[2-3] (2): offline",
         "hint: clustersh machines shows what is online; --skip-offline leaves such machines out",
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_machines_that_are_left_out_are_told(caller: Caller, double: Double) -> None:
+    answer(double, left_out=LeftOut(30, ("new1", "new2")))
+    assert await caller("run", "--dry-run", "all", "x") == 0
+    assert "leaves out: new[1-2] and 28 more: new" in caller.out.decode().splitlines()
+    assert caller.err.startswith("hint: new machines (clustersh targets @new) are used once a run, ")
 
 
 @pytest_twisted.ensureDeferred

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...cli.console import Console
 from ...wire.rest import Job, Run
 from ...wire.units import format_size
+from .. import left_out
 from ..layouts import Layout
 from ..outcome import cut_message
 from .folding import each, fold
@@ -53,6 +54,8 @@ async def tell(console: Console, run: Run, gaps: Sequence[Gap]) -> int:
     kinds = {kind_of(job, run.unconfirmed) for job in run.jobs}
     if Kind.UNCONFIRMED in kinds and not kinds & {Kind.RUNNING, Kind.WAITING}:
         await console.hint(f"clustersh wait {run.uuid} tells what became of it, once those machines are heard of again")
+    if run.left_out:
+        await console.hint(left_out.hint(run.left_out))
     return exit_status(run, cut=bool(gaps))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ...cli.errors import NOTHING_RAN, REFUSED, UNCERTAIN
 from ...cli.text import printable
 from ...wire.rest import Job, Run
+from .. import left_out
 from .names import natural, node_set
 from .words import Kind, kind_of, last_seen, result, started
 
@@ -20,7 +21,8 @@ _UNEXPLAINED = (Kind.COMPLETED, Kind.CANCELLED, Kind.UNCONFIRMED, Kind.RUNNING, 
 def summary(run: Run) -> str:
     """Return the line: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, last seen 2h ago)``."""
     skipped = f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})" if run.skipped else ""
-    return ", ".join(filter(None, (told_of(run.jobs, run), skipped)))
+    new = left_out.words(run.left_out) if run.left_out else ""
+    return ", ".join(filter(None, (told_of(run.jobs, run), skipped, new)))
 
 
 def counts(jobs: Iterable[Job]) -> str:
