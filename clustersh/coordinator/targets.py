@@ -52,6 +52,16 @@ class Targets:
             return Resolved((machine,), frozenset((machine.id,)))
         return self._resolve(target, exclude)
 
+    def excluded(self, exclude: str) -> frozenset[str]:
+        """Return the ids of the machines that *exclude* takes away from what no target restricts, new ones too.
+
+        Raises ProblemError: unknown-machine, unknown-group, bad-request.
+        """
+        meaning = _Meaning(self._registry, self._sources)
+        names = _join(meaning.of(exclude), frozenset())
+        meaning.check_known()
+        return frozenset(machine.id for name in names if (machine := self._registry.find(name)) is not None)
+
     def members(self, expression: str) -> tuple[frozenset[str], tuple[str, ...]]:
         """Return the names of the machines that *expression* means, new ones too, and the words that are nothing now.
 

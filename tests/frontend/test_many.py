@@ -547,6 +547,13 @@ async def test_a_target_that_can_not_be_asked_about(caller: Caller, fleet: Fleet
     assert caller.err.startswith("ERROR: '@wéb' is no target: names are of a-z")
     assert await caller(command, ",".join(["web01"] * 400), *uuid) == 125
     assert "ERROR: that target has 2399 characters, and at most 2000 can be asked about\nhint: make a" in caller.err
+    to_list = ("all",) if command in ("targets", "label") else ()
+    for exclude, said in (
+        ("@wéb", "'@wéb' is no target"),
+        (",".join(["web01"] * 400), "that target has 2399 characters"),
+    ):
+        assert await caller(command, "-x", exclude, *to_list, *uuid) == 125
+        assert caller.err.rpartition("ERROR: ")[2].startswith(said)
     assert not [call for call in fleet.calls if "target" in call]
 
 

@@ -153,6 +153,27 @@ def test_history_and_the_overview_have_a_run_once(fleet: Fleet) -> None:
         end(process)
 
 
+def test_machines_are_left_out_of_what_is_looked_up_and_ended(fleet: Fleet) -> None:
+    uuid = fleet.sh("run", "--detach", "web[01-03]", "echo left; sleep 307").out.strip()
+    eventually(lambda: _running(fleet, "echo left; sleep 307") == 3)
+    would = fleet.sh("cancel", "--dry-run", "web*", "-x", "web02", uuid).out
+    assert would == f"This would cancel {uuid} on web[01,03] (2); dry run: nothing was done.\n"
+    assert fleet.sh("cancel", "-x", "web02", uuid).out == "Command cancelled on web[01,03] (2).\n"
+    assert fleet.sh("cat", "-x", "web01", uuid).out == "web02: still running\nleft\nweb03: cancelled\nleft\n"
+    assert fleet.sh("cat", "--exclude", "web01", "web[01-02]", uuid).out == "web02: still running\nleft\n"
+    last = ("--limit", "1", "--json")
+    for words, there in ((("-x", "web02,db1"), "web01 web03"), (("web*", "-x", "web[02-03]"), "web01")):
+        jobs = fleet.sh("history", *words, *last).json["jobs"]
+        assert [(job["uuid"], job["machine"]) for job in jobs] == [(uuid, name) for name in there.split()]
+    assert fleet.sh("cancel", "-x", "web01,web03", uuid).out == "Command cancelled.\n"
+    for words in (("cat", "-x", "web[01-03]", uuid), ("cancel", "-x", "web*", uuid)):
+        answer = fleet.sh(*words)
+        assert (answer.status, answer.out) == (125, "")
+        assert answer.err == (f"ERROR: nothing of {uuid} is left without {words[2]!r}\nhint: it was for web[01-03]\n")
+    answer = fleet.sh("history", "-x", "wbe01")
+    assert (answer.status, answer.err.splitlines()[0]) == (125, "ERROR: no machine is called 'wbe01'")
+
+
 class Terminal:
     """A program on a terminal of its own; *seen* is all that it wrote there."""
 
