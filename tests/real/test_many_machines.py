@@ -50,7 +50,11 @@ def test_the_quick_way_needs_no_reactor(fleet: Fleet) -> None:
 def test_a_command_that_can_begin_nowhere_has_not_run(fleet: Fleet) -> None:
     answer = fleet.sh("run", "web01,web02", "--cwd", "/no/such/folder", "true")
     assert (answer.status, answer.out) == (125, "")
-    assert answer.err == "2 not started (web[01-02]: no such directory: /no/such/folder)\n"
+    assert answer.err == (
+        "ERROR: nothing ran: the command did not start on any of web[01-02]\n"
+        "hint: nothing ran; --cwd takes a directory that is on web[01-02] and that its agent's user may enter\n"
+        "2 not started (web[01-02]: no such directory: /no/such/folder)\n"
+    )
 
 
 def test_a_longer_run_is_taken_up_and_not_run_again(fleet: Fleet, tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_an_interrupt_cancels_on_every_machine(fleet: Fleet) -> None:
         out, err = process.communicate(timeout=PATIENCE_S)
     finally:
         end(process)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert out == b"web[01-03] (3): cancelled, no output\n"
     assert re.fullmatch(
         r"Cancelling the command( on 3 machines)?; interrupt again to leave at once\.\n3 cancelled \(web\[01-03\]\)\n",
