@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..nodesets import NodeSetException, expand
 from ..wire.fleet import is_plain
 from ..wire.problems import Kind, ProblemError
-from .close_names import did_you_mean
+from .close_names import did_you_mean, patterns_meant
 from .expressions import Form, GroupName, Operand, group_of, read, shown
 from .group_sources import GroupSources
 from .registry import Key, Registry
@@ -155,6 +155,7 @@ class _Meaning:
         if not said:
             return
         meant = [(name, did_you_mean(name, self._names)) for name in machines[:3]]
+        meant += [(pattern, patterns_meant(pattern, self._names)) for pattern in unlike[:3]]
         meant += [(_group_text(group), self._sources.meant(group)) for group in groups[:3]]
         alone = len(machines) + len(unlike) + len(groups) == 1
         hints = [hint if alone else f"{word}: {hint}" for word, hint in meant if hint]
