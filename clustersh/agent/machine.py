@@ -44,8 +44,12 @@ STOP_S = 5.0
 """Beyond the grace: what ending the jobs of a machine that is far away may take when the agent stops."""
 
 
-class Reach(Launcher, Protocol):
+class Reach(Protocol):
     """How a machine's commands get to where they run."""
+
+    @property
+    def launcher(self) -> Launcher:
+        """Starts commands, by the machine's executor."""
 
     @property
     def facts(self) -> Facts:
@@ -149,7 +153,8 @@ class Machine:
         fetcher = BlobFetcher(self._reactor, self._rest, cache, machine, in_thread)
         workspaces = self._workspaces = self._reach.workspaces(self._folder / WORK, fetcher)
         await in_thread(workspaces.remove_leftovers, left)
-        machinery = Machinery(self._reactor, self._reach, workspaces, self._reach.ender, machine, self._process.boot_id)
+        launcher, ender = self._reach.launcher, self._reach.ender
+        machinery = Machinery(self._reactor, launcher, workspaces, ender, machine, self._process.boot_id)
 
         def make_job(start: Start) -> Runner:
             return Runner(machinery, start, lambda pressure, cut: self._store.output(start.uuid, pressure, cut))

@@ -209,8 +209,8 @@ class RunTable:
     def __len__(self) -> int:
         return len(self._open)
 
-    def claim(self, client_id: str, weight: int) -> None:
-        """Take the room that a client's next run needs. Raises ProblemError where there is none (left)."""
+    def check_room(self, client_id: str, weight: int) -> None:
+        """Raise ProblemError where there is no room (left) for a client's next run."""
         if weight > MAX_OPEN_BYTES_EACH:
             raise ProblemError(Kind.TOO_LARGE, "that run is too large", hint="split its target into several runs")
         there = self._shares.of(client_id)
@@ -220,6 +220,10 @@ class RunTable:
                 f"too many runs at once: {there.things} of this client are under way",
                 hint="wait for some of them to end",
             )
+
+    def claim(self, client_id: str, weight: int) -> None:
+        """Take the room that a client's next run needs. Raises ProblemError where there is none (left)."""
+        self.check_room(client_id, weight)
         self._shares.take(client_id, weight)
 
     def give_back(self, client_id: str, weight: int) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from .ids import MACHINE_NAME, RESERVED_NAMES
 from .jobs import BlobRef, Command, Count, ShortText
 from .link import Facts
+from .policy import MachinesVerdict
 from .problems import Problem
 
 MAX_TARGET = 64 << 10
@@ -68,7 +69,8 @@ class Plan(msgspec.Struct, frozen=True):
     """POST /v1/plans: what a request would do if it came now. Nothing was recorded, and nothing is kept of it.
 
     *would_start*: on every machine. *problem* is what it would be refused for. *env* has the variables' names.
-    *skipped* and *selected* as in Run. *unjudged*: its script isn't there, so the policy has not seen it.
+    *skipped* and *selected* as in Run. *unjudged*: its script isn't there, so the policy has not seen it. *verdicts*
+    and *force* as in PolicyTest.
     """
 
     would_start: bool
@@ -87,6 +89,8 @@ class Plan(msgspec.Struct, frozen=True):
     files: BlobRef | None = None
     keep_files: bool = False
     unjudged: bool = False
+    verdicts: tuple[MachinesVerdict, ...] = ()
+    force: str = ""
 
 
 def group_name(text: str) -> str:

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersh.agent.executors import ExecutorError, Task
-from clustersh.agent.executors.ssh import Place, header, quoted
 from clustersh.agent.ssh import hosts, reach, scripts
+from clustersh.agent.ssh.conversation import Marked
 from clustersh.agent.ssh.facts import VitalsReader, read_facts
+from clustersh.agent.ssh.header import Place, header, quoted
 from clustersh.agent.ssh.hosts import configured_hosts, is_destination
 from clustersh.agent.ssh.problems import explain
 from clustersh.agent.ssh.reach import find_ssh
-from clustersh.agent.ssh.session import Marked
 from clustersh.home import HomeError
 from clustersh.wire.jobs import BlobRef, Command
 from clustersh.wire.link import Start
@@ -64,10 +64,13 @@ def run_job(line: bytes, stdin: bytes = b"") -> tuple[bytes, bytes]:
     return text + b"|" + errors, out.word or b""
 
 
+def task_of(message: Start, script: bytes | None = None) -> Task:
+    nowhere = Path("/none")
+    return Task(message.command, nowhere, nowhere, script, message.uuid, message.cwd, None, message.env, message.stdin)
+
+
 def line_for(shell: str | None = None, cwd: str = "/", **more: object) -> bytes:
-    message = start(shell, cwd=cwd, **more)
-    task = Task(message.command, Path("/"), Path("/none"))
-    return header(MARK.decode(), message, task, Place("m", "/tmp/none", files=False))
+    return header(MARK.decode(), task_of(start(shell, cwd=cwd, **more)), Place("m", "/tmp/none"))
 
 
 @pytest.mark.real
@@ -96,8 +99,7 @@ def test_a_script_is_found_whatever_the_command_s_folder_for_temporary_files_is(
     script.chmod(0o700)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     message = start(command=Command(script=BlobRef("0" * 64, 1, "x")), cwd="/", env={"TMPDIR": "/nowhere"})
-    task = Task(message.command, Path("/"), Path("/none"), script.read_bytes())
-    line = header(MARK.decode(), message, task, Place("m", f"{scripts.FOLDER}u-m", files=False))
+    line = header(MARK.decode(), task_of(message, script.read_bytes()), Place("m", f"{scripts.FOLDER}u-m"))
     assert run_job(line) == (b"/nowhere\n|", b"E0")
 
 
@@ -126,9 +128,8 @@ def test_what_is_unpacked_is_its_user_s_own(tmp_path: Path) -> None:
 @contextmanager
 def sleeping(message: Start, machine: str, folder: Path) -> Iterator[tuple[psutil.Popen, list[psutil.Process]]]:
     """Run the job *message*, which starts two `sleep`, as on *machine*; give it, and them."""
-    place = Place(machine, "/none", files=False)
     line = folder / machine
-    line.write_bytes(header(MARK.decode(), message, Task(message.command, Path("/"), folder), place) + b"\n")
+    line.write_bytes(header(MARK.decode(), task_of(message), Place(machine, "/none")) + b"\n")
     argv = ["sh", "-c", scripts.JOB, scripts.NAME.format(uuid=message.uuid, machine=machine)]
     with line.open() as stdin:
         job = psutil.Popen(argv, stdin=stdin, stdout=-3, stderr=-3, start_new_session=True)
