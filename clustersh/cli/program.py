@@ -17,7 +17,17 @@ from ..home import default_home
 from ..standard_descriptors import open_standard_descriptors
 from .commands import AtOnce, Start
 from .console import Console
-from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed, from_problem
+from .errors import (
+    CANCELLED,
+    NOTHING_RAN,
+    OUTPUT_CLOSED,
+    UNCERTAIN,
+    Answer,
+    CliError,
+    OutputClosed,
+    UsageError,
+    from_problem,
+)
 from .invocation import Invocation, Signals, StdinReader
 
 Choose: TypeAlias = Callable[[Invocation], Start]
@@ -150,6 +160,9 @@ def _as_cli_error(invocation: Invocation, error: BaseException) -> CliError:
     if isinstance(error, OutputClosed):
         raise error
     if isinstance(error, CliError):
+        if isinstance(error, UsageError) and not error.hints:
+            command = next((word for word in invocation.argv[:1] if not word.startswith("-")), "")
+            error.hints = (" ".join(filter(None, (invocation.program, command, "--help"))),)
         return error
     expected = _expected(invocation, error)
     if expected is not None:

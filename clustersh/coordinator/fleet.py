@@ -52,6 +52,7 @@ MAX_FEEDING = 64
 """Pieces of stdin that one link may have unanswered."""
 ANSWER_S = 60.0
 """Seconds in which an agent must answer a read, after the time that it may wait for more output."""
+_WHEN_BACK = "ask again when it is back: clustersh machines"
 _CLOCK_SAMPLES = 12
 
 T = TypeVar("T")
@@ -137,7 +138,9 @@ class Fleet:
     def ask(self, machine_id: str, question: Callable[[int], Question]) -> Deferred[Answer]:
         link = self._links.get(machine_id)
         if link is None or not link.welcomed:
-            raise ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine is offline; its output is kept there")
+            raise ProblemError(
+                Kind.OUTPUT_UNAVAILABLE, "the machine is offline; its output is kept there", hint=_WHEN_BACK
+            )
         request = next(self._requests)
         message = question(request)
         feeding = isinstance(message, Stdin)
@@ -157,7 +160,10 @@ class Fleet:
 
         def expire() -> None:
             give_up(answer)
-            answer.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, f"{link.machine.name} does not answer"))
+            problem = ProblemError(
+                Kind.OUTPUT_UNAVAILABLE, f"{link.machine.name} does not answer", hint="on it: clusteragent status"
+            )
+            answer.errback(problem)
 
         answer: Deferred[Answer] = Deferred(give_up)
         link.questions[request] = answer
@@ -279,7 +285,8 @@ class Fleet:
         for waiter in waiting.values():
             if waiter.called:
                 continue  # whoever waited for it gave up when told of another
-            waiter.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine went offline; its output is kept there"))
+            gone = "the machine went offline; its output is kept there"
+            waiter.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, gone, hint=_WHEN_BACK))
 
     # -- who is there
 

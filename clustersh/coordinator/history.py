@@ -49,11 +49,12 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs to list; empty parts don't restrict. *machine_ids* are those of a target, *since* is in seconds since
-    1970, *before* a uuid."""
+    """Which jobs to list; empty parts don't restrict. *machine_ids* are those of a target, *without_ids* those that
+    are left out of all, *since* is in seconds since 1970, *before* a uuid."""
 
     machine: str = ""
     machine_ids: tuple[str, ...] = ()
+    without_ids: tuple[str, ...] = ()
     client: str = ""
     states: tuple[State, ...] = ()
     since: float = 0.0
@@ -197,6 +198,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[str]]:
     for condition, value in (
         ("jobs.machine = ?", wanted.machine),
         ("jobs.machine_id IN (SELECT value FROM json_each(?))", _as_json(wanted.machine_ids)),
+        ("jobs.machine_id NOT IN (SELECT value FROM json_each(?))", _as_json(wanted.without_ids)),
         ("jobs.client = ?", wanted.client),
         ("jobs.uuid >= ?", _first_uuid(wanted.since) if wanted.since > 0 else ""),
         ("jobs.uuid < ?", wanted.before),

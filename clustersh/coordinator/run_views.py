@@ -91,7 +91,10 @@ class RunViews:
         job = (await self._one(uuid, machine.id)).job
         if job.status in (State.NOT_STARTED, State.LOST):
             raise ProblemError(
-                Kind.OUTPUT_UNAVAILABLE, f"{uuid} on {machine.name} has no output: {job.reason}", uuid=uuid
+                Kind.OUTPUT_UNAVAILABLE,
+                f"{uuid} on {machine.name} has no output: {job.reason}",
+                hint=f"how it went: clustersh history {machine.name}",
+                uuid=uuid,
             )
         await self._fleet.until_back(machine.id)
         if self._fleet.epoch(machine.id) is None:

@@ -17,7 +17,7 @@ from ..folding import natural
 from ..nodesets import NodeSetException, expand
 from ..wire.fleet import LeftOut, is_plain
 from ..wire.problems import Kind, ProblemError
-from .close_names import did_you_mean
+from .close_names import did_you_mean, patterns_meant
 from .expressions import Form, GroupName, Operand, group_of, read, shown
 from .group_sources import GroupSources
 from .registry import Key, Registry
@@ -58,6 +58,16 @@ class Targets:
             machine = self._registry.machine(target)
             return Resolved((machine,), frozenset((machine.id,)))
         return self._resolve(target, exclude)
+
+    def excluded(self, exclude: str) -> frozenset[str]:
+        """Return the ids of the machines that *exclude* takes away from what no target restricts, new ones too.
+
+        Raises ProblemError: unknown-machine, unknown-group, bad-request.
+        """
+        meaning = _Meaning(self._registry, self._sources)
+        names = _join(meaning.of(exclude), frozenset())
+        meaning.check_known()
+        return frozenset(machine.id for name in names if (machine := self._registry.find(name)) is not None)
 
     def members(self, expression: str) -> tuple[frozenset[str], tuple[str, ...]]:
         """Return the names of the machines that *expression* means, new ones too, and the words that are nothing now.
@@ -154,6 +164,7 @@ class _Meaning:
         if not said:
             return
         meant = [(name, did_you_mean(name, self._names)) for name in machines[:3]]
+        meant += [(pattern, patterns_meant(pattern, self._names)) for pattern in unlike[:3]]
         meant += [(_group_text(group), self._sources.meant(group)) for group in groups[:3]]
         alone = len(machines) + len(unlike) + len(groups) == 1
         hints = [hint if alone else f"{word}: {hint}" for word, hint in meant if hint]

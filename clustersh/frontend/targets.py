@@ -6,9 +6,9 @@ from typing import Any
 
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
+from ..cli.parser import Parser, add_exclude
 from ..cli.tables import render_table
-from ..cli.target_words import add_exclude, machines, show, target_query
+from ..cli.target_words import machines, show, target_query
 from ..cli.text import printable
 from ..wire.fleet import TargetView
 from . import left_out

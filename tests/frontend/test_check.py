@@ -145,7 +145,9 @@ async def test_the_document(caller: Caller, double: Double) -> None:
 async def test_nobody_could_be_asked(caller: Caller, double: Double) -> None:
     Fleet(double, [asleep("a"), asleep("b")])
     assert await caller("check", "all") == 125
-    assert caller.err == "2 offline (a,b)\n"
+    none = "ERROR: nothing was checked: the check did not start on any of a,b\n"
+    hint = "hint: nothing ran, so repeating it is safe; clustersh machines shows what is online\n"
+    assert caller.err == f"{none}{hint}2 offline (a,b)\n"
 
 
 @pytest_twisted.ensureDeferred

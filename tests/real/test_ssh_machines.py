@@ -215,9 +215,10 @@ def test_what_is_left_in_the_background_holds_nothing_up(sh):
 
 @pytest.mark.parametrize("seconds", ["7201"])
 def test_a_time_out_ends_all_that_the_command_started(sh, seconds):
-    line = f"(setsid sleep {seconds} &); (sleep {seconds} &); sleep {seconds}"
-    done = sh("run", "--timeout", "2s", "homelab-1", line)
-    assert done.status == 124 and "timed out after 2 seconds" in done.err
+    started = f"(setsid sleep {seconds} &); (sleep {seconds} &); sleep {seconds} & "
+    seen = f'while [ "$(pgrep -c -x -f "sleep {seconds}")" -lt 3 ]; do sleep 0.05; done; echo all run; wait'
+    done = sh("run", "--timeout", "5s", "homelab-1", started + seen)
+    assert (done.status, done.out) == (124, "all run\n") and "timed out after 5 seconds" in done.err, done
     assert running(seconds) == []
 
 
