@@ -11,6 +11,7 @@ from .executors.chosen import Ender
 from .fetch import BlobFetcher, InThread
 from .gauges import Gauges
 from .launch import Launcher
+from .reached import Reached
 from .workspace import Workspaces
 
 
@@ -22,6 +23,7 @@ class LocalReach(NamedTuple):
     ender: Ender
     user_home: Path
     in_thread: InThread
+    reached: Reached = Reached()
 
     def workspaces(self, folder: Path, fetcher: BlobFetcher) -> Workspaces:
         """Return what makes workspaces in *folder*."""

@@ -28,6 +28,7 @@ from .fetch import BlobFetcher, InThread
 from .jobs import Jobs
 from .launch import Launcher
 from .link import Answer, Gauges, LinkFactory
+from .reached import Reached
 from .records import StoredJob
 from .runner import Machinery, Runner
 from .state import load_identity
@@ -58,6 +59,10 @@ class Reach(Protocol):
     @property
     def ender(self) -> Ender:
         """Ends there what a job has started."""
+
+    @property
+    def reached(self) -> Reached:
+        """Whether they get there."""
 
     def gauges(self, jobs: Callable[[], int]) -> Gauges:
         """Return what tells how the machine does; *jobs* says how many run."""
@@ -202,6 +207,7 @@ class Machine:
             clock=boot_clock,
             on_welcome=self._welcomed,
             adopt=self._adopt,
+            reached=self._reach.reached,
         )
         plain = HostnameEndpoint(self._reactor, address.host, address.port, timeout=CONNECT_S)
         return Connector(
@@ -223,6 +229,7 @@ class Machine:
             store=self._store.store_id,
             clock=boot_clock(),
             facts=self._reach.facts,
+            unreached=self._reach.reached.problem,
         )
 
     def _welcomed(self, message: Welcome) -> None:

@@ -23,7 +23,8 @@ from ..wire.codec import WireError
 from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
 from .addresses import plain_address
-from .fleet import Fleet, Link
+from .fleet import Fleet
+from .links import Link
 from .registry import Key
 from .signals import Signal, wait_until
 

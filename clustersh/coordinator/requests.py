@@ -251,7 +251,8 @@ class Requests:
         skipped: tuple[str, ...] = ()
         selected: tuple[str, ...] = ()
         if asked.skip_offline:
-            offline = {each.id for each in machines if self._fleet.status(each.id) == "offline"}
+            away = ("offline", "unreachable")
+            offline = {each.id for each in machines if self._fleet.status(each.id) in away}
             skipped = tuple(each.name for each in machines if each.id in offline)
             machines = tuple(each for each in machines if each.id not in offline)
         if not machines:

@@ -88,6 +88,7 @@ class GroupCalls:
             offline=_names(machine for machine in machines if machine.id not in there),
             new=_names(machine for machine in machines if machine.new),
             left_out=resolved.left_out,
+            unreachable=_names(machine for machine in machines if self._fleet.unreached(machine.id)),
         )
 
     async def groups(self, request: Request, caller: Caller) -> Groups:

@@ -74,7 +74,8 @@ class PlanCalls:
 
     def _planned(self, key: Key, batch: int) -> PlannedMachine:
         seen = self._fleet.seen.get(key.id)
-        return PlannedMachine(key.name, self._fleet.status(key.id), batch, timestamp(seen.at) if seen else None)
+        last_seen, unreached = timestamp(seen.at) if seen else None, self._fleet.unreached(key.id)
+        return PlannedMachine(key.name, self._fleet.status(key.id), batch, last_seen, unreached)
 
 
 def _plan(asked: RunRequest, chosen: Chosen, machines: tuple[PlannedMachine, ...], said: PolicyTest) -> Plan:

@@ -76,9 +76,12 @@ async def show_plan(
         return refused.status
     if planned.would_start:
         return 0
-    away = [machine.name for machine in planned.machines if machine.status != "online"]
-    hint = f"clustersh machines shows what is online{also}"
-    await console.error(f"it would not start on {counted(away)}: offline", (hint,))
+    away: dict[str, list[str]] = {}
+    for machine in planned.machines:
+        if machine.status != "online":
+            away.setdefault("unreachable" if machine.unreached else "offline", []).append(machine.name)
+    where = "; ".join(f"{counted(names)}: {why}" for why, names in sorted(away.items()))
+    await console.error(f"it would not start on {where}", (f"clustersh machines shows what is online{also}",))
     return NOTHING_RAN
 
 

@@ -37,8 +37,8 @@ async def targets(reactor: Any, invocation: Invocation, target: str, exclude: st
     client = await connect(reactor, invocation)
     view = await client.call("GET", "/v1/targets", answer=TargetView, query=query)
     console = invocation.console
-    offline, new = set(view.offline), set(view.new)
-    rows = [(name, _status(name in offline, name in new)) for name in view.machines]
+    offline, unreachable, new = set(view.offline), set(view.unreachable), set(view.new)
+    rows = [(name, _status(name in offline, name in unreachable, name in new)) for name in view.machines]
     await show(invocation, view, render_table(("name", "status"), rows, console.width))
     if not invocation.json:
         new_ones = f", {left_out.words(view.left_out)}" if view.left_out else ""
@@ -49,6 +49,6 @@ async def targets(reactor: Any, invocation: Invocation, target: str, exclude: st
     return 0
 
 
-def _status(offline: bool, new: bool) -> str:
-    status = "offline" if offline else "online"
+def _status(offline: bool, unreachable: bool, new: bool) -> str:
+    status = "unreachable" if unreachable else "offline" if offline else "online"
     return f"{status} (new)" if new else status

@@ -70,6 +70,7 @@ class PlannedMachine(msgspec.Struct, frozen=True):
     status: str
     batch: int = 1
     last_seen: str | None = None
+    unreached: str | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -137,6 +138,7 @@ class TargetView(msgspec.Struct, frozen=True):
 
     *online* says how many of them are there; *offline* and *new* name those that aren't, and those that are new.
     *left_out* are those that it would mean, were they not new.
+    *unreachable* are those of *offline* whose gateway is there.
     """
 
     target: str
@@ -147,6 +149,7 @@ class TargetView(msgspec.Struct, frozen=True):
     offline: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+    unreachable: tuple[str, ...] = ()
 
 
 class Group(msgspec.Struct, frozen=True):

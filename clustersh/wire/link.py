@@ -100,6 +100,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     """First on every link. *store* names the agent's job store; another one means that the old jobs are gone.
 
     *instance* names the agent's process: of two with one key, the one that came first is turned away (REPLACED).
+    *unreached* as in Pulse.
     """
 
     version: ShortText
@@ -107,12 +108,17 @@ class Hello(_Message, frozen=True, tag="hello"):
     store: ShortText
     clock: Seconds
     facts: Facts = Facts()
+    unreached: ShortText = ""
 
 
 class Pulse(_Message, frozen=True, tag="pulse"):
-    """Sent every PULSE_S: the agent's clock now."""
+    """Sent every PULSE_S: the agent's clock now. *unreached* says why a machine that it carries isn't reached.
+
+    It is sent at once where that changes.
+    """
 
     clock: Seconds
+    unreached: ShortText = ""
 
 
 class Started(_Message, frozen=True, tag="started"):

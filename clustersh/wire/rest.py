@@ -10,7 +10,7 @@ from .fleet import LeftOut, Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
 from .policy import AllowedRun
-from .tailnet import TailnetIdentity
+from .tailnet import TailnetIdentity, Tailscale
 from .units import MAX_DURATION_S
 
 JSON = "application/json"
@@ -162,14 +162,6 @@ class JobPage(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
-class Tailscale(msgspec.Struct, frozen=True):
-    """A machine in the tailnet: *path* is direct, relayed, or "" while nothing travels."""
-
-    name: str
-    online: bool
-    path: str = ""
-
-
 class Carrier(msgspec.Struct, frozen=True):
     """A machine without an agent of its own: that of *machine* runs its commands, by ssh to *destination*."""
 
@@ -178,7 +170,7 @@ class Carrier(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """One line of `machines`. *status* is online, reconnecting or offline.
+    """One line of `machines`. *status* is online, reconnecting, offline, or unreachable: *unreached* says why.
 
     *vitals* are *vitals_age_s* old; *score* is what placement goes by (lower is better); *latency_ms* is the
     link's round trip.
@@ -204,6 +196,7 @@ class Machine(msgspec.Struct, frozen=True):
     tailscale: Tailscale | None = None
     tailnet: TailnetIdentity | None = None
     carrier: Carrier | None = None
+    unreached: str | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):

@@ -137,6 +137,42 @@ async def test_a_job_that_does_not_start_leaves_its_place(connections: Connectio
     await until_running("sed", 0)
 
 
+@pytest_twisted.ensureDeferred
+async def test_that_it_is_reached_no_more_is_told_at_once_with_the_reason(
+    connections: Connections, tmp_path: Path
+) -> None:
+    refuses = "#!/bin/sh\necho 'ssh: connect to host nas port 22: Connection refused' >&2; exit 255\n"
+    reach = SshReach(connections._program, deferToThread, tmp_path, "nas", "nas", 0.1)
+    told: list[str] = []
+    reach.reached.watch(lambda: told.append(reach.reached.problem))
+
+    async def until_told(*what: str) -> None:
+        deadline = time.monotonic() + 60
+        while told != list(what):
+            assert time.monotonic() < deadline, told
+            await deferLater(cast(Any, reactor), 0.01)
+        told.clear()
+
+    assert reach.reached.problem == "", "nobody has tried"
+    await reach.connect()
+    assert told == [], "nothing has changed"
+    (first,) = await until_running("sed", 1)
+    os.kill(first, signal.SIGKILL)
+    await until_told("ssh nas: the connection was lost", "")
+    (second,) = await until_running("sed", 1)
+    (tmp_path / "ssh").write_text(refuses)
+    os.kill(second, signal.SIGKILL)
+    await until_told("ssh nas: the connection was lost")
+    assert await reach.measure(0) is None, "it is tried again, some time"
+    await until_told("ssh nas: nothing listens on nas port 22")
+    (tmp_path / "ssh").write_text(STAND_IN.format(folder=tmp_path))
+    await reach.connect()
+    await until_told("")
+    reach.close()
+    await until_running("sed", 0)
+    assert told == [], "it was let go of"
+
+
 class Listener(ProcessListener):
     """Waits for the outcome of a job."""
 

@@ -106,6 +106,15 @@ async def test_it_is_said_why_and_who_would_not_start(caller: Caller, double: Do
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_unreachable_is_told_apart(caller: Caller, double: Double) -> None:
+    machines = (PlannedMachine("nas", "unreachable", unreached="ssh nas: no"), PlannedMachine("web1", "offline"))
+    answer(double, would_start=False, machines=machines)
+    assert await caller("run", "--dry-run", "nas,web1", "x") == 125
+    assert "nas      | unreachable (ssh nas: no)" in caller.out.decode().splitlines()
+    assert caller.err.splitlines()[0] == "ERROR: it would not start on web1: offline; nas: unreachable"
+
+
+@pytest_twisted.ensureDeferred
 async def test_new_machines_that_are_left_out_are_told(caller: Caller, double: Double) -> None:
     answer(double, left_out=LeftOut(30, ("new1", "new2")))
     assert await caller("run", "--dry-run", "all", "x") == 0
@@ -218,5 +227,7 @@ async def test_the_document_has_the_plan_and_the_files(
     assert await caller("run", "--dry-run", "--json", "--file", "data", "ws1", "true") == 0
     document = json.loads(caller.out)
     assert document["files"] == [{"path": "data/a", "size": 5}]
-    assert document["machines"] == [{"name": "ws1", "status": "online", "batch": 1, "last_seen": None}]
+    assert document["machines"] == [
+        {"name": "ws1", "status": "online", "batch": 1, "last_seen": None, "unreached": None}
+    ]
     assert set(document) == set(Plan.__struct_fields__)

@@ -366,6 +366,41 @@ def test_a_host_key_that_changed_is_told_apart_from_a_command_that_fails(own):
     assert cluster.sh("run", "homelab-1", "true").status == 0, "once that is mended it works again"
 
 
+def test_a_machine_that_is_not_reached_is_told_as_that_until_it_is_again(own):
+    cluster, server = own
+
+    def machine(name: str = "homelab-1") -> dict[str, Any]:
+        return next(each for each in cluster.sh("machines", "--json").json["machines"] if each["name"] == name)
+
+    def unreached() -> bool:
+        return "nothing listens on 127.0.0.1 port" in (machine()["unreached"] or "")
+
+    eventually(lambda: machine()["vitals"], what="vitals")
+    connections = server.connections()
+    server.stop()
+    for pid in connections:
+        os.kill(pid, signal.SIGKILL)
+    eventually(unreached, what="that it is not reached")
+    found = machine()
+    assert (found["status"], found["vitals"], found["score"], found["latency_ms"]) == ("unreachable", None, None, None)
+    assert "unreachable (ssh homelab-1: nothing listens on 127.0.0.1 port " in cluster.sh("machines", "-l").out
+    assert machine("ws1")["status"] == "online", "its gateway is there"
+    assert "homelab-1 | unreachable\n" in cluster.sh("targets", "@offline").out
+    skipping = cluster.sh("run", "--skip-offline", "homelab-1,ws1", "true")
+    assert (skipping.status, skipping.err) == (0, "1 completed, 1 skipped (offline: homelab-1)\n")
+    planned = cluster.sh("run", "--dry-run", "homelab-1", "true")
+    assert planned.status == 125 and "ERROR: it would not start on homelab-1: unreachable\n" in planned.err
+    tried = cluster.sh("run", "homelab-1", "true")
+    assert tried.status == 125 and "command not started: ssh homelab-1: nothing listens on" in tried.err
+
+    end(cluster.agent_process)
+    cluster.restart_agent()
+    eventually(unreached, what="that it is not reached, told by a gateway that was started anew")
+    server.start()
+    assert cluster.sh("run", "homelab-1", "echo back").out == "back\n", "a run tries to connect"
+    eventually(lambda: machine()["status"] == "online" and machine()["unreached"] is None, what="online")
+
+
 def connecting(cluster: Cluster, host: str, number: int) -> None:
     """Wait until the agent makes that many connections to *host*."""
     agent = psutil.Process(cluster.agent_process.pid)

@@ -99,16 +99,16 @@ class Connection(ProcessListener):
     async def open(self) -> str:
         """Connect; return what the machine says of itself. Raises HostError."""
         argv = self._argv((*_MASTER, *_OPTIONS), f"exec sh -c {word(scripts.GREETER)}")
-        self._answer = Deferred()
+        answer = self._answer = Deferred()  # it may fail before `spawn` returns
         try:
             spawn(self._program.reactor, self, argv, self._program.environment, stdin=True)
-            said = await self._answer.addTimeout(OPEN_S, self._program.reactor)
+            said = await answer.addTimeout(OPEN_S, self._program.reactor)
         except SpawnError as error:
             raise HostError(f"ssh {self._destination}: {error}") from error
         except WaitedEnough as error:
             self.close()
             why = f"ssh {self._destination}: it does not answer within {OPEN_S:.0f} seconds"
-            raise HostError(why, "see whether it is on, and to the network") from error
+            raise HostError(why, "see whether it is on, and to the network", away=True) from error
         self._opened = True
         return said
 
@@ -182,7 +182,10 @@ class Connection(ProcessListener):
 
 
 class Connections:
-    """The connections to one destination: one, and more while it is too busy. *on_greeted* gets what it says first."""
+    """The connections to one destination: one, and more while it is too busy.
+
+    *on_greeted* gets what it says first, *on_tried* is told of each attempt's end, *on_lost* of the last one's.
+    """
 
     _log = Logger()
 
@@ -191,17 +194,21 @@ class Connections:
         program: Program,
         destination: str,
         on_greeted: Callable[[str], None],
+        on_tried: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._program = program
         self.destination = destination
         self._on_greeted = on_greeted
+        self._on_tried = on_tried
+        self._on_lost = on_lost
         self._open: list[Connection] = []
         self._opening: Connection | None = None
         self._waiting: list[Deferred[None]] = []
         """Who waits for the connection that is being made."""
         self.closed = False
         self.problem: HostError | None = None
-        """Why the last attempt failed; None once one did not."""
+        """Why the last attempt failed, or that the connection was lost; None once an attempt did not."""
 
     @property
     def one(self) -> Connection | None:
@@ -226,7 +233,7 @@ class Connections:
                 Deferred.fromCoroutine(self._connect(self._opening)).addErrback(self._failed)
             await waiting
             if self.problem is not None:
-                raise HostError(self.problem.why, self.problem.do)
+                raise HostError(self.problem.why, self.problem.do, away=self.problem.away)
 
     def close_idle(self) -> None:
         """End those but the first that nothing has gone over since this was last called."""
@@ -252,10 +259,14 @@ class Connections:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
+        self._on_tried()
 
     def _gone(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.remove(connection)
+            if not self._open and not self.closed:
+                self.problem = HostError(f"ssh {self.destination}: the connection was lost", away=True)
+                self._on_lost()
 
     def close(self) -> None:
         """End all of them, and make none any more."""

@@ -16,22 +16,24 @@ _LOOKED_THROUGH = 8 << 10
 
 
 class HostError(ExecutorError):
-    """A host is not reached: *why*, and what to *do* about it, for people."""
+    """A host is not reached: *why*, and what to *do* about it, for people. *away*: no sshd there was asked anything."""
 
-    def __init__(self, why: str, do: str = "") -> None:
+    def __init__(self, why: str, do: str = "", *, away: bool = False) -> None:
         super().__init__(f"{why}; {do}" if do else why)
         self.why = why
         self.do = do
+        self.away = away
 
 
 class _Known(NamedTuple):
     pattern: re.Pattern[str]
     words: Callable[[str, str, re.Match[str]], tuple[str, str]]
     """Of the destination, the gateway's host name, and what was found: why, and what to do."""
+    away: bool = False
 
 
-def _known(pattern: str, words: Callable[[str, str, re.Match[str]], tuple[str, str]]) -> _Known:
-    return _Known(re.compile(pattern, re.IGNORECASE), words)
+def _known(pattern: str, words: Callable[[str, str, re.Match[str]], tuple[str, str]], *, away: bool = False) -> _Known:
+    return _Known(re.compile(pattern, re.IGNORECASE), words, away)
 
 
 def _changed(there: str, here: str, name: str) -> tuple[str, str]:
@@ -71,6 +73,7 @@ _KNOWN = (
     _known(
         r"could not resolve hostname (\S+?):",
         lambda _, here, found: (f"{here} finds no host called {found[1]}", f"see to ~/.ssh/config on {here}"),
+        away=True,
     ),
     _known(
         r"connect to host (\S+) port (\d+): connection refused",
@@ -78,6 +81,7 @@ _KNOWN = (
             f"nothing listens on {found[1]} port {found[2]}",
             f"start its sshd, or see to its Port in ~/.ssh/config on {here}",
         ),
+        away=True,
     ),
     _known(
         r"connect to host (\S+) port (\d+): (.+)",
@@ -85,6 +89,7 @@ _KNOWN = (
             f"{found[1]} port {found[2]} can't be reached from {here}: {found[3].strip().lower()}",
             "see whether it is on, and to the network",
         ),
+        away=True,
     ),
     _known(
         r"banner exchange|kex_exchange_identification|banner line contains invalid",
@@ -114,7 +119,7 @@ def explain(said: str, destination: str, here: str) -> HostError:
     for known in _KNOWN:
         if found := known.pattern.search(said):
             why, do = (shortened(printable(words), 2 * _SHOWN) for words in known.words(destination, here, found))
-            return HostError(f"ssh {destination}: {why}", do)
+            return HostError(f"ssh {destination}: {why}", do, away=known.away)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = shortened(printable(lines[-1]), _SHOWN) if lines else "it ended without a word"
     return HostError(f"ssh {destination}: {last}", f"on {here}, try: ssh -o BatchMode=yes {destination} true")

@@ -22,6 +22,7 @@ from ..executors.chosen import Chosen
 from ..executors.ssh import Ssh
 from ..fetch import BlobFetcher, InThread
 from ..launch import Launcher
+from ..reached import Reached
 from .connection import Connections, Program
 from .ender import SshEnder
 from .facts import VitalsReader, read_facts
@@ -31,6 +32,8 @@ FACTS_FILE = "facts.json"
 _VITALS_S = 1.5
 _TRY_AGAIN_S = (30.0, 600.0)
 """How often a machine is tried that nobody runs anything on, at first and at last: sshd may ban who asks too often."""
+_TRY_AWAY_S = 60.0
+"""And at last where no sshd is asked, as nobody is there."""
 _SOCKET_ROOM = 70
 """Characters that the folder of a control socket may have: 108 in all, and ssh adds some 30 of its own."""
 
@@ -74,7 +77,9 @@ class SshReach:
         self._in_thread = in_thread
         self._folder = folder
         self._machine = machine
-        self._connections = Connections(program, destination, self._greeted)
+        self._connections = Connections(program, destination, self._greeted, self._tried, self._lost)
+        self.reached = Reached()
+        self._lost_at = float("-inf")
         self._ender = SshEnder(program, self._connections, folder, machine, grace)
         executor = Ssh(self._connections, self._ender, machine)
         # Connecting and ending have bounds already; and of many commands, some wait for several connections to be made.
@@ -118,8 +123,24 @@ class SshReach:
         now = self._program.reactor.seconds()
         if now >= self._next_try:
             self._next_try = now + self._pause
-            self._pause = min(2 * self._pause, _TRY_AGAIN_S[1])
+            problem = self._connections.problem
+            longest = _TRY_AWAY_S if problem is None or problem.away else _TRY_AGAIN_S[1]
+            self._pause = min(2 * self._pause, longest)
             Deferred.fromCoroutine(self.connect()).addErrback(lambda failure: failure.trap(ExecutorError) and None)
+
+    def _tried(self) -> None:
+        """An attempt has ended. One more connection than there is may be too many; that is no matter here."""
+        problem = self._connections.problem
+        reached = problem is None or self._connections.one is not None or self._connections.closed
+        self.reached.tell("" if reached or problem is None else problem.why)
+
+    def _lost(self) -> None:
+        """There is no connection any more: try at once, but not again and again."""
+        self._tried()
+        now = self._program.reactor.seconds()
+        if now - self._lost_at >= _TRY_AGAIN_S[0]:
+            self._try_now_and_then()
+        self._lost_at = now
 
     def _greeted(self, said: str) -> None:
         self._next_try, self._pause = 0.0, _TRY_AGAIN_S[0]
