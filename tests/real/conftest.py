@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .programs import Cluster, make_cluster
+from .clusters import make_cluster
+from .programs import Cluster
 from .standbys import Standby
 
 

@@ -281,30 +281,6 @@ def make_home(folder: Path, name: str) -> Home:
     return Home(folder / name / "state", folder / name / "log")
 
 
-def make_cluster(folder: Path, prepare: Callable[[Home], object] = lambda home: None, **client_environ: str) -> Cluster:
-    """Start the real programs, let the agent in and log the client in by the real pairing.
-
-    *prepare* is given the agent's home first, *client_environ* is what the client's environment has more.
-    """
-    coordinator, agent, client = (make_home(folder, name) for name in ("coordinator", "agent", "client"))
-    prepare(agent)
-    client.environ.update(client_environ)
-    coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
-    try:
-        address = coordinator.address()
-        enrolled = agent.run("clusteragent", "enroll", f"http://{address}", "--name", "ws1")
-        assert enrolled.status == 0, enrolled
-        agent_process = agent.start("clusteragent")
-        log_in(coordinator, client, address)
-        cluster = Cluster(coordinator, agent, client, coordinator_process, agent_process, address)
-        cluster.until_status("ws1", "online")
-    except BaseException:
-        for home in (client, agent, coordinator):
-            home.stop()
-        raise
-    return cluster
-
-
 def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mba", *options: str) -> None:
     """Log *client* in, with the approval that an admin types."""
     asking = client.open("clustersh", "login", f"http://{address}", "--name", name, *options)
@@ -319,6 +295,11 @@ def log_in(coordinator: Home, client: Home, address: str, name: str = "joshua@mb
     out, err = asking.communicate(timeout=PATIENCE_S)
     assert asking.returncode == 0, (told, out, err)
     client.services.remove(asking)
+    stand_by(client)
+
+
+def stand_by(client: Home) -> None:
+    """Have a logged-in client's standby take calls, where its commands leave one behind."""
     if client.stands_by:
         assert client.sh("whoami").status == 0
         client.standby()

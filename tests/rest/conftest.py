@@ -15,7 +15,8 @@ from requests.adapters import HTTPAdapter
 
 from clustersh.trust.identity import SERVER_NAME
 
-from ..real.programs import Cluster, Home, eventually, log_in, make_cluster, make_home
+from ..real.clusters import make_cluster
+from ..real.programs import Cluster, Home, eventually, log_in, make_home
 from ..real.sshd import Sshd, keep_from_ssh
 
 FOLDERS = {"frontend": "client", "agent": "agent", "admin": "coordinator/admin"}
