@@ -157,11 +157,13 @@ def faulty_cluster(
     through: Callable[[str], str] = str,
     prepare: Callable[[Home], object] = id,
     before: Callable[[Home], tuple[str, ...]] = lambda home: (),
+    number: int = 0,
 ) -> Iterator[FaultyCluster]:
     """Start a coordinator and the agent of ws1, with a logged-in client.
 
     The agent's way to an address is *through* it; *prepare* is given each home before anything runs there, and
-    *before* gives the words that start the programs of a service's home, after those that change the user.
+    *before* gives the words that start the programs of a service's home, after those that change the user. With
+    another *number*, its coordinator has another CA.
     """
     homes = coordinator, agent, client = Homes(
         user_home(folder, "coordinator", coordinator_config),
@@ -170,7 +172,7 @@ def faulty_cluster(
     )
     for home in homes:
         prepare(home)
-    homes.let_in()
+    homes.let_in(number)
     for home in homes:
         for path in home.path.rglob("*"):
             give(path)

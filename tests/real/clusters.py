@@ -25,11 +25,14 @@ class Homes(NamedTuple):
     agent: Home
     client: Home
 
-    def let_in(self) -> None:
-        """Have the agent's machine and the client be let in by the coordinator, none of which has ever run here."""
+    def let_in(self, number: int = 0) -> None:
+        """Have the machine and the client be let in by the coordinator, though none of the programs ever ran here.
+
+        Coordinators of one *number* have one CA, and their clients and machines the same keys.
+        """
         for part, home in self._asdict().items():
             home.path.mkdir(mode=0o700, exist_ok=True)
-            with tarfile.open(fileobj=io.BytesIO(_kept()[part])) as archive:
+            with tarfile.open(fileobj=io.BytesIO(_kept(number)[part])) as archive:
                 archive.extractall(home.path, filter="fully_trusted")
 
     def tell(self, agents: str, clients: str) -> None:
@@ -71,8 +74,8 @@ def make_cluster(folder: Path, prepare: Callable[[Home], object] = lambda home: 
 
 
 @cache
-def _kept() -> dict[str, bytes]:
-    """Let a machine and a client in by the real programs; return what each keeps, as an archive."""
+def _kept(number: int) -> dict[str, bytes]:
+    """Let a machine and a client in by the real programs; return what each keeps, as an archive, for that *number*."""
     with tempfile.TemporaryDirectory(prefix="clustersh-let-in-") as folder:
         homes = coordinator, agent, client = Homes(*(make_home(Path(folder), name) for name in Homes._fields))
         client.environ["CLUSTERSH_STANDBY"] = "off"
