@@ -64,6 +64,9 @@ LONG_FILES = (
 )
 """The files that take longest, ten seconds or more on two quiet cores, longest first. They are begun in this order:
 the workers that have nothing left to do would wait for a long one that is begun last."""
+REAL_FOLDERS = ("tests/real/", "tests/rest/", "tests/faults/", "tests/hostile/", "tests/installing/")
+"""All tests there start real programs, but those of NOT_REAL; elsewhere those that do are marked."""
+NOT_REAL = "tests/hostile/test_fuzz.py"
 _LISTED = re.compile(r"^\| `(tests/[^`]+)` \| ([a-z0-9]+) \| .+ \|$", re.MULTILINE)
 _skipped: set[str] = set()
 _TIME_IS_UP = pytest.StashKey[Any]()
@@ -91,7 +94,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest; the others, and the tests in a file, stay as they were."""
+    """Mark the real ones, and begin with the files that take longest; otherwise they stay in their order."""
+    for item in items:
+        if item.nodeid.startswith(REAL_FOLDERS) and not item.nodeid.startswith(NOT_REAL):
+            item.add_marker(pytest.mark.real)
     rank = {file: number for number, file in enumerate(LONG_FILES)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 

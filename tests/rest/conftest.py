@@ -23,12 +23,6 @@ FOLDERS = {"frontend": "client", "agent": "agent", "admin": "coordinator/admin"}
 """Where in its home each role's certificate is."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.real)
-
-
 class _InternalName(HTTPAdapter):
     """Verifies the coordinator by its internal name, whatever address reaches it."""
 
