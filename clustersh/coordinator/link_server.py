@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from autobahn.twisted.resource import WebSocketResource
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,6 +16,7 @@ from ..websockets import (
     ConnectionRequest,
     WebSocketServerFactory,
     WebSocketServerProtocol,
+    resource_of,
     with_options,
 )
 from ..wire.codec import WireError
@@ -193,9 +193,9 @@ class LinkFactory(WebSocketServerFactory):
         )
         self.protocol = with_options(LinkProtocol, self)
 
-    def taking(self, machine: Key) -> WebSocketResource:
+    def taking(self, machine: Key) -> Any:
         """Return what takes over the connection of *machine*, whose certificate was checked."""
-        return WebSocketResource(_Taking(self, machine))
+        return resource_of(_Taking(self, machine))
 
     def cut(self, machine_id: str) -> None:
         """Drop every connection of that machine now, whether it has said hello or not."""

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from . import sshd as ssh_server
+from .clusters import make_cluster
 from .examples import check_example, examples_of
-from .programs import Cluster, end, eventually, make_cluster, make_home
+from .programs import Cluster, end, eventually, make_home
 from .sshd import Sshd
 
 pytestmark = pytest.mark.skipif(bool(ssh_server.missing()), reason="needs OpenSSH's client and server")
