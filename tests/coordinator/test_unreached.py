@@ -126,7 +126,7 @@ class Waiting:
 
 @ensure
 async def test_a_plan_says_why(place: Place) -> None:
-    calls = PlanCalls(place.world.requests, place.world.fleet, place.world.policy)
+    calls = PlanCalls(place.world.requests, place.world.fleet, place.world.policy, place.world.table)
 
     async def plan(**how: Any) -> Any:
         return await calls.plan(cast(Request, Waiting()), Caller(JOSHUA, "", ""), RunRequest("all", TRUE, **how))
