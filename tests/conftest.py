@@ -37,6 +37,7 @@ LONG_FILES = (
     "tests/faults/test_killed_services.py",
     "tests/coordinator/guard/test_guard.py",
     "tests/services/test_debian.py",
+    "tests/real/test_standby_connection.py",
     "tests/real/test_standby.py",
     "tests/real/test_many_machines.py",
     "tests/real/test_enrollment.py",
