@@ -19,7 +19,7 @@ from clustersh.frontend.standby.place import find
 
 from ..faults.users import as_user
 from .programs import BIN, Cluster, eventually
-from .standbys import Standby
+from .standbys import Standby, waited
 
 
 def answer_to(path: Path, *messages: bytes) -> bytes:
@@ -114,14 +114,9 @@ def test_one_that_is_stopped_is_gone_around_and_does_nothing_later(
     before = standby.calls
     os.kill(standby.pid, signal.SIGSTOP)
     try:
-        answer = standing.sh("run", "ws1", f"echo x >> {count}")
+        answer, waits = waited(standing, tmp_path, "run", "ws1", f"echo x >> {count}")
         assert answer.status == 0
-        # As quick as without one, but for the moment in which it might have answered.
-        without = sorted(
-            standing.sh("run", "ws1", "true", environ={"CLUSTERSH_STANDBY": "off"}).seconds for _ in range(5)
-        )
-        around = sorted(standing.sh("run", "ws1", "true").seconds for _ in range(5))
-        assert around[2] < 2 * without[2] + 0.5
+        assert waits == [0.02, 0.02], "the moment in which it might have answered"
         assert standing.sh("standby").out == (
             f"process {standby.pid} does not answer; clustersh standby stop ends it\n"
         )
