@@ -77,6 +77,19 @@ def runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def standbys_of(cluster: Cluster) -> list[int]:
+    """Return the pids of all that its client has, wherever they are; it needs /proc."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and _is_standby(path, cluster)]
+
+
+def _is_standby(process: Path, cluster: Cluster) -> bool:
+    try:
+        words, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+    except OSError:
+        return False
+    return b"clustersh.frontend.standby" in words and os.fsencode(cluster.client.path) in environ
+
+
 def waited(cluster: Cluster, folder: Path, *words: str) -> tuple[Result, list[float]]:
     """Run a command, and return with how it ended the seconds that its launcher waited in vain, each time."""
     notes = folder / "waits"
