@@ -77,8 +77,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	echo "making $(VENV) with $$python"; \
 	"$$python" -m venv $(VENV) || { \
 	    echo "ERROR: could not make $(VENV) (Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
-	@# Before 25, pip's own start of a program imports `re`, which is more than half of what a launcher costs.
+	@# Before 25, pip's own start of a program imports `re`, which is more than half of what a launcher costs. What
+	@# venv adds of setuptools before Python 3.12 has every Python import a part of it.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip >= 25"
+	@$(BIN)/python -m pip uninstall -qq --yes setuptools
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 

@@ -211,6 +211,7 @@ def started_programs(home: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
     program = str(Path(sys.executable).parent / "clustersh")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERSH_")}
     environ["CLUSTERSH_HOME"] = str(home)
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else a changed checkout is compiled at every call
     try:
         run([program, "up", "--port", str(free_port())], environ)
         listed = json.loads(run([program, "machines", "--json"], environ))

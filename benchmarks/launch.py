@@ -16,7 +16,7 @@ from pathlib import Path
 from .latency import Call, measure, started_calls
 from .tables import Unable
 
-IMPORTS = "import clustersh.frontend.main, clustersh.frontend.standby.relay"
+IMPORTS = "import clustersh.frontend.main"
 
 
 def main(arguments: Sequence[str]) -> int:

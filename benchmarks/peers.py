@@ -113,11 +113,11 @@ class OverSsh:
         """The configuration in which ssh finds those names."""
         return self._names
 
-    def ssh(self, host: str) -> Command:
-        """Return what runs `true` on *host* with plain ssh."""
-        program = shutil.which("ssh")
-        assert program is not None
-        return self._command([program, "-F", str(self._names), host, "true"])
+    def ssh(self, host: str, program: Path | None = None) -> Command:
+        """Return what runs `true` on *host* with plain ssh, by way of *program* if that is given."""
+        found = program or shutil.which("ssh")
+        assert found is not None
+        return self._command([str(found), "-F", str(self._names), host, "true"])
 
     def clush(self, hosts: str, count: int) -> Command:
         """Return what runs `true` on *hosts* with clush, all at once."""

@@ -1,8 +1,10 @@
 """`true` on machines that only have SSH, as whole processes: clustersh through a gateway, beside ssh and clush.
 
 All are names of one real sshd on this host. `ssh` has a kept connection (ControlMaster), and so has each host of clush;
-the gateway has its own, and clustersh a warm standby. The runs are interleaved; one of them is asked for over a kept
-REST connection, without a client's program to start. The gateway's memory is measured before and after it carries them.
+the gateway has its own, and clustersh a warm standby. What the gateway's agent finds as ssh is a line of shell, which
+says where the configuration is; so plain ssh is measured by way of that too. The runs are interleaved; one of them is
+asked for over a kept REST connection, without a client's program to start. The gateway's memory is measured before and
+after it carries them.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ def measure(options: argparse.Namespace) -> str:
             rest.run("true", target="new1")
 
         ours = {OURS_ONE: lambda: _ours(cluster, "new1"), ASKED: asked}
-        one = interleaved({**ours, ONE: peers.ssh("kept1")}, 2, options.turns)
+        plain = peers.ssh("kept1", cluster.agent.path.parent / "bin" / "ssh")
+        one = interleaved({**ours, ONE: plain}, 2, options.turns)
         target = f"new[1-{count}]"
         clush = peers.clush(f"kept[1-{count}]", count)
         many = interleaved({OURS_MANY: lambda: _ours(cluster, target), MANY: clush}, 2, options.turns)

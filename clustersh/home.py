@@ -210,12 +210,37 @@ def read_running(folder: Path) -> RunningService | None:
 
 
 def _is_alive(pid: int) -> bool:
-    import psutil
+    if os.name != "posix":
+        import psutil
 
-    return psutil.pid_exists(pid)
+        return psutil.pid_exists(pid)
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
 
 
 def _is_locked(folder: Path) -> bool:
+    try:
+        # As FileLock would find out, whose import takes longer than what most commands are for.
+        import fcntl
+
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except (ImportError, OSError):
+        return _is_file_locked(folder)
+    return False
+
+
+def _is_file_locked(folder: Path) -> bool:
+    """As `_is_locked`, on systems without flock, and in folders that don't have it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / "lock", mode=0o600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -132,6 +132,25 @@ class BodyReader(Protocol):
     def _producer(self) -> IPushProducer:
         # What twisted.web gives as an answer's transport is a push producer, though it doesn't say so.
         return cast(IPushProducer, self.transport)
+
+
+@implementer(IBodyProducer)
+class WholeBody:
+    """Writes *content* at once, so that it travels with its headers: treq's own for bytes comes a turn later."""
+
+    def __init__(self, content: bytes) -> None:
+        self.length = len(content)
+        self._content = content
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write all of it."""
+        consumer.write(self._content)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """There is nothing more to come."""
+
+    resumeProducing = stopProducing = pauseProducing
 
 
 @implementer(IBodyProducer)

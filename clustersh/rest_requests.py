@@ -16,7 +16,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from .address import Address
-from .http_bodies import BodyWriter, Watch
+from .http_bodies import BodyWriter, Watch, WholeBody
 from .kept_connections import KeptConnections
 from .trust.identity import SERVER_NAME
 
@@ -114,7 +114,7 @@ class Requests:
             method,
             url,
             headers=given,
-            data=body,
+            data=WholeBody(body) if isinstance(body, bytes) else body,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,  # type: ignore[arg-type]

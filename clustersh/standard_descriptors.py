@@ -1,7 +1,5 @@
 """Descriptors 0, 1 and 2, which a caller may have closed."""
 
-from __future__ import annotations
-
 import os
 
 

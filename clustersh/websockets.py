@@ -96,6 +96,13 @@ def with_options(protocol: type[Any], factory: Any) -> type[Any]:
     return type(protocol.__name__, (protocol,), {"CONFIG_ATTRS": [], **options})
 
 
+def resource_of(factory: Any) -> Any:
+    """Return what serves *factory*'s protocol at a path of a site."""
+    from autobahn.twisted.resource import WebSocketResource  # which imports what is imported above
+
+    return WebSocketResource(factory)
+
+
 __all__ = [
     "ConnectionDeny",
     "ConnectionRequest",
@@ -103,5 +110,6 @@ __all__ = [
     "WebSocketClientProtocol",
     "WebSocketServerFactory",
     "WebSocketServerProtocol",
+    "resource_of",
     "with_options",
 ]

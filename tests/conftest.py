@@ -3,6 +3,7 @@ test ends in bounded time."""
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -22,49 +23,67 @@ if not os.environ.get("CI"):
 ROOT = Path(__file__).parent.parent
 LONG_FILES = (
     "tests/installing/test_failures.py",
-    "tests/installing/test_joining.py",
     "tests/real/test_ssh_machines.py",
-    "tests/real/test_faults.py",
-    "tests/faults/test_links.py",
-    "tests/faults/test_clocks.py",
-    "tests/real/test_main_job.py",
-    "tests/real/test_agent_load.py",
+    "tests/installing/test_joining.py",
     "tests/test_benchmarks.py",
-    "tests/hostile/test_pairing_attacks.py",
-    "tests/faults/test_full_disk.py",
-    "tests/faults/soak/test_soak.py",
-    "tests/test_wheel.py",
-    "tests/faults/test_killed_services.py",
-    "tests/coordinator/guard/test_guard.py",
-    "tests/services/test_debian.py",
+    "tests/faults/test_clocks.py",
+    "tests/hostile/test_floods.py",
     "tests/real/test_standby_connection.py",
     "tests/real/test_standby.py",
-    "tests/real/test_many_machines.py",
-    "tests/real/test_enrollment.py",
-    "tests/real/test_pacing.py",
-    "tests/real/test_policy.py",
     "tests/real/test_installers.py",
+    "tests/real/test_targets.py",
+    "tests/faults/test_links.py",
     "tests/faults/test_lost_state.py",
-    "tests/faults/test_io_errors.py",
-    "tests/hostile/test_frames.py",
-    "tests/hostile/test_terminal.py",
+    "tests/real/test_main_job.py",
+    "tests/rest/test_schema.py",
+    "tests/real/test_policy.py",
+    "tests/real/test_enrollment.py",
+    "tests/coordinator/guard/test_guard.py",
+    "tests/hostile/test_pairing_attacks.py",
+    "tests/faults/soak/test_soak.py",
+    "tests/services/test_debian.py",
+    "tests/real/test_faults.py",
+    "tests/real/test_dry_run.py",
+    "tests/real/test_standby_callers.py",
+    "tests/faults/test_full_disk.py",
+    "tests/real/test_agent_load.py",
+    "tests/hostile/test_fuzz.py",
     "tests/frontend/test_up.py",
-    "tests/hostile/test_permissions.py",
-    "tests/services/test_pidfile.py",
-    "tests/hostile/test_floods.py",
-    "tests/hostile/test_access.py",
-    "tests/hostile/test_requests.py",
+    "tests/hostile/test_frames.py",
+    "tests/real/test_many_machines.py",
     "tests/real/test_completions.py",
+    "tests/real/test_standby_safety.py",
+    "tests/real/test_check.py",
+    "tests/real/test_pacing.py",
+    "tests/real/test_executors.py",
+    "tests/real/test_quick_cat.py",
+    "tests/real/test_standby_both.py",
+    "tests/services/test_pidfile.py",
+    "tests/test_wheel.py",
+    "tests/real/test_health.py",
+    "tests/real/test_standby_streams.py",
+    "tests/hostile/test_requests.py",
+    "tests/faults/test_killed_services.py",
+    "tests/faults/test_killed_enrollment.py",
+    "tests/real/test_placement.py",
     "tests/faults/test_ledger_damage.py",
     "tests/faults/test_store_damage.py",
-    "tests/faults/test_killed_enrollment.py",
-    "tests/rest/test_schema.py",
+    "tests/faults/test_io_errors.py",
+    "tests/real/test_coordinator.py",
+    "tests/real/test_tailnet.py",
+    "tests/real/test_guard_worker.py",
     "tests/agent/test_job_machine.py",
+    "tests/hostile/test_permissions.py",
+    "tests/hostile/test_access.py",
+    "tests/hostile/test_terminal.py",
     "tests/coordinator/test_run_machine.py",
-    "tests/hostile/test_fuzz.py",
+    "tests/real/test_quick.py",
 )
 """The files that take longest, ten seconds or more on two quiet cores, longest first. They are begun in this order:
 the workers that have nothing left to do would wait for a long one that is begun last."""
+REAL_FOLDERS = ("tests/real/", "tests/rest/", "tests/faults/", "tests/hostile/", "tests/installing/")
+"""All tests there start real programs, but those of NOT_REAL; elsewhere those that do are marked."""
+NOT_REAL = "tests/hostile/test_fuzz.py"
 _LISTED = re.compile(r"^\| `(tests/[^`]+)` \| ([a-z0-9]+) \| .+ \|$", re.MULTILINE)
 _skipped: set[str] = set()
 _TIME_IS_UP = pytest.StashKey[Any]()
@@ -92,9 +111,18 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest; the others, and the tests in a file, stay as they were."""
+    """Mark the real ones, and begin with the files that take longest; otherwise they stay in their order."""
+    for item in items:
+        if item.nodeid.startswith(REAL_FOLDERS) and not item.nodeid.startswith(NOT_REAL):
+            item.add_marker(pytest.mark.real)
     rank = {file: number for number, file in enumerate(LONG_FILES)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Look for no garbage among all the tests, again and again, while they run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

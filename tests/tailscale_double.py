@@ -1,4 +1,7 @@
-"""A stand-in for Tailscale's program, which prints what was recorded of the real one, a state at a time."""
+"""A stand-in for Tailscale's program, which prints what is written down here for each state.
+
+None of it was recorded: it was made up after what the program and its source are documented to print.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_runs_are_interleaved_and_the_warm_up_is_not_counted() -> None:
 @pytest.mark.skipif(SSHD is None, reason="OpenSSH's sshd is not installed")
 def test_latency_is_measured_against_a_real_sshd() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.latency", "--runs", "2", "--warm-up", "1", "--loop", "20"],
+        [sys.executable, "-m", "benchmarks.latency", "--runs", "1", "--warm-up", "1", "--loop", "2"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -91,7 +91,7 @@ def test_a_parts_time_is_what_it_adds_to_the_one_before() -> None:
 @pytest.mark.real
 def test_the_parts_of_a_short_command_are_measured() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.launch", "--runs", "2"],
+        [sys.executable, "-m", "benchmarks.launch", "--runs", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -162,7 +162,7 @@ _WAYS = ("one at a time", "50 in flight", "50 connections")
     "words",
     [
         ("history", "--few", "3", "--many", "9", "--records", "30", "--turns", "1"),
-        ("intake", "--size", "1"),
+        ("intake", "--size", "1", "--turns", "1"),
         ("memory", "--agents", "2"),
         ("fleet_size", "--few", "2", "--many", "4", "--turns", "1"),
         ("fleet_idle", "--agents", "3", "--idle", "0.2"),

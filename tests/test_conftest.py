@@ -11,7 +11,15 @@ from typing import cast
 
 import pytest
 
-from .conftest import LONG_FILES, ROOT, allowed_skips, pytest_collection_modifyitems, unlisted
+from .conftest import (
+    LONG_FILES,
+    NOT_REAL,
+    REAL_FOLDERS,
+    ROOT,
+    allowed_skips,
+    pytest_collection_modifyitems,
+    unlisted,
+)
 
 PAGE = """
 | test | platform | why |
@@ -104,10 +112,22 @@ def test_the_list_names_tests_that_exist() -> None:
         assert [name for name in names if name not in content] == []
 
 
+def test_what_starts_real_programs_is_marked_by_its_folder() -> None:
+    names = ["tests/real/test_a.py::x", "tests/test_a.py::x", "tests/hostile/test_a.py::x", f"{NOT_REAL}::x"]
+    marked: list[tuple[str, str]] = []
+    items = [
+        SimpleNamespace(nodeid=name, add_marker=lambda mark, name=name: marked.append((name, mark.name)))
+        for name in names
+    ]
+    pytest_collection_modifyitems(cast("list[pytest.Item]", items))
+    assert marked == [(names[0], "real"), (names[2], "real")]
+    assert (ROOT / NOT_REAL).is_file() and all((ROOT / folder).is_dir() for folder in REAL_FOLDERS)
+
+
 def test_the_files_that_take_longest_are_begun_first_and_the_rest_stays_in_order() -> None:
     assert len(set(LONG_FILES)) == len(LONG_FILES)
     assert [file for file in LONG_FILES if not (ROOT / file).is_file()] == []
     names = ["tests/a.py::two", "tests/a.py::one", f"{LONG_FILES[1]}::x", "tests/b.py::x", f"{LONG_FILES[0]}::x"]
-    items = [SimpleNamespace(nodeid=name) for name in names]
+    items = [SimpleNamespace(nodeid=name, add_marker=lambda mark: None) for name in names]
     pytest_collection_modifyitems(cast("list[pytest.Item]", items))
     assert [item.nodeid for item in items] == [names[at] for at in (4, 2, 0, 1, 3)]

@@ -113,6 +113,19 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+ASKER = """
+import sys
+from pathlib import Path
+from clustersh.home import read_running
+running = read_running(Path(sys.argv[1]))
+print(running.pid, [name for name in ("filelock", "psutil") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31 - 1, 2**70])
+def test_what_is_no_process_does_not_run(pid: int) -> None:
+    assert not home._is_alive(pid)
+
 
 def test_a_folder_has_one_service_and_a_second_one_names_it(tmp_path: Path) -> None:
     folder = tmp_path / "agent"
@@ -124,8 +137,12 @@ def test_a_folder_has_one_service_and_a_second_one_names_it(tmp_path: Path) -> N
         assert home.read_running(folder) == RunningService(pid=holder.pid, address="127.0.0.1:1", version="9.9")
         with pytest.raises(HomeError, match=f"in use by process {holder.pid}"):
             ServiceLock(folder).take()
+        assert home._is_file_locked(folder)
+        asked = subprocess.run([sys.executable, "-c", ASKER, str(folder)], capture_output=True, text=True, check=True)
+        assert asked.stdout == f"{holder.pid} {[] if os.name == 'posix' else ['filelock', 'psutil']}\n"
         holder.kill()
         holder.wait()
+    assert not home._is_file_locked(folder)
     assert (folder / "run.json").exists()  # left behind by the kill, and not believed
     assert home.read_running(folder) is None
     lock = ServiceLock(folder)

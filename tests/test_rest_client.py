@@ -225,6 +225,25 @@ async def test_a_connection_lost_before_the_answer_may_have_been_sent(site: Site
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_body_travels_with_its_headers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one piece of TLS, so that the coordinator wakes up once: every run has one."""
+    coordinator = site.coordinator(lambda asked: HEALTH)
+    pieces: list[bytes] = []
+    build = coordinator.site.buildProtocol
+
+    def noting(address: Any) -> Any:
+        protocol: Any = build(address)
+        take = protocol.dataReceived
+        protocol.dataReceived = lambda data: (pieces.append(data), take(data))
+        return protocol
+
+    monkeypatch.setattr(coordinator.site, "buildProtocol", noting)
+    assert await site.tls_client(coordinator).call("POST", "/v1/runs", {"target": "ws1"}, answer=Health) == HEALTH
+    assert len(pieces) == 1
+    assert pieces[0].endswith(b'\r\n\r\n{"target":"ws1"}')
+
+
+@pytest_twisted.ensureDeferred
 async def test_cancelling_a_call_cancels_it(site: Site) -> None:
     arrived: Deferred[None] = Deferred()
 

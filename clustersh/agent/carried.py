@@ -27,6 +27,7 @@ from .link import adopt_nothing
 from .machine import Machine, Process
 from .ssh.connection import Program
 from .ssh.hosts import configured_hosts, is_destination
+from .ssh.problems import HostError
 from .ssh.reach import FACTS_FILE, SshReach, find_ssh
 from .state import IDENTITY_FILE, AgentIdentity
 
@@ -82,7 +83,7 @@ class Carried:
         try:
             await self._adopt(asked)
         except _EXPECTED as error:
-            return Adopted(asked.request, _in_words(error))
+            return Adopted(asked.request, *_in_words(error))
         except Exception:
             self._log.failure("{name} can't be adopted", name=asked.name)
             return Adopted(asked.request, "internal error of the agent")
@@ -193,7 +194,13 @@ class Carried:
             self._log.failure("{name} can't be carried", failure, name=name)
 
 
-def _in_words(error: Exception) -> str:
-    """Return why a machine can't be adopted, and what to do about it, as it travels."""
-    said, hint = getattr(error, "message", "") or str(error), error.hint if isinstance(error, HomeError) else ""
-    return shortened(printable(f"{said}; {hint}" if hint else said), _LONGEST_PROBLEM)
+def _in_words(error: Exception) -> tuple[str, str]:
+    """Return why a machine can't be adopted, and what to do about it, as they travel."""
+    said, hint = getattr(error, "message", "") or str(error), ""
+    if isinstance(error, HostError):
+        said, hint = error.why, error.do
+    elif isinstance(error, HomeError):
+        hint = error.hint
+    elif isinstance(error, ProblemError):
+        hint = error.problem.hint
+    return shortened(printable(said), _LONGEST_PROBLEM), shortened(printable(hint), _LONGEST_PROBLEM)

@@ -194,13 +194,14 @@ class Jobs:
             return
         reached("start-journalled")
         self._send(Started(uuid))
-        self._log.info(
+        running = Deferred.fromCoroutine(self._run(message))
+        self._log.info(  # which takes as long as the process takes to begin
             "job {uuid}: {client} runs {command}",
             uuid=uuid,
             client=message.client,
             command=shortened(printable(message.command.text), _SHOWN),
         )
-        await self._run(message)
+        await running
 
     async def _run(self, message: Start) -> None:
         uuid = message.uuid
@@ -244,15 +245,15 @@ class Jobs:
                 if self._stopping:
                     return
                 await deferLater(self._reactor, STORE_AGAIN_S)
+        reached("end-journalled")
+        self._send(ended)
+        reached("end-told")
         self._log.info(
             "job {uuid}: {outcome}{after}",
             uuid=uuid,
             outcome=_in_words(ended.outcome),
             after=f" after {format_duration(ended.duration_s)}" if ended.duration_s else "",
         )
-        reached("end-journalled")
-        self._send(ended)
-        reached("end-told")
 
     def recover(self, left: Iterable[StoredJob]) -> None:
         """End what an earlier agent left running, processes included."""

@@ -1,53 +1,51 @@
-"""How a job's process comes to be: by this machine's executor, or by whatever else a machine is reached by."""
+"""How a job's process comes to be: by its machine's executor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ..wire.link import Start
 from .executors import Task
 from .executors.chosen import Chosen
+from .executors.session import Session, close
 from .process import ProcessListener, spawn
 
 
-class Launch(Protocol):
-    """A process about to be: exactly one of the two is called, once."""
-
-    def spawn(self, listener: ProcessListener) -> None:
-        """Start it. Raises SpawnError."""
-
-    def abandon(self) -> None:
-        """It is not wanted any more."""
-
-
-class Launcher(Protocol):
-    """Makes launches."""
-
-    async def ready(self, start: Start, task: Task) -> Launch:
-        """Have all that *task* needs. Raises ExecutorError."""
-
-
-class LocalLauncher(NamedTuple):
-    """Runs jobs on this machine. *environment* makes a job's environment out of its Start."""
+class Launcher(NamedTuple):
+    """Makes launches. *environment* makes the environment of what is started here out of a job's Start."""
 
     reactor: Any
     executor: Chosen
-    environment: Callable[[Start], dict[bytes, bytes]]
+    environment: Callable[[Start], Mapping[bytes, bytes]]
 
     async def ready(self, start: Start, task: Task) -> Launch:
-        """Have the executor prepare, and write, what it needs."""
-        return _LocalLaunch(self, start, await self.executor.argv(task))
+        """Have the executor prepare, and write, what *task* needs. Raises ExecutorError."""
+        argv = await self.executor.argv(task)
+        return Launch(self, start, argv, self.executor.conversation(task))
 
 
-class _LocalLaunch(NamedTuple):
-    launcher: LocalLauncher
+class Launch(NamedTuple):
+    """A process about to be: exactly one of the two is called, once."""
+
+    launcher: Launcher
     start: Start
     argv: list[bytes]
+    conversation: Any
 
     def spawn(self, listener: ProcessListener) -> None:
-        environment = self.launcher.environment(self.start)
-        spawn(self.launcher.reactor, listener, self.argv, environment, stdin=self.start.stdin)
+        """Start it. Raises SpawnError."""
+        reactor, executor, environment = self.launcher
+        stdin = self.start.stdin
+        if self.conversation is not None:
+            listener, stdin = Session(executor, self.conversation, listener, stdin=stdin), True
+        try:
+            spawn(reactor, listener, self.argv, environment(self.start), stdin=stdin)
+        except BaseException:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
-        """Nothing is held."""
+        """It is not wanted any more."""
+        if self.conversation is not None:
+            close(self.launcher.executor, self.conversation)

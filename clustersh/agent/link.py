@@ -39,6 +39,7 @@ from ..wire.link import (
 )
 from ..wire.problems import Kind
 from .jobs import Jobs
+from .reached import Reached
 from .reads import Reads
 from .store import JobStore
 from .vitals import Reporter
@@ -137,6 +138,7 @@ class LinkProtocol(WebSocketClientProtocol):
         self._vitals = Reporter(context.timer, context.gauges.measure, self.tell)
         self._welcome_limit = context.timer.callLater(WELCOME_S, self.hang_up, "no welcome came")
         self.tell(context.hello())
+        context.reached.watch(self._send_pulse)
         context.jobs.link_up(self.tell)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -169,6 +171,7 @@ class LinkProtocol(WebSocketClientProtocol):
             self._welcome_limit.cancel()
         if self._pulse.running:
             self._pulse.stop()
+        self.factory.reached.leave(self._send_pulse)
         if self._outbox is not None:
             self._outbox.close()
         self.factory.jobs.link_down(self.tell)
@@ -215,14 +218,14 @@ class LinkProtocol(WebSocketClientProtocol):
         self.factory.on_welcome(message)
 
     def _send_pulse(self) -> None:
-        self.tell(Pulse(self.factory.clock()))
+        self.tell(Pulse(self.factory.clock(), self.factory.reached.problem))
 
 
 @implementer(IProtocolNegotiationFactory)
 class LinkFactory(WebSocketClientFactory):
     """Makes the adapters, for the coordinator at *netloc*. *hello* makes the first message of each link.
 
-    *adopt* answers what only an agent's own machine is asked.
+    *adopt* answers what only an agent's own machine is asked. *reached* is told of with each pulse, and as it changes.
     """
 
     protocol = LinkProtocol
@@ -240,6 +243,7 @@ class LinkFactory(WebSocketClientFactory):
         clock: Callable[[], float],
         on_welcome: Callable[[Welcome], None],
         adopt: Answer = adopt_nothing,
+        reached: Reached | None = None,
     ) -> None:
         super().__init__(f"wss://{netloc}{PATH}", protocols=[SUBPROTOCOL], reactor=reactor)
         self.noisy = False
@@ -252,6 +256,7 @@ class LinkFactory(WebSocketClientFactory):
         self.clock = clock
         self.on_welcome = on_welcome
         self.adopt = adopt
+        self.reached = reached or Reached()
         self.setProtocolOptions(
             maxFramePayloadSize=MAX_MESSAGE,
             maxMessagePayloadSize=MAX_MESSAGE,

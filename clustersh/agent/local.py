@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..wire.link import Facts, Start
-from .executors import Task
+from ..wire.link import Facts
 from .executors.chosen import Ender
 from .fetch import BlobFetcher, InThread
 from .gauges import Gauges
-from .launch import Launch, LocalLauncher
+from .launch import Launcher
+from .reached import Reached
 from .workspace import Workspaces
 
 
@@ -19,10 +19,11 @@ class LocalReach(NamedTuple):
     """This machine, where commands run in *user_home* unless told otherwise."""
 
     facts: Facts
-    launcher: LocalLauncher
+    launcher: Launcher
     ender: Ender
     user_home: Path
     in_thread: InThread
+    reached: Reached = Reached()
 
     def workspaces(self, folder: Path, fetcher: BlobFetcher) -> Workspaces:
         """Return what makes workspaces in *folder*."""
@@ -32,10 +33,6 @@ class LocalReach(NamedTuple):
     def gauges(self, jobs: Callable[[], int]) -> Gauges:
         """Return what tells how the machine does; *jobs* says how many run."""
         return Gauges(self.launcher.reactor, self.user_home, jobs)
-
-    async def ready(self, start: Start, task: Task) -> Launch:
-        """Have all that *task* needs."""
-        return await self.launcher.ready(start, task)
 
     def close(self) -> None:
         """Nothing is kept."""

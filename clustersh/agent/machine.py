@@ -28,6 +28,7 @@ from .fetch import BlobFetcher, InThread
 from .jobs import Jobs
 from .launch import Launcher
 from .link import Answer, Gauges, LinkFactory
+from .reached import Reached
 from .records import StoredJob
 from .runner import Machinery, Runner
 from .state import load_identity
@@ -44,8 +45,12 @@ STOP_S = 5.0
 """Beyond the grace: what ending the jobs of a machine that is far away may take when the agent stops."""
 
 
-class Reach(Launcher, Protocol):
+class Reach(Protocol):
     """How a machine's commands get to where they run."""
+
+    @property
+    def launcher(self) -> Launcher:
+        """Starts commands, by the machine's executor."""
 
     @property
     def facts(self) -> Facts:
@@ -54,6 +59,10 @@ class Reach(Launcher, Protocol):
     @property
     def ender(self) -> Ender:
         """Ends there what a job has started."""
+
+    @property
+    def reached(self) -> Reached:
+        """Whether they get there."""
 
     def gauges(self, jobs: Callable[[], int]) -> Gauges:
         """Return what tells how the machine does; *jobs* says how many run."""
@@ -149,7 +158,8 @@ class Machine:
         fetcher = BlobFetcher(self._reactor, self._rest, cache, machine, in_thread)
         workspaces = self._workspaces = self._reach.workspaces(self._folder / WORK, fetcher)
         await in_thread(workspaces.remove_leftovers, left)
-        machinery = Machinery(self._reactor, self._reach, workspaces, self._reach.ender, machine, self._process.boot_id)
+        launcher, ender = self._reach.launcher, self._reach.ender
+        machinery = Machinery(self._reactor, launcher, workspaces, ender, machine, self._process.boot_id)
 
         def make_job(start: Start) -> Runner:
             return Runner(machinery, start, lambda pressure, cut: self._store.output(start.uuid, pressure, cut))
@@ -197,6 +207,7 @@ class Machine:
             clock=boot_clock,
             on_welcome=self._welcomed,
             adopt=self._adopt,
+            reached=self._reach.reached,
         )
         plain = HostnameEndpoint(self._reactor, address.host, address.port, timeout=CONNECT_S)
         return Connector(
@@ -218,6 +229,7 @@ class Machine:
             store=self._store.store_id,
             clock=boot_clock(),
             facts=self._reach.facts,
+            unreached=self._reach.reached.problem,
         )
 
     def _welcomed(self, message: Welcome) -> None:

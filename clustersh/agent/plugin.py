@@ -35,9 +35,11 @@ def makeService(options: Options) -> AgentService:
 
     from ..clocks import use_boot_clock
     from ..daemon import stop_when_interrupted, told
+    from ..heap import begin_collections
     from .service import AgentService
     from .state import load_identity
 
+    begin_collections()
     try:
         folder = private_folder(options.home / "agent")
         config = load(options.home)

@@ -99,6 +99,9 @@ class ProcessListener:
     def gone(self, outcome: Outcome) -> None:
         """In place of `exited`, where that is not how it ended: what ran it tells the outcome."""
 
+    def give_up(self, verdict: Outcome) -> None:
+        """Nobody can tell what it does any more: all that it has started is to be ended, with this *verdict*."""
+
 
 @implementer(IPullProducer)
 class _StdinRoom:

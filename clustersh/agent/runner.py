@@ -188,6 +188,9 @@ class Runner(ProcessListener):
     def gone(self, outcome: Outcome) -> None:
         self._exited_as(outcome)
 
+    def give_up(self, verdict: Outcome) -> None:
+        self.end(verdict)
+
     def _exited_as(self, outcome: Outcome) -> None:
         if self._gone is None:
             self._gone = outcome

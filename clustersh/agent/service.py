@@ -33,7 +33,7 @@ from .environment import as_bytes, for_job, read_environment
 from .executors import ExecutorError
 from .executors.choice import OF_PLATFORM, choose
 from .executors.chosen import Chosen, Everywhere
-from .launch import LocalLauncher
+from .launch import Launcher
 from .local import LocalReach
 from .lone_thread import in_lone_thread
 from .machine import Machine, Process
@@ -167,7 +167,7 @@ class Agent:
 
         found = choose(self._config.executor, environ, self._open_files)
         executor = Chosen(self._reactor, partial(in_lone_thread, self._reactor), found)
-        launcher = LocalLauncher(self._reactor, executor, environment)
+        launcher = Launcher(self._reactor, executor, environment)
         here = self._process.ender
         ender = Everywhere(executor, here) if executor.elsewhere else here
         return LocalReach(self._facts, launcher, ender, self._user_home, self._in_thread)

@@ -94,6 +94,7 @@ class Workspace:
             self._start.cwd,
             None if self._start.files is None else self._files,
             self._start.env,
+            self._start.stdin,
         )
 
     async def _bring(self) -> bytes | None:

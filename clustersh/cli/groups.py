@@ -12,9 +12,9 @@ from .commands import Start
 from .dry_run import add_dry_run
 from .errors import UsageError
 from .invocation import Invocation
-from .parser import Parser
+from .parser import Parser, add_exclude
 from .tables import render_table
-from .target_words import Ask, add_exclude, joined, machines, show
+from .target_words import Ask, joined, machines, show
 
 EXAMPLES = ("", "add web web[01-10]", "add gpu ws1,ws3 --dry-run", "remove web web03", "delete web")
 VERBS = ("list", "add", "remove", "delete")

@@ -13,9 +13,9 @@ from .commands import Start
 from .dry_run import add_dry_run
 from .errors import UsageError
 from .invocation import Invocation
-from .parser import Parser
+from .parser import Parser, add_exclude
 from .tables import render_table
-from .target_words import Ask, add_exclude, joined, show, target_query
+from .target_words import Ask, joined, show, target_query
 
 EXAMPLES = ("ws1 gpu=yes rack=7", "@web rack-", "all -x @web tier=test --dry-run", "ws1", "")
 

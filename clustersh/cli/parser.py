@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         self.color = False  # Python 3.14 would ask the process for its terminal
         self._any_bytes = any_bytes
         self._value_options: dict[str, bool] = {}
-        self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this and exit")
+        self.add_argument("-h", "--help", action="store_true", help="show this and exit")
         if json:
             self.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -59,7 +59,11 @@ class Parser(argparse.ArgumentParser):
         if not self._any_bytes:
             for word in arguments:
                 utf8(word)
-        options, unknown = self.parse_known_args(list(arguments))
+        if not {"-h", "--help"}.isdisjoint(arguments):
+            raise Answer(self.format_help())
+        # Options may stand among the words, but for those that come after a `--`, which it would forget.
+        parse = self.parse_known_args if "--" in arguments else self.parse_known_intermixed_args
+        options, unknown = parse(list(arguments))
         if unknown:
             raise self._unknown(unknown)
         return options
@@ -77,6 +81,11 @@ class Parser(argparse.ArgumentParser):
         return UsageError(f"{self.prog} has no option {first}", (*meant, f"{self.prog} --help"))
 
 
+def add_exclude(parser: Parser) -> None:
+    """Give *parser* the option that takes machines away without a shell's special characters."""
+    parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="leave these machines out")
+
+
 def utf8(text: str) -> str:
     """Return *text*. Raises UsageError where it stands for bytes that are no UTF-8."""
     try:
@@ -84,11 +93,6 @@ def utf8(text: str) -> str:
     except UnicodeEncodeError as error:
         raise UsageError(f"{text!r} is not UTF-8 text") from error
     return text
-
-
-class _Help(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        raise Answer(parser.format_help())
 
 
 def reads(function: Callable[[str], T]) -> Callable[[str], T]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -12,12 +11,22 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from ..heap import keep_freed_memory
+from ..heap import begin_collections, keep_freed_memory, start_without_collections
 from ..home import default_home
 from ..standard_descriptors import open_standard_descriptors
 from .commands import AtOnce, Start
 from .console import Console
-from .errors import CANCELLED, NOTHING_RAN, OUTPUT_CLOSED, UNCERTAIN, Answer, CliError, OutputClosed, from_problem
+from .errors import (
+    CANCELLED,
+    NOTHING_RAN,
+    OUTPUT_CLOSED,
+    UNCERTAIN,
+    Answer,
+    CliError,
+    OutputClosed,
+    UsageError,
+    from_problem,
+)
 from .invocation import Invocation, Signals, StdinReader
 
 Choose: TypeAlias = Callable[[Invocation], Start]
@@ -33,8 +42,8 @@ def run_program(name: str, choose: Choose, *, key: str = "", at_end: Callable[[]
     *key* is the idempotency key of this call, where there is one already; *at_end* is done when all was printed.
     No traceback reaches the user, unless CLUSTERSH_DEBUG is set.
     """
-    # Most commands end before a collection would find anything; see _collect_again for those that don't.
-    gc.disable()
+    # Most commands end before a collection would find anything; those that don't begin with them later.
+    start_without_collections()
     open_standard_descriptors()
     invocation = this_process(name, key)
     if not _debugging(invocation):
@@ -96,7 +105,7 @@ def _run_reactor(reactor: Any, invocation: Invocation, start: Start, at_end: Cal
     _configure_logging(invocation)
     keep_freed_memory()
     reactor.callWhenRunning(begin)
-    reactor.callLater(_COLLECT_AFTER_S, _collect_again)
+    reactor.callLater(_COLLECT_AFTER_S, begin_collections)
     reactor.run()
     _leave(NOTHING_RAN)
 
@@ -150,6 +159,9 @@ def _as_cli_error(invocation: Invocation, error: BaseException) -> CliError:
     if isinstance(error, OutputClosed):
         raise error
     if isinstance(error, CliError):
+        if isinstance(error, UsageError) and not error.hints:
+            command = next((word for word in invocation.argv[:1] if not word.startswith("-")), "")
+            error.hints = (" ".join(filter(None, (invocation.program, command, "--help"))),)
         return error
     expected = _expected(invocation, error)
     if expected is not None:
@@ -231,11 +243,6 @@ def _working_directory() -> Path:
         return Path.cwd()
     except OSError:
         return Path(os.environ.get("PWD", "/"))
-
-
-def _collect_again() -> None:
-    gc.freeze()
-    gc.enable()
 
 
 def _leave(status: int, at_end: Callable[[], None] = lambda: None) -> NoReturn:

@@ -11,7 +11,6 @@ from ..rest_client import Query, RestClient
 from ..wire.queries import MAX_ASKED_TARGET
 from .errors import UsageError
 from .invocation import Invocation
-from .parser import Parser
 from .text import printable
 
 T = TypeVar("T")
@@ -25,11 +24,6 @@ class Ask(Protocol):
         """Return what *question* gets. Raises CliError or ProblemError."""
 
 
-def add_exclude(parser: Parser) -> None:
-    """Give *parser* the option that takes machines away without a shell's special characters."""
-    parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="without these machines")
-
-
 def target_query(target: str, exclude: str = "") -> Query:
     """Return what asks for the machines of a target in an address. Raises UsageError where it can't stand in one."""
     for text in (target, exclude):
@@ -41,6 +35,11 @@ def target_query(target: str, exclude: str = "") -> Query:
                 ("make a group of them: clustersh groups add NAME TARGET",),
             )
     return [("target", target), *([("exclude", exclude)] if exclude else [])]
+
+
+def restricted_query(target: str, exclude: str) -> Query:
+    """Return what leaves only the machines of *target* ("": all), without those of *exclude*. Raises UsageError."""
+    return [(name, text) for name, text in target_query(target, exclude) if text]
 
 
 def joined(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ lets it in is that a client asked for it that may use the gateway: it needs no a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..trust.identity import Identity
 from ..wire.adopting import AdoptedMachine, AdoptMachine
@@ -57,6 +57,8 @@ class Adoptions:
         carrier = known.carrier if known is not None else None
         if carrier is not None and (carrier.machine_id, carrier.destination) == (gateway.id, asked.destination):
             return AdoptedMachine(name, asked.destination, gateway.name, already=True, dry_run=asked.dry_run)
+        if known is not None:
+            raise self._taken(known, asked.destination, gateway)
         self._registry.check_join(gateway.role, name, "")
         if asked.dry_run:
             await self._have_it_adopted(gateway, name, asked.destination, "")
@@ -114,8 +116,30 @@ class Adoptions:
         raise ProblemError(
             Kind.BAD_REQUEST,
             f"which of {len(machines)} machines is to carry it?",
-            hint=f"clustersh adopt --via {(here or machines)[0].name} ...",
+            hint=f"clustersh adopt --via {self._best(machines).name} ...",
         )
+
+    def _taken(self, known: Key, destination: str, gateway: Key) -> ProblemError:
+        """Return why *gateway* can't carry *destination* by the name of the machine *known*."""
+        free = f"if {destination} is another machine: --name {self._registry.free_name(known.role, known.name)}"
+        if known.carrier is None:
+            what = f"{known.name} is a machine with an agent of its own"
+            use = f"there is nothing to adopt: clustersh run {known.name} COMMAND"
+            hints = [use, free]
+            if gateway.id != known.id:
+                hints.append(f"to have {gateway.name} carry it instead, on {known.name} first: clusteragent leave")
+            return ProblemError(Kind.NAME_TAKEN, what, hint="\n".join(hints))
+        what = f"{known.name} is carried already: by {known.carrier.gateway}, as {known.carrier.destination}"
+        instead = f"to have {gateway.name} carry it, first on the coordinator: clusterd forget {known.name}"
+        return ProblemError(Kind.NAME_TAKEN, what, hint=f"{free}\n{instead}")
+
+    def _best(self, machines: Sequence[Key]) -> Key:
+        """Return which of *machines* is proposed as the gateway: one that is in use, online, and here."""
+
+        def lacks(machine: Key) -> tuple[bool, bool, bool]:
+            return machine.new, self._fleet.status(machine.id) != "online", not self._is_here(machine)
+
+        return min(machines, key=lacks)
 
     def _is_here(self, machine: Key) -> bool:
         seen = self._fleet.seen.get(machine.id)
@@ -125,7 +149,8 @@ class Adoptions:
         answer = await self._ask(gateway, lambda request: Adopt(request, name, destination, token))
         assert isinstance(answer, Adopted)
         if answer.problem:
-            raise ProblemError(Kind.UNREACHABLE, f"{gateway.name}: {answer.problem}")
+            hint = " ".join(answer.hint.split())  # one line, whatever the agent says
+            raise ProblemError(Kind.UNREACHABLE, f"{gateway.name}: {answer.problem}", hint=hint)
 
     async def _ask(self, gateway: Key, question: Callable[[int], Question]) -> Answer:
         if self._fleet.epoch(gateway.id) is None:

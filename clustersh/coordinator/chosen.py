@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..trust.identity import Identity
+from ..wire.fleet import LeftOut
 from ..wire.problems import Kind, ProblemError
 from ..wire.rest import RunRequest
 from .recent_runs import JOB_WEIGHT
@@ -17,12 +18,16 @@ MAX_SENT = 256 << 20
 
 @dataclass(frozen=True)
 class Chosen:
-    """The machines that a run is for; *skipped* are the names of those that were offline and left out."""
+    """The machines that a run is for; *skipped* are the names of those that were offline and left out.
+
+    *left_out* are those that its target would mean, were they not new.
+    """
 
     machines: tuple[Key, ...]
     named: frozenset[str]
     skipped: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
 
 
 def run_record(
@@ -56,6 +61,7 @@ def run_record(
         raw=asked.raw,
         skipped=chosen.skipped,
         selected=chosen.selected,
+        left_out=chosen.left_out,
     )
 
 

@@ -46,7 +46,7 @@ class Claims:
             raise ProblemError(
                 Kind.NAME_TAKEN,
                 f"the name {name} belongs to another key",
-                hint=f"this one is free: --name {self._free_name(role, name)}\n"
+                hint=f"this one is free: --name {self.free_name(role, name)}\n"
                 f"or take {name} over: on the coordinator, {to_free(role, name)}",
             )
 
@@ -60,7 +60,7 @@ class Claims:
         taken = (*self.joining.values(), *self.unrecorded)
         return self.holder(role, name) is None and (role, name) not in taken
 
-    def _free_name(self, role: Role, name: str) -> str:
+    def free_name(self, role: Role, name: str) -> str:
         """Return the first of NAME-2, NAME-3, ... that nobody has."""
         before, at, last = name.rpartition("@")
         endings = (f"-{n}" for n in itertools.count(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from bisect import bisect
 from collections.abc import Collection
 
@@ -25,6 +26,14 @@ def did_you_mean(name: str, known: Collection[str], form: str = "{}") -> str:
     """Return the question, each name in it in that *form*; "" where nothing resembles *name*."""
     close = [form.format(each) for each in close_names(name, known)]
     return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def patterns_meant(pattern: str, known: Collection[str]) -> str:
+    """Return the question for a *pattern* that fits none of *known*: by how those begin, where it is `text*`."""
+    start = pattern.rstrip("*")
+    if start and start != pattern and not set("*?") & set(start):
+        return did_you_mean(start, {name[: len(start)] for name in known}, "{}*")
+    return did_you_mean(re.sub(r"[*?]", "", pattern), known)
 
 
 def _near(name: str, known: Collection[str]) -> list[str]:

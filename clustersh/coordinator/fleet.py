@@ -7,12 +7,9 @@ process holds. A link is a plain object: the WebSocket is an adapter around it (
 from __future__ import annotations
 
 import itertools
-from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -23,7 +20,6 @@ from ..wire.link import (
     Adopted,
     Chunk,
     Ended,
-    Facts,
     Failed,
     FromAgent,
     FromCoordinator,
@@ -44,6 +40,7 @@ from ..wire.units import format_duration
 from .bus import Answer, LinkEvents, Question
 from .facts import sane
 from .instances import Instances
+from .links import MAX_UNREACHED, Link, Seen
 from .records import MachineRef
 from .registry import Key
 from .signals import Signal, wait_until
@@ -52,40 +49,10 @@ MAX_FEEDING = 64
 """Pieces of stdin that one link may have unanswered."""
 ANSWER_S = 60.0
 """Seconds in which an agent must answer a read, after the time that it may wait for more output."""
+_WHEN_BACK = "ask again when it is back: clustersh machines"
 _CLOCK_SAMPLES = 12
 
 T = TypeVar("T")
-
-
-class Seen(msgspec.Struct):
-    """What is known of a machine's last link: when (seconds since 1970), its facts, version and address."""
-
-    at: float
-    facts: Facts = Facts()
-    version: str = ""
-    address: str = ""
-
-
-@dataclass
-class Link:
-    """One agent's connection. *send* takes messages; *close* ends it, saying why.
-
-    *replaced*: another agent with the same key has the machine; this one should stay away for long. *round_trip_s*
-    is how long a ping takes there and back, smoothed.
-    """
-
-    machine: Key
-    address: str
-    send: Callable[[FromCoordinator], None]
-    close: Callable[[str], None]
-    epoch: int = 0
-    hello: Hello | None = None
-    welcomed: bool = False
-    replaced: bool = False
-    offsets: array[float] = field(default_factory=lambda: array("d"))
-    round_trip_s: float | None = None
-    questions: dict[int, Deferred[Answer]] = field(default_factory=dict)
-    feeding: int = 0
 
 
 class Fleet:
@@ -137,7 +104,9 @@ class Fleet:
     def ask(self, machine_id: str, question: Callable[[int], Question]) -> Deferred[Answer]:
         link = self._links.get(machine_id)
         if link is None or not link.welcomed:
-            raise ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine is offline; its output is kept there")
+            raise ProblemError(
+                Kind.OUTPUT_UNAVAILABLE, "the machine is offline; its output is kept there", hint=_WHEN_BACK
+            )
         request = next(self._requests)
         message = question(request)
         feeding = isinstance(message, Stdin)
@@ -157,7 +126,10 @@ class Fleet:
 
         def expire() -> None:
             give_up(answer)
-            answer.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, f"{link.machine.name} does not answer"))
+            problem = ProblemError(
+                Kind.OUTPUT_UNAVAILABLE, f"{link.machine.name} does not answer", hint="on it: clusteragent status"
+            )
+            answer.errback(problem)
 
         answer: Deferred[Answer] = Deferred(give_up)
         link.questions[request] = answer
@@ -193,7 +165,10 @@ class Fleet:
                 self._turn_away(older, link)
             else:
                 older.close("another link of this machine has come")
-        self.seen[machine_id] = Seen(self._now(), sane(hello.facts), hello.version, link.address)
+        link.unreached = hello.unreached[:MAX_UNREACHED]
+        before = self.seen.get(machine_id)
+        at = before.at if before is not None and link.unreached else self._now()
+        self.seen[machine_id] = Seen(at, sane(hello.facts), hello.version, link.address)
         welcome = await self.events.linking(link.machine, hello, link.epoch)
         if self._links.get(machine_id) is link:
             link.welcomed = True
@@ -224,7 +199,7 @@ class Fleet:
             case Pulse():
                 link.offsets.append(message.clock - self._clock())
                 del link.offsets[:-_CLOCK_SAMPLES]
-                self.seen[link.machine.id].at = self._now()
+                self._heard(link, message.unreached)
             case Started():
                 self.events.started(link.machine.id, message)
             case Ended():
@@ -237,6 +212,14 @@ class Fleet:
             case Hello():
                 raise ProblemError(Kind.BAD_REQUEST, "a link says hello once")
         return None
+
+    def _heard(self, link: Link, unreached: str) -> None:
+        """*link*'s agent is there; *unreached* says why its machine isn't."""
+        if unreached and not link.unreached:
+            self._log.info("{machine} is unreachable: {reason}", machine=link.machine.name, reason=unreached)
+        link.unreached = unreached[:MAX_UNREACHED]
+        if not unreached:
+            self.seen[link.machine.id].at = self._now()
 
     def _answered(self, link: Link, message: Answer | Failed) -> None:
         waiter = link.questions.pop(message.request, None)
@@ -251,7 +234,7 @@ class Fleet:
         """*link* is gone."""
         if self._links.get(link.machine.id) is link:
             del self._links[link.machine.id]
-            self.seen[link.machine.id].at = self._now()
+            self._heard(link, link.unreached)
             self._gone[link.machine.id] = self._timer.seconds()
             self._log.info("{machine} is offline", machine=link.machine.name)
         self._drop(link)
@@ -279,15 +262,21 @@ class Fleet:
         for waiter in waiting.values():
             if waiter.called:
                 continue  # whoever waited for it gave up when told of another
-            waiter.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, "the machine went offline; its output is kept there"))
+            gone = "the machine went offline; its output is kept there"
+            waiter.errback(ProblemError(Kind.OUTPUT_UNAVAILABLE, gone, hint=_WHEN_BACK))
 
     # -- who is there
 
     def status(self, machine_id: str) -> str:
-        """Return online, reconnecting or offline."""
+        """Return online, reconnecting, offline, or unreachable: its gateway's agent is there, and doesn't reach it."""
         if self.epoch(machine_id) is not None:
-            return "online"
+            return "unreachable" if self.unreached(machine_id) else "online"
         return "reconnecting" if self._is_expected(machine_id) else "offline"
+
+    def unreached(self, machine_id: str) -> str | None:
+        """Return why the machine's gateway doesn't reach it; None where it does, or isn't there itself."""
+        link = self._links.get(machine_id)
+        return link.unreached or None if link is not None and link.welcomed else None
 
     def away_s(self, machine_id: str) -> float:
         """Return for how many seconds the machine has had no link, as far as this coordinator has seen it."""
@@ -324,13 +313,15 @@ class Fleet:
 
     @property
     def online(self) -> set[str]:
-        """The ids of the machines that have a link."""
-        return {machine_id for machine_id, link in self._links.items() if link.welcomed}
+        """The ids of the machines that have a link, and are reached."""
+        return {machine_id for machine_id, link in self._links.items() if link.welcomed and not link.unreached}
 
     @property
     def not_offline(self) -> set[str]:
-        """The ids of the machines that have a link or are expected back: those whose `status` isn't offline."""
-        return self.online | self.expected if self._timer.seconds() < self._back_by else self.online
+        """The ids of the machines that are online, or expected back."""
+        if self._timer.seconds() >= self._back_by:
+            return self.online
+        return self.online | self.expected.difference(each for each, link in self._links.items() if link.unreached)
 
 
 def _told_by(machine: Key, message: Failed) -> ProblemError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from ..folding import node_set
+from ..wire.fleet import LeftOut
 from ..wire.ids import is_run_uuid, uuid_ending
 from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.problems import Kind, Problem, ProblemError
@@ -48,11 +49,12 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs to list; empty parts don't restrict. *machine_ids* are those of a target, *since* is in seconds since
-    1970, *before* a uuid."""
+    """Which jobs to list; empty parts don't restrict. *machine_ids* are those of a target, *without_ids* those that
+    are left out of all, *since* is in seconds since 1970, *before* a uuid."""
 
     machine: str = ""
     machine_ids: tuple[str, ...] = ()
+    without_ids: tuple[str, ...] = ()
     client: str = ""
     states: tuple[State, ...] = ()
     since: float = 0.0
@@ -196,6 +198,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[str]]:
     for condition, value in (
         ("jobs.machine = ?", wanted.machine),
         ("jobs.machine_id IN (SELECT value FROM json_each(?))", _as_json(wanted.machine_ids)),
+        ("jobs.machine_id NOT IN (SELECT value FROM json_each(?))", _as_json(wanted.without_ids)),
         ("jobs.client = ?", wanted.client),
         ("jobs.uuid >= ?", _first_uuid(wanted.since) if wanted.since > 0 else ""),
         ("jobs.uuid < ?", wanted.before),
@@ -282,6 +285,11 @@ def _reopened_job(row: sqlite3.Row) -> OpenJob:
     return job
 
 
+def left_out(row: sqlite3.Row) -> LeftOut | None:
+    """Return which new machines the target of the run *row* did not mean."""
+    return msgspec.json.decode(row["left_out"], type=LeftOut | None)
+
+
 def _reopened(row: sqlite3.Row, jobs: list[sqlite3.Row]) -> OpenRun:
     opened = {each["machine_id"]: _reopened_job(each) for each in jobs}
     return OpenRun(
@@ -299,6 +307,7 @@ def _reopened(row: sqlite3.Row, jobs: list[sqlite3.Row]) -> OpenRun:
         skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
         selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
         stopped=row["stopped"],
+        left_out=left_out(row),
         order=[machine_id for machine_id, job in opened.items() if job.end is not None],
         weight=len(row["command"]) + JOB_WEIGHT * len(opened),
     )

@@ -26,6 +26,7 @@ from .guard import RULES, Finding, Guard
 from .guard.verdicts import MAX_WHERE
 from .guard_worker import MAX_QUESTION, Question, framed
 from .judging_process import Worker
+from .recent_answers import RecentAnswers
 from .shares import Shares
 
 LIMIT_S = 3.0
@@ -85,6 +86,7 @@ class Judging:
         self._program = program
         self._in_thread = in_thread
         self._guard = Guard()
+        self._recent: RecentAnswers[tuple[Finding, ...]] = RecentAnswers()
         self._worker: Worker | None = None
         self._asked: _Waiting | None = None
         self._queue: FairQueue[_Waiting] = FairQueue()
@@ -154,6 +156,9 @@ class Judging:
 
     async def _answer(self, client: str, question: Question) -> tuple[Finding, ...]:
         content = msgspec.msgpack.encode(question)
+        known = self._recent.find(content)
+        if known is not None:
+            return known
         if len(content) > MAX_QUESTION or self._worker is None:
             raise _NoAnswer
         waiting = _Waiting(client, framed(content), self._forget)
@@ -162,11 +167,13 @@ class Judging:
         self._next()
         answer = await waiting.answer
         try:
-            return _findings(answer)
+            found = _findings(answer)
         except (msgspec.DecodeError, ValueError) as error:
             if self._worker is not None:
                 self._worker.kill("it answers nonsense")
             raise _NoAnswer from error
+        self._recent.add(content, found)
+        return found
 
     # -- those that wait
 

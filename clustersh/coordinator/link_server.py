@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from autobahn.twisted.resource import WebSocketResource
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,13 +16,15 @@ from ..websockets import (
     ConnectionRequest,
     WebSocketServerFactory,
     WebSocketServerProtocol,
+    resource_of,
     with_options,
 )
 from ..wire.codec import WireError
 from ..wire.link import MAX_MESSAGE, REPLACED, SUBPROTOCOL, Hello, decode_from_agent, encode
 from ..wire.problems import ProblemError
 from .addresses import plain_address
-from .fleet import Fleet, Link
+from .fleet import Fleet
+from .links import Link
 from .registry import Key
 from .signals import Signal, wait_until
 
@@ -192,9 +193,9 @@ class LinkFactory(WebSocketServerFactory):
         )
         self.protocol = with_options(LinkProtocol, self)
 
-    def taking(self, machine: Key) -> WebSocketResource:
+    def taking(self, machine: Key) -> Any:
         """Return what takes over the connection of *machine*, whose certificate was checked."""
-        return WebSocketResource(_Taking(self, machine))
+        return resource_of(_Taking(self, machine))
 
     def cut(self, machine_id: str) -> None:
         """Drop every connection of that machine now, whether it has said hello or not."""

@@ -23,6 +23,9 @@ def main() -> "NoReturn":
         from .commands import choose
 
         run_program("clusterd", choose)
+    from ..heap import start_without_collections
+
+    start_without_collections()
     from ..daemon import run_twistd
     from .plugin import Options
 

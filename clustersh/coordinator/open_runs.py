@@ -12,6 +12,7 @@ from functools import cached_property
 
 from twisted.internet.interfaces import IReactorTime
 
+from ..wire.fleet import LeftOut
 from ..wire.jobs import Outcome, OutputSummary, State
 from ..wire.link import START_WITHIN_S
 from ..wire.problems import Kind, ProblemError
@@ -89,6 +90,7 @@ class OpenRun:
     exclude: str = ""
     skipped: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
     stopped: str | None = None
     request: RunRequest | None = None
     blobs: frozenset[str] = frozenset()
@@ -209,8 +211,8 @@ class RunTable:
     def __len__(self) -> int:
         return len(self._open)
 
-    def claim(self, client_id: str, weight: int) -> None:
-        """Take the room that a client's next run needs. Raises ProblemError where there is none (left)."""
+    def check_room(self, client_id: str, weight: int) -> None:
+        """Raise ProblemError where there is no room (left) for a client's next run."""
         if weight > MAX_OPEN_BYTES_EACH:
             raise ProblemError(Kind.TOO_LARGE, "that run is too large", hint="split its target into several runs")
         there = self._shares.of(client_id)
@@ -220,6 +222,10 @@ class RunTable:
                 f"too many runs at once: {there.things} of this client are under way",
                 hint="wait for some of them to end",
             )
+
+    def claim(self, client_id: str, weight: int) -> None:
+        """Take the room that a client's next run needs. Raises ProblemError where there is none (left)."""
+        self.check_room(client_id, weight)
         self._shares.take(client_id, weight)
 
     def give_back(self, client_id: str, weight: int) -> None:

@@ -124,12 +124,12 @@ class Outcomes:
         reached("end-recorded")
         run.finish(job, end, entry.time)
         self._table.ended(run, job)
-        if run.ended:
-            self._log.info("{uuid} on {where}: {outcome}", uuid=run.uuid, where=_where(run), outcome=_outcome(run))
-            self._let_go(run.blobs)
         run.tell(job)
         self._acknowledge(job.machine.id, job.uuid)
         reached("end-acknowledged")
+        if run.ended:  # last, since nobody waits for it
+            self._let_go(run.blobs)
+            self._log.info("{uuid} on {where}: {outcome}", uuid=run.uuid, where=_where(run), outcome=_outcome(run))
 
     def _acknowledge(self, machine_id: str, uuid: str) -> None:
         self._bus.send(machine_id, Acknowledge(uuid, self._ledger.head.witness))

@@ -59,10 +59,12 @@ def makeService(options: Options) -> CoordinatorService:
 
     from ..clocks import use_boot_clock
     from ..daemon import stop_when_interrupted, told
+    from ..heap import begin_collections
     from ..trust.errors import TrustError
     from .door import DoorError
     from .service import make_service
 
+    begin_collections()
     try:
         config = load(options.home)
         running = read_running(options.home / "coordinator")

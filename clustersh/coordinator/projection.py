@@ -36,7 +36,7 @@ from .records import (
     begins_new,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SCHEMA = f"""
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, hash TEXT, file TEXT, end INTEGER);
@@ -47,6 +47,7 @@ CREATE TABLE runs (
     timeout_s REAL NOT NULL, script TEXT NOT NULL, manifest TEXT NOT NULL, problem BLOB,
     exclude TEXT NOT NULL DEFAULT '', raw INTEGER NOT NULL DEFAULT 1, skipped TEXT NOT NULL DEFAULT '[]',
     selected TEXT NOT NULL DEFAULT '[]', stopped TEXT, paced_file TEXT, paced_offset INTEGER,
+    left_out TEXT NOT NULL DEFAULT 'null',
     UNIQUE (client_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_ending ON runs (ending);
@@ -104,7 +105,7 @@ def project(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
 def _run_requested(connection: sqlite3.Connection, entry: Entry, record: RunRequested) -> None:
     script, files = record.command.script, record.files
     blobs = (script.sha256 if script else "", files.sha256 if files else "")
-    lists = (msgspec.json.encode(names).decode() for names in (record.skipped, record.selected))
+    lists = (msgspec.json.encode(names).decode() for names in (record.skipped, record.selected, record.left_out))
     _insert_run(
         connection, entry, record, (record.cwd, record.timeout_s, *blobs, None, record.exclude, record.raw, *lists)
     )
@@ -138,7 +139,7 @@ def _run_stopped(connection: sqlite3.Connection, entry: Entry, record: RunStoppe
 def _run_refused(connection: sqlite3.Connection, entry: Entry, record: RunRefused) -> None:
     if record.key:
         problem = msgspec.json.encode(record.problem)
-        _insert_run(connection, entry, record, ("", 0.0, "", "", problem, "", True, "[]", "[]"))
+        _insert_run(connection, entry, record, ("", 0.0, "", "", problem, "", True, "[]", "[]", "null"))
 
 
 def _insert_run(
@@ -146,8 +147,8 @@ def _insert_run(
 ) -> None:
     connection.execute(
         "INSERT INTO runs (uuid, ending, client, client_id, key, digest, requested, target, command, cwd, timeout_s,"
-        " script, manifest, problem, exclude, raw, skipped, selected)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " script, manifest, problem, exclude, raw, skipped, selected, left_out)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.uuid,
             ending(record.uuid),

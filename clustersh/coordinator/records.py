@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..wire.fleet import Pace
+from ..wire.fleet import LeftOut, Pace
 from ..wire.jobs import BlobRef, Command, Outcome, OutputSummary
 from ..wire.problems import Problem
 
@@ -31,7 +31,8 @@ class MachineRef(msgspec.Struct, frozen=True):
 class RunRequested(_Record, frozen=True, tag="run"):
     """A client asked for a run, on this frozen list of machines. Times in seconds, 0 for none.
 
-    *skipped* were offline and left out as asked; *selected* says why placement chose these. *raw* as in Run.
+    *skipped* were offline and left out as asked; *selected* says why placement chose these. *raw* and *left_out* as in
+    Run.
     """
 
     uuid: str
@@ -54,6 +55,7 @@ class RunRequested(_Record, frozen=True, tag="run"):
     raw: bool = True
     skipped: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
 
 
 class BatchBegun(_Record, frozen=True, tag="batch"):

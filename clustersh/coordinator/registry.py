@@ -128,6 +128,10 @@ class Registry:
         """Raise ProblemError unless that key may join under that name."""
         self._claims.check(role, name, fingerprint)
 
+    def free_name(self, role: Role, name: str) -> str:
+        """Return a name like *name* that nobody has."""
+        return self._claims.free_name(role, name)
+
     def is_ais(self, role: Role, name: str, fingerprint: str) -> bool:
         """Whether that key is an AI agent's, or will be one under that name, whatever is said when it joins."""
         return self._claims.is_ais(role, name, fingerprint)

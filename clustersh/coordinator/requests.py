@@ -134,6 +134,7 @@ class Requests:
         with self._placer.making(uuid):
             run = await self._make(caller, key, digest, asked, uuid)
         self._table.add(run)
+        self._dispatcher_of(asked).start(run)
         self._log.info(
             "{uuid} {client} on {target}: {command}",
             uuid=run.uuid,
@@ -141,7 +142,6 @@ class Requests:
             target=run.target,
             command=run.command[:200],
         )
-        self._dispatcher_of(asked).start(run)
         return run.uuid
 
     async def _make(self, caller: Identity, key: str, digest: str, asked: RunRequest, uuid: str) -> OpenRun:
@@ -233,6 +233,7 @@ class Requests:
             exclude=asked.exclude,
             skipped=chosen.skipped,
             selected=chosen.selected,
+            left_out=chosen.left_out,
             request=asked,
             blobs=blobs,
             weight=weight,
@@ -250,7 +251,8 @@ class Requests:
         skipped: tuple[str, ...] = ()
         selected: tuple[str, ...] = ()
         if asked.skip_offline:
-            offline = {each.id for each in machines if self._fleet.status(each.id) == "offline"}
+            away = ("offline", "unreachable")
+            offline = {each.id for each in machines if self._fleet.status(each.id) in away}
             skipped = tuple(each.name for each in machines if each.id in offline)
             machines = tuple(each for each in machines if each.id not in offline)
         if not machines:
@@ -269,7 +271,7 @@ class Requests:
                 machines, selected = self._placer.place(uuid, known, asked.placement)
             else:
                 machines, selected = self._placer.choose(known, asked.placement)
-        return Chosen(machines, resolved.named, skipped, selected)
+        return Chosen(machines, resolved.named, skipped, selected, resolved.left_out)
 
     def _asked_for(self, caller: Identity, asked: RunRequest, known: tuple[Key, ...]) -> tuple[Key, ...]:
         """Return the machines for which such a run has an approval, or waits for one, where they are still there."""

@@ -77,8 +77,8 @@ class GroupCalls:
 
     async def target(self, request: Request, caller: Caller, query: TargetQuery) -> TargetView:
         """Say which machines a target means now."""
-        machines = self._targets.resolve(query.target, query.exclude).machines
-        there = self._fleet.not_offline
+        resolved = self._targets.resolve(query.target, query.exclude)
+        machines, there = resolved.machines, self._fleet.not_offline
         return TargetView(
             target=query.target,
             exclude=query.exclude,
@@ -87,6 +87,8 @@ class GroupCalls:
             online=sum(machine.id in there for machine in machines),
             offline=_names(machine for machine in machines if machine.id not in there),
             new=_names(machine for machine in machines if machine.new),
+            left_out=resolved.left_out,
+            unreachable=_names(machine for machine in machines if self._fleet.unreached(machine.id)),
         )
 
     async def groups(self, request: Request, caller: Caller) -> Groups:

@@ -80,9 +80,11 @@ class JobCalls:
 
     async def jobs(self, request: Request, caller: Caller, query: JobsQuery) -> JobPage:
         """List jobs, newest first."""
+        only, without = self._machine_ids(query.target, query.exclude)
         wanted = history.Filter(
             machine=query.machine.lower(),
-            machine_ids=self._machine_ids(query.target),
+            machine_ids=only,
+            without_ids=without,
             client=query.client.lower(),
             states=query.status,
             since=seconds_since_1970(query.since) if query.since else 0.0,
@@ -94,8 +96,11 @@ class JobCalls:
         page = await self._index.ask(lambda connection: history.jobs(connection, wanted))
         return JobPage(tuple(self._views.live(job) for job in page.jobs), page.next)
 
-    def _machine_ids(self, target: str) -> tuple[str, ...]:
-        return tuple(machine.id for machine in self._targets.resolve(target).machines) if target else ()
+    def _machine_ids(self, target: str, exclude: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the machines to list the jobs of, and those to leave out of all: forgotten ones stay in."""
+        if target:
+            return tuple(machine.id for machine in self._targets.resolve(target, exclude).machines), ()
+        return (), tuple(self._targets.excluded(exclude)) if exclude else ()
 
     async def _check_machine(self, name: str) -> None:
         """Raise ProblemError unless there is, or ever was, a machine of that name."""

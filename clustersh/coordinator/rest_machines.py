@@ -10,11 +10,13 @@ from ..wire import units
 from ..wire.link import Vitals
 from ..wire.problems import Kind
 from ..wire.queries import MachinesQuery
-from ..wire.rest import Carrier, Machine, Machines, Tailscale
+from ..wire.rest import Carrier, Machine, Machines
+from ..wire.tailnet import Tailscale
 from .api import Api
 from .callers import Caller
-from .fleet import Fleet, Seen
+from .fleet import Fleet
 from .http import Request
+from .links import Seen
 from .registry import Key, Registry
 from .routes import CLIENTS
 from .tailnet import Tailnet
@@ -73,7 +75,9 @@ class MachineCalls:
         seen = self._fleet.seen.get(key.id)
         known = seen or Seen(0.0)
         address = known.address or key.address
-        latency_s = self._fleet.latency(key.id)
+        latency_s, unreached = self._fleet.latency(key.id), self._fleet.unreached(key.id)
+        if unreached is not None:  # what was known of it is no news, and the link is its gateway's
+            said = latency_s = None
         node = nodes.get(address)
         return Machine(
             name=key.name,
@@ -96,6 +100,7 @@ class MachineCalls:
             tailscale=Tailscale(node.name, node.online, node.path) if node is not None else None,
             tailnet=key.tailnet,
             carrier=self._carrier(key),
+            unreached=unreached,
         )
 
     def _carrier(self, key: Key) -> Carrier | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from ..trust.identity import Identity
 from ..wire.fleet import Plan, PlannedMachine
-from ..wire.problems import Problem, ProblemError
+from ..wire.policy import PolicyTest
+from ..wire.problems import ProblemError
 from ..wire.rest import RunRequest
 from ..wire.units import timestamp
 from .api import Api
@@ -11,8 +15,10 @@ from .callers import Caller
 from .chosen import Chosen, weight_of
 from .fleet import Fleet
 from .http import Request
+from .open_runs import RunTable
 from .pacing import batches
 from .policy.policy import Policy
+from .policy.verdicts import no_script
 from .registry import Key
 from .requests import Requests
 from .routes import CLIENTS
@@ -21,10 +27,11 @@ from .routes import CLIENTS
 class PlanCalls:
     """``/v1/plans``."""
 
-    def __init__(self, requests: Requests, fleet: Fleet, policy: Policy) -> None:
+    def __init__(self, requests: Requests, fleet: Fleet, policy: Policy, table: RunTable) -> None:
         self._requests = requests
         self._fleet = fleet
         self._policy = policy
+        self._table = table
 
     def add_to(self, api: Api) -> None:
         """Add the call."""
@@ -33,17 +40,29 @@ class PlanCalls:
     async def plan(self, request: Request, caller: Caller, body: RunRequest) -> Plan:
         """Tell what a request for a run would do now; nothing is recorded, placed or started.
 
-        What it would be refused for is in `problem`. Files needn't be there yet.
+        What it would be refused for is in `problem`. Files needn't be there yet, but its script is judged.
         """
         try:
             chosen = self._requests.choose(caller.identity, body)
-            weight_of(body, len(chosen.machines))
-            verdict = await self._policy.judge(caller.identity, body, chosen.machines)
         except ProblemError as error:
-            return _plan(body, Chosen((), frozenset()), (), error.problem)
+            return _plan(body, Chosen((), frozenset()), (), PolicyTest(False, (), problem=error.problem))
+        said = await request.unless_gone(self._said(caller.identity, body, chosen))
         machines = await request.unless_gone(self._machines(body, chosen))
-        refused = self._policy.preview(caller.identity, body, chosen.machines, verdict)
-        return _plan(body, chosen, machines, refused.problem if refused else None, unjudged=verdict.unjudged)
+        return _plan(body, chosen, machines, said)
+
+    async def _said(self, caller: Identity, body: RunRequest, chosen: Chosen) -> PolicyTest:
+        """Return what the policy says; what else keeps such a run from being taken in now is the problem, too."""
+        said = PolicyTest(False, ())
+        try:
+            said = await self._policy.test(caller, body, chosen.machines)
+            if said.problem is None:
+                self._table.check_room(caller.id, weight_of(body, len(chosen.machines)))
+                if said.unjudged:
+                    raise no_script()
+                self._policy.check_now(caller, body, chosen.machines)
+        except ProblemError as error:
+            return msgspec.structs.replace(said, problem=error.problem)
+        return said
 
     async def _machines(self, body: RunRequest, chosen: Chosen) -> tuple[PlannedMachine, ...]:
         """Return the machines as a run would find them: those that are expected back are waited for."""
@@ -55,26 +74,20 @@ class PlanCalls:
 
     def _planned(self, key: Key, batch: int) -> PlannedMachine:
         seen = self._fleet.seen.get(key.id)
-        return PlannedMachine(key.name, self._fleet.status(key.id), batch, timestamp(seen.at) if seen else None)
+        last_seen, unreached = timestamp(seen.at) if seen else None, self._fleet.unreached(key.id)
+        return PlannedMachine(key.name, self._fleet.status(key.id), batch, last_seen, unreached)
 
 
-def _plan(
-    asked: RunRequest,
-    chosen: Chosen,
-    machines: tuple[PlannedMachine, ...],
-    problem: Problem | None = None,
-    *,
-    unjudged: bool = False,
-) -> Plan:
+def _plan(asked: RunRequest, chosen: Chosen, machines: tuple[PlannedMachine, ...], said: PolicyTest) -> Plan:
     return Plan(
-        would_start=problem is None and all(machine.status == "online" for machine in machines),
+        would_start=said.problem is None and all(machine.status == "online" for machine in machines),
         target=asked.target,
         command=asked.command,
         exclude=asked.exclude,
         machines=machines,
         skipped=chosen.skipped,
         selected=chosen.selected,
-        problem=problem,
+        problem=said.problem,
         cwd=asked.cwd,
         env=tuple(sorted(asked.env)),
         timeout_s=asked.timeout_s,
@@ -82,5 +95,8 @@ def _plan(
         stdin=asked.stdin,
         files=asked.files,
         keep_files=asked.keep_files,
-        unjudged=unjudged,
+        unjudged=said.unjudged,
+        verdicts=said.verdicts,
+        force=said.force,
+        left_out=chosen.left_out,
     )

@@ -111,7 +111,8 @@ class RunCalls:
     async def run(self, request: Request, caller: Caller, id: str, query: RunQuery) -> Answer:
         """Tell of a run, after waiting for its end as long as asked."""
         uuid = await self._names.uuid(id)
-        only = await self._names.on(uuid, query.target) if query.target else frozenset[str]()
+        restricted = query.target or query.exclude
+        only = await self._names.on(uuid, query.target, query.exclude) if restricted else frozenset[str]()
         return await self._answer(request, uuid, query.limit, fold=query.fold, only=only)
 
     async def _answer(

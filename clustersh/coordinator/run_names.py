@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..folding import node_set
 from ..wire.problems import Kind, ProblemError
 from . import history
+from .expressions import shown
 from .index import Index
 from .records import MachineRef
 from .registry import Registry
@@ -42,23 +43,32 @@ class RunNames:
             return uuid, job.machine
         return uuid, await self._index.ask(lambda connection: history.machine_of(connection, uuid, name, now_id))
 
-    async def on(self, uuid: str, target: str) -> frozenset[str]:
-        """Return the ids of those of a run's machines that *target* means now.
+    async def on(self, uuid: str, target: str, exclude: str = "") -> frozenset[str]:
+        """Return the ids of those of a run's machines that *target* means now ("": all), without those of *exclude*.
 
-        Raises ProblemError: unknown-run where it means none of them, and as `Targets.resolve` does.
+        Raises ProblemError: unknown-run where none of them is left, and as `Targets.resolve` does.
         """
-        meant = {machine.id for machine in self._targets.resolve(target).machines}
+        meant = {machine.id for machine in self._targets.resolve(target, exclude).machines} if target else None
+        unwanted = self._targets.excluded(exclude) if not target else frozenset[str]()
         held = self._runs.find(uuid)
         if held is not None:
             machines = [job.machine for job in held.jobs.values()]
         else:
             machines = await self._index.ask(lambda connection: history.machines(connection, uuid))
-        found = frozenset(machine.id for machine in machines if machine.id in meant)
+        ids = frozenset(machine.id for machine in machines)
+        found = ids - unwanted if meant is None else ids & meant
         if not found:
             raise ProblemError(
                 Kind.UNKNOWN_RUN,
-                f"{uuid} is none of {target}: no machine of it was asked to run that",
+                _none(uuid, target, exclude),
                 hint=f"it was for {node_set([machine.name for machine in machines[: history.NAMED]])}",
                 uuid=uuid,
             )
         return found
+
+
+def _none(uuid: str, target: str, exclude: str) -> str:
+    if not target:
+        return f"nothing of {uuid} is left without {shown(exclude)}"
+    without = f" without {shown(exclude)}" if exclude else ""
+    return f"{uuid} is none of {target}{without}: no machine of it was asked to run that"

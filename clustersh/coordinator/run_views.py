@@ -52,6 +52,7 @@ class RunViews:
             skipped=msgspec.json.decode(row["skipped"], type=tuple[str, ...]),
             selected=msgspec.json.decode(row["selected"], type=tuple[str, ...]),
             stopped=row["stopped"],
+            left_out=history.left_out(row),
         )
 
     async def ends(self, uuid: str, after: int, limit: int) -> Ends:
@@ -90,7 +91,10 @@ class RunViews:
         job = (await self._one(uuid, machine.id)).job
         if job.status in (State.NOT_STARTED, State.LOST):
             raise ProblemError(
-                Kind.OUTPUT_UNAVAILABLE, f"{uuid} on {machine.name} has no output: {job.reason}", uuid=uuid
+                Kind.OUTPUT_UNAVAILABLE,
+                f"{uuid} on {machine.name} has no output: {job.reason}",
+                hint=f"how it went: clustersh history {machine.name}",
+                uuid=uuid,
             )
         await self._fleet.until_back(machine.id)
         if self._fleet.epoch(machine.id) is None:
@@ -134,4 +138,5 @@ def _held_view(run: OpenRun, jobs: list[Job]) -> Run:
         run.skipped,
         run.selected,
         run.stopped,
+        run.left_out,
     )

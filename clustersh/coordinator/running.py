@@ -64,6 +64,7 @@ class Running:
         self._fleet = fleet
         self._targets = targets
         held, table = HeldBlobs(blobs), RunTable()
+        self._table = table
         self.vitals = VitalsBook(reactor, fleet, table.running)
         fleet.on_vitals = self.vitals.said
         parts = (ledger, index, registry, fleet)
@@ -99,7 +100,7 @@ class Running:
         views = RunViews(runs, index, Texts(outputs, fleet, self._reactor), fleet)
         RunCalls(runs, self._requests, views, names, registry, fleet, links, host).add_to(api)
         JobCalls(runs, views, names, index, registry, self._targets, outputs).add_to(api)
-        PlanCalls(self._requests, fleet, self.policy).add_to(api)
+        PlanCalls(self._requests, fleet, self.policy, self._table).add_to(api)
         PolicyCalls(self.policy, self._requests).add_to(api)
 
     async def load(self) -> None:

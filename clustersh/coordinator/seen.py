@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..wire.link import Facts
-from .fleet import Fleet, Seen
+from .fleet import Fleet
 from .index import Index
+from .links import Seen
 
 RECENT_S = 180.0
 """A machine that was seen this long before a start is expected back."""

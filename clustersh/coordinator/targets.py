@@ -13,10 +13,11 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..folding import natural
 from ..nodesets import NodeSetException, expand
-from ..wire.fleet import is_plain
+from ..wire.fleet import LeftOut, is_plain
 from ..wire.problems import Kind, ProblemError
-from .close_names import did_you_mean
+from .close_names import did_you_mean, patterns_meant
 from .expressions import Form, GroupName, Operand, group_of, read, shown
 from .group_sources import GroupSources
 from .registry import Key, Registry
@@ -24,14 +25,20 @@ from .registry import Key, Registry
 _FEW = 200
 _TOLD = 5
 """Unknown names that an error tells of."""
+_LEFT_OUT = 20
+"""New machines that are named where they are left out: anybody may let many in, under long names."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The machines that a target means, in order; *named* are the ids of those it says by name."""
+    """The machines that a target means, in order; *named* are the ids of those it says by name.
+
+    *left_out* are those that it would mean, were they not new.
+    """
 
     machines: tuple[Key, ...]
     named: frozenset[str]
+    left_out: LeftOut | None = None
 
 
 class Targets:
@@ -52,6 +59,16 @@ class Targets:
             return Resolved((machine,), frozenset((machine.id,)))
         return self._resolve(target, exclude)
 
+    def excluded(self, exclude: str) -> frozenset[str]:
+        """Return the ids of the machines that *exclude* takes away from what no target restricts, new ones too.
+
+        Raises ProblemError: unknown-machine, unknown-group, bad-request.
+        """
+        meaning = _Meaning(self._registry, self._sources)
+        names = _join(meaning.of(exclude), frozenset())
+        meaning.check_known()
+        return frozenset(machine.id for name in names if (machine := self._registry.find(name)) is not None)
+
     def members(self, expression: str) -> tuple[frozenset[str], tuple[str, ...]]:
         """Return the names of the machines that *expression* means, new ones too, and the words that are nothing now.
 
@@ -69,9 +86,11 @@ class Targets:
         hidden = self._registry.roster.new - said if self.new_wait else frozenset()
         matched, excluded = _join(wanted, hidden), _join(unwanted, frozenset())
         machines = self._in_order(matched - excluded, wanted)
+        with_new = _join(wanted, frozenset()) - excluded if hidden else frozenset()
         if not machines:
-            raise self._nothing(target, exclude, matched, _join(wanted, frozenset()) - excluded)
-        return Resolved(machines, frozenset(machine.id for machine in machines if machine.name in said))
+            raise self._nothing(target, exclude, matched, with_new)
+        named = frozenset(machine.id for machine in machines if machine.name in said)
+        return Resolved(machines, named, _left_out(with_new & hidden - matched))
 
     def _in_order(self, names: Set[str], terms: list[_Term]) -> tuple[Key, ...]:
         """Return the machines as they stand in a plain list of names (its first one goes first), else by name."""
@@ -145,6 +164,7 @@ class _Meaning:
         if not said:
             return
         meant = [(name, did_you_mean(name, self._names)) for name in machines[:3]]
+        meant += [(pattern, patterns_meant(pattern, self._names)) for pattern in unlike[:3]]
         meant += [(_group_text(group), self._sources.meant(group)) for group in groups[:3]]
         alone = len(machines) + len(unlike) + len(groups) == 1
         hints = [hint if alone else f"{word}: {hint}" for word, hint in meant if hint]
@@ -218,6 +238,10 @@ def _join(terms: Iterable[_Term], hidden: Set[str]) -> set[str]:
             case "^":
                 result ^= names
     return result
+
+
+def _left_out(names: Set[str]) -> LeftOut | None:
+    return LeftOut(len(names), tuple(sorted(names, key=natural)[:_LEFT_OUT])) if names else None
 
 
 def _expanded(word: str) -> list[str]:

@@ -68,9 +68,11 @@ async def _adopt_all(client: RestClient, invocation: Invocation, options: Namesp
             try:
                 done = await _adopt(client, options, host)
             except ProblemError as error:
-                failed.append(AdoptFailed(host, error.problem.detail))
+                problem = error.problem
+                failed.append(AdoptFailed(host, problem.detail, problem.hint or None))
                 if not invocation.json:
-                    await invocation.console.err(f"{printable(host)}: {printable(error.problem.detail)}\n")
+                    hints = "".join(f"hint: {printable(line)}\n" for line in problem.hint.splitlines())
+                    await invocation.console.err(f"{printable(host)}: {printable(problem.detail)}\n{hints}")
             else:
                 adopted.append(done)
                 if not invocation.json:

@@ -115,6 +115,11 @@ class Attendant:
             for work in self._beside:
                 work.cancel()
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller had the run cancelled."""
+        return self._cancelling
+
     async def look(self, wait_s: float = 0.0) -> Run:
         """Return the run as it is now, or as it ended within *wait_s* seconds."""
         uuid, manner = self.invocation.uuid, self.manner

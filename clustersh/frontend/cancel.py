@@ -12,13 +12,12 @@ import msgspec
 from ..cli.commands import Start
 from ..cli.errors import CliError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
+from ..cli.parser import Parser, add_exclude
 from ..config import load
 from ..rest_client import RestClient
-from ..wire.fleet import is_plain
 from ..wire.rest import Cancelled, Job
 from .client import connect
-from .identifiers import job_words
+from .identifiers import JobWords, job_words
 from .jobs_on_target import run_on
 from .many.names import counted, node_set
 from .retry import GaveUp, Retry
@@ -33,30 +32,31 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     examples = (
         "clustersh cancel ws1 c41f9a02",
         "clustersh cancel c41f9a02   (on every machine of that run)",
-        "clustersh cancel --dry-run @web c41f9a02",
+        "clustersh cancel --dry-run @web -x web03 c41f9a02",
     )
     parser = Parser("clustersh cancel", "End a running command and all its processes.", examples)
-    parser.usage = "clustersh cancel [--json] [--dry-run] [TARGET] UUID"
+    parser.usage = "clustersh cancel [--json] [--dry-run] [-x EXPR] [TARGET] UUID"
     parser.add_argument("--dry-run", action="store_true", help="only show where it would be ended")
     parser.add_argument(
         "words", nargs="+", metavar="[TARGET] UUID", help="the machines, and the run or its last digits"
     )
+    add_exclude(parser)
     given = parser.read(invocation, arguments)
-    target, uuid = job_words(given.words)
-    return lambda reactor: (would_cancel if given.dry_run else cancel)(reactor, invocation, target, uuid)
+    words = job_words(given.words, given.exclude)
+    return lambda reactor: (would_cancel if given.dry_run else cancel)(reactor, invocation, words)
 
 
-async def cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
-    """Cancel it on the machines of *target*, or on all of the run's if that is empty."""
+async def cancel(reactor: Any, invocation: Invocation, words: JobWords) -> int:
+    """Cancel it on the machines that *words* mean."""
     retry = Retry(reactor, load(invocation.home).client.retry_for)
     client = await connect(reactor, invocation)
     try:
-        if target and not is_plain(target):
-            done = await _cancel_on(client, retry, target, uuid)
+        if words.machine or words.all:
+            done = await _cancel(client, retry, words.machine, words.uuid)
         else:
-            done = await _cancel(client, retry, target, uuid)
+            done = await _cancel_on(client, retry, words)
     except GaveUp as gave_up:
-        hint = f"asking again is safe: clustersh cancel {target} {uuid}".replace("  ", " ")
+        hint = f"asking again is safe: clustersh cancel {words.typed}"
         raise CliError(f"the cancel may not have arrived: {gave_up}", (hint,), kind="unavailable") from gave_up
     if not done.cancelled:
         raise _nothing(done.uuid, done.ended)
@@ -72,9 +72,9 @@ async def _cancel(client: RestClient, retry: Retry, machine: str, uuid: str) -> 
     return await retry(lambda: client.call("POST", path, {}, answer=Cancelled))
 
 
-async def _cancel_on(client: RestClient, retry: Retry, target: str, uuid: str) -> Cancelled:
-    """Cancel those jobs of the run that are on the machines of *target*."""
-    run = await retry(lambda: run_on(client, uuid, target))
+async def _cancel_on(client: RestClient, retry: Retry, words: JobWords) -> Cancelled:
+    """Cancel those jobs of the run that *words* mean."""
+    run = await retry(lambda: run_on(client, words))
     jobs = deque(run.jobs)
     cancelled, ended = list[str](), list[str]()
 
@@ -95,16 +95,16 @@ def _words(done: Cancelled) -> str:
     return f"Command cancelled on {counted(done.cancelled)}{ended}.\n"
 
 
-async def would_cancel(reactor: Any, invocation: Invocation, target: str, uuid: str) -> int:
+async def would_cancel(reactor: Any, invocation: Invocation, words: JobWords) -> int:
     """Show what `cancel` would end."""
     client = await connect(reactor, invocation)
     jobs: Collection[Job]
-    if target and is_plain(target):
-        path = f"/v1/jobs/{quote(target, safe='')}/{quote(uuid, safe='')}"
+    if words.machine:
+        path = f"/v1/jobs/{quote(words.machine, safe='')}/{quote(words.uuid, safe='')}"
         jobs = [await client.call("GET", path, answer=Job, query=[("limit", "0")])]
     else:
-        jobs = (await run_on(client, uuid, target)).jobs
-    uuid = next((job.uuid for job in jobs), uuid)
+        jobs = (await run_on(client, words)).jobs
+    uuid = next((job.uuid for job in jobs), words.uuid)
     running = [job.machine for job in jobs if not job.status.ended]
     ended = [job.machine for job in jobs if job.status.ended]
     if not running:

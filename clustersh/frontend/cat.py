@@ -10,12 +10,11 @@ from typing import Any
 
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser, reads
+from ..cli.parser import Parser, add_exclude, reads
 from ..wire import units
-from ..wire.fleet import is_plain
 from ..wire.output import Stream
 from .fleet_arguments import add_layout, chosen_layout
-from .identifiers import job_words
+from .identifiers import JobWords, job_words
 from .layouts import Layout
 from .reading import Part, Reading
 
@@ -37,6 +36,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> CatStart:
     parser.add_argument(
         "words", nargs="+", metavar="[TARGET] UUID", help="the machines, and the run or its last digits"
     )
+    add_exclude(parser)
     parser.add_argument("--stdout", action="store_true", help="only what it wrote to stdout")
     parser.add_argument("--stderr", action="store_true", help="only what it wrote to stderr")
     parser.add_argument("--tail", type=reads(_lines), metavar="LINES", help="only its last lines")
@@ -47,22 +47,21 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> CatStart:
     layout = chosen_layout(invocation, options) or Layout.FOLDED
     if layout not in (Layout.FOLDED, Layout.EACH, Layout.JSON):
         raise UsageError(f"cat has no -o {layout}: use folded, each or json", ("clustersh cat --help",))
-    target, uuid = job_words(options.words)
+    jobs = job_words(options.words, options.exclude)
     if options.tail is not None and (options.offset or options.length is not None):
         raise UsageError("--tail counts from the end: leave out --offset and --length")
     stream = Stream.BOTH
     if options.stdout is not options.stderr:
         stream = Stream.STDOUT if options.stdout else Stream.STDERR
-    return CatStart(invocation, target, uuid, Part(stream, options.tail, options.offset, options.length), layout)
+    return CatStart(invocation, jobs, Part(stream, options.tail, options.offset, options.length), layout)
 
 
 class CatStart:
     """One `cat`, ready to start."""
 
-    def __init__(self, invocation: Invocation, target: str, uuid: str, part: Part, layout: Layout) -> None:
+    def __init__(self, invocation: Invocation, jobs: JobWords, part: Part, layout: Layout) -> None:
         self._invocation = invocation
-        self._target = target
-        self._uuid = uuid
+        self._jobs = jobs
         self._part = part
         self._layout = layout
         self._reached: Reading | None = None
@@ -71,9 +70,9 @@ class CatStart:
         """Print it without a reactor and return the exit status; None where it takes one after all."""
         from .quick_cat import QuickCat
 
-        if self._target and not is_plain(self._target):
+        if not self._jobs.machine and not self._jobs.all:
             return None
-        quick = QuickCat(self._invocation, self._target, self._uuid, self._part)
+        quick = QuickCat(self._invocation, self._jobs.machine, self._jobs.uuid, self._part)
         status = quick.run()
         if quick.reading is not None and quick.reading.delivered:
             self._reached = quick.reading
@@ -84,7 +83,7 @@ class CatStart:
         from .stored_output import Words, cat
 
         self._invocation.signals.let_end()
-        words = Words(self._target, self._uuid, self._part, self._layout)
+        words = Words(self._jobs, self._part, self._layout)
         return cat(reactor, self._invocation, words, self._reached)
 
 

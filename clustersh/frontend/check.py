@@ -13,16 +13,19 @@ from typing import Any
 import msgspec
 
 from ..cli.commands import Start
+from ..cli.errors import NOTHING_RAN, REFUSED
 from ..cli.invocation import Invocation
 from ..config import load
 from ..wire.checks import MAX_ANSWER
 from ..wire.rest import Ends, Job, Run
+from . import left_out
 from .asking import Asking
 from .attend import ANSWER_S, LOOK_S, Attendant, Manner
 from .check_arguments import CheckOptions, read_check_options
 from .check_results import CheckReport, MachineCheck, exit_status, judge, summary
 from .client import connect
 from .many.names import natural
+from .many.summary import none_started
 from .many.tally import Tally
 from .retry import Retry
 from .show import Form
@@ -64,6 +67,7 @@ class Checks:
         self._tally = Tally(run)
         self._console = attendant.invocation.console
         self._found: dict[str, MachineCheck] = {}
+        self._told: dict[str, Job] = {}
 
     async def until_end(self, run: Run) -> Run:
         """Return *run* once all have ended. What a machine did not confirm may never start, and is not waited for."""
@@ -86,12 +90,16 @@ class Checks:
         found = sorted(self._found.values(), key=lambda one: natural(one.machine))
         status = exit_status(found)
         if self._attendant.invocation.json:
-            report = CheckReport(run.uuid, run.target, status == 0, tuple(found))
+            report = CheckReport(run.uuid, run.target, status == 0, tuple(found), run.left_out)
             await self._console.out(msgspec.json.encode(report) + b"\n")
-        if len(found) > 1:
-            await self._console.err(summary(found) + "\n")
+        if status in (NOTHING_RAN, REFUSED):
+            await self._console.error(*none_started(list(self._told.values()), None, "nothing was checked: the check"))
+        if len(found) > 1 or run.left_out:
+            await self._console.err(summary(found, run.left_out) + "\n")
         if any(job.machine in run.unconfirmed for job in run.jobs):
             await self._console.hint(f"what becomes of the rest: clustersh wait {run.uuid}")
+        if run.left_out:
+            await self._console.hint(left_out.hint(run.left_out))
         return status
 
     async def so_far(self, run: Run) -> None:
@@ -103,6 +111,7 @@ class Checks:
 
     async def _tell(self, jobs: Sequence[Job], unconfirmed: tuple[str, ...] = ()) -> None:
         for job in jobs:
+            self._told[job.machine] = job
             found = self._found[job.machine] = judge(job, self._options.checks, unconfirmed)
             if not self._attendant.invocation.json:
                 await self._console.out(found.line + "\n")

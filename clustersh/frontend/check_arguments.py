@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser, reads
+from ..cli.parser import Parser, add_exclude, reads
 from ..probe.grammar import DEFAULT_TIMEOUT_S, read
 from ..wire import units
 from ..wire.checks import MAX_CHECKS
@@ -104,7 +104,7 @@ def _parser() -> Parser:
     parser.add_argument("target", metavar="TARGET", help="the machines")
     for kind, (metavar, text) in _HELP.items():
         parser.add_argument(f"--{kind}", action=_Add, metavar=metavar, help=text)
-    parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="leave these machines out")
+    add_exclude(parser)
     parser.add_argument(
         "--timeout", type=duration, default=DEFAULT_TIMEOUT_S, metavar="TIME", help="for each check (10s)"
     )

@@ -11,8 +11,10 @@ from ..cli.errors import CANCELLED, NOTHING_RAN, REFUSED, UNCERTAIN
 from ..cli.text import printable, shortened
 from ..wire.checks import Checked, decode_answer
 from ..wire.codec import WireError
+from ..wire.fleet import LeftOut
 from ..wire.jobs import State
 from ..wire.rest import Job, to_bytes
+from . import left_out
 from .many.names import node_set
 from .many.words import Kind, kind_of, last_seen, result
 
@@ -76,12 +78,13 @@ class MachineCheck(msgspec.Struct, frozen=True):
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """``clustersh check --json``: *ok* where every check of every machine passed."""
+    """``clustersh check --json``: *ok* where every check of every machine passed. *left_out* as in Run."""
 
     uuid: str
     target: str
     ok: bool
     machines: tuple[MachineCheck, ...]
+    left_out: LeftOut | None = None
 
 
 def judge(job: Job, asked: Sequence[tuple[str, str]], unconfirmed: Collection[str] = ()) -> MachineCheck:
@@ -113,15 +116,15 @@ def exit_status(found: Sequence[MachineCheck]) -> int:
     return REFUSED if Health.REFUSED in healths else NOTHING_RAN
 
 
-def summary(found: Sequence[MachineCheck]) -> str:
-    """Return the whole in one line: ``8 ok, 1 failed (web10), 1 offline (web11)``."""
+def summary(found: Sequence[MachineCheck], new: LeftOut | None = None) -> str:
+    """Return the whole in one line: ``8 ok, 1 failed (web10), 1 offline (web11)``, and what *new* ones are left out."""
     parts = []
     for health in Health:
         names = [one.machine for one in found if one.status is health]
         if names:
             which = "" if health is Health.OK else f" ({node_set(names)})"
             parts.append(f"{len(names)} {health.value.replace('-', ' ')}{which}")
-    return ", ".join(parts)
+    return ", ".join((*parts, left_out.words(new)) if new else parts)
 
 
 def _answer(job: Job, asked: Sequence[tuple[str, str]]) -> tuple[Checked, ...] | None:

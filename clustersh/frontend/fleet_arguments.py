@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser, reads
+from ..cli.parser import Parser, add_exclude, reads
 from ..wire.fleet import MAX_TARGET, Pace, Placement, is_plain
 from .layouts import Layout
 
@@ -36,7 +36,7 @@ class FleetOptions(NamedTuple):
 def add_fleet_options(parser: Parser) -> None:
     """Add them to *parser*."""
     add = parser.add_argument
-    add("-x", "--exclude", default="", metavar="EXPR", help="leave these machines out")
+    add_exclude(parser)
     add("--skip-offline", action="store_true", help="leave out the machines that are offline")
     add("--rolling", type=reads(_batch), metavar="N|N%", help="in batches of so many machines")
     add("--canary", type=reads(_count), metavar="N", help="on so many machines first, and alone")

@@ -12,6 +12,8 @@ from .machine_status import status
 
 GROUPS_WIDTH = 24
 """Columns that groups may take on a terminal."""
+STATUS_WIDTH = 48
+"""And why a machine is unreachable."""
 
 
 class _Column(NamedTuple):
@@ -28,7 +30,8 @@ def render(machines: Sequence[Machine], now: float, width: int | None) -> str:
     columns = [each for each in _COLUMNS if some.get(each.title, True)]
     cells = {each.title: [each.cell(machine, now) for machine in machines] for each in columns}
     if width is not None:
-        cells["groups"] = [shortened(cell, GROUPS_WIDTH) for cell in cells["groups"]]
+        for title, widest in (("groups", GROUPS_WIDTH), ("status", STATUS_WIDTH)):
+            cells[title] = [shortened(cell, widest) for cell in cells[title]]
         columns = _fitting(columns, cells, width)
     titles = [each.title for each in columns]
     rows = list(zip(*(cells[title] for title in titles), strict=True))

@@ -12,9 +12,9 @@ import msgspec
 from ..cli.commands import Start
 from ..cli.errors import UsageError
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser, reads
+from ..cli.parser import Parser, add_exclude, reads
 from ..cli.tables import render_table
-from ..cli.target_words import target_query
+from ..cli.target_words import restricted_query
 from ..rest_client import Query, RestClient
 from ..wire import units
 from ..wire.fleet import is_plain
@@ -35,21 +35,22 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     examples = (
         "clustersh history ws1",
         "clustersh history @web --status failed",
-        "clustersh history --status failed --since 2h",
+        "clustersh history all -x @lab --status failed --since 2h",
         "clustersh history --client me@laptop --limit 100 --json",
     )
     parser = Parser("clustersh history", "List what was run, newest first.", examples)
     parser.add_argument("target", nargs="?", default="", metavar="TARGET", help="only there: a machine, @group, ...")
+    add_exclude(parser)
     parser.add_argument("--limit", type=reads(_count), default=DEFAULT_LIMIT, metavar="N", help="at most N runs (20)")
     states = ", ".join(state.value for state in State)
     parser.add_argument("--status", action="append", default=[], type=reads(_state), metavar="STATUS", help=states)
     parser.add_argument("--client", default="", metavar="NAME", help="only what this client asked for")
     parser.add_argument("--since", metavar="TIME", help="only since then: 2h, 3d, 2026-11-20, 2026-11-20T10:31")
     options = parser.read(invocation, arguments)
-    target = options.target.strip()
-    query: list[tuple[str, str]] = []
-    if target:
-        query += [("machine", target)] if is_plain(target) else target_query(target)
+    target, exclude = options.target.strip(), options.exclude.strip()
+    # A plain name is also that of a machine which is forgotten by now.
+    plain = is_plain(target, exclude)
+    query = [("machine", target)] if plain else [*restricted_query(target, exclude)]
     if options.client:
         query.append(("client", options.client))
     query += [("status", state) for state in sorted({state for states in options.status for state in states})]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from ..cli.target_words import target_query
+from ..cli.target_words import restricted_query
 from ..rest_client import RestClient
 from ..wire.rest import Run
+from .identifiers import JobWords
 
 
-async def run_on(client: RestClient, uuid: str, target: str) -> Run:
-    """Return the run *uuid* without output, and of its jobs those on the machines of *target* (all if that is "").
+async def run_on(client: RestClient, words: JobWords) -> Run:
+    """Return the run that *words* name without output, and of its jobs those that they mean.
 
-    Raises ProblemError where there is none, or the target means nothing.
+    Raises ProblemError where there is none, or they mean no machine of it.
     """
-    only = target_query(target) if target else []
+    only = restricted_query(words.target, words.exclude)
     return await client.call(
-        "GET", f"/v1/runs/{quote(uuid, safe='')}", answer=Run, query=[("limit", "0"), ("fold", "true"), *only]
+        "GET", f"/v1/runs/{quote(words.uuid, safe='')}", answer=Run, query=[("limit", "0"), ("fold", "true"), *only]
     )

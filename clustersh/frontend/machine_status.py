@@ -8,9 +8,11 @@ from ..wire.units import format_duration, parse_timestamp
 
 
 def status(machine: Machine | PlannedMachine, now: float) -> str:
-    """Return the machine's status as tables say it: ``offline (last seen 2h ago)``."""
+    """Return the machine's status as tables say it: ``offline (last seen 2h ago)``, ``unreachable (REASON)``."""
     notes = []
-    if machine.status != "online":
+    if machine.unreached:
+        notes.append(machine.unreached)
+    elif machine.status != "online":
         notes.append("never seen" if machine.last_seen is None else f"last seen {ago(machine.last_seen, now)}")
     if isinstance(machine, Machine) and machine.new:
         notes.append("new")

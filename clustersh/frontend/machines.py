@@ -8,7 +8,7 @@ import msgspec
 
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
+from ..cli.parser import Parser, add_exclude
 from ..cli.tables import render_table
 from ..cli.target_words import target_query
 from ..rest_client import Query
@@ -23,7 +23,7 @@ def prepare(invocation: Invocation, arguments: tuple[str, ...]) -> Start:
     examples = ("clustersh machines", "clustersh machines -l @web -x web03", "clustersh machines --watch")
     parser = Parser("clustersh machines", "List the machines and whether they are online.", examples)
     parser.add_argument("target", nargs="?", default="", metavar="TARGET", help="only these: ws1, web[01-10], @group")
-    parser.add_argument("-x", "--exclude", default="", metavar="EXPR", help="without these")
+    add_exclude(parser)
     parser.add_argument("-l", "--long", action="store_true", help="how they do: load, memory, disks, latency, version")
     parser.add_argument("--watch", action="store_true", help="that, again and again, until Ctrl-C")
     options = parser.read(invocation, arguments)

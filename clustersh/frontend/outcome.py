@@ -8,9 +8,10 @@ from ..cli.errors import CANCELLED, NOTHING_RAN, REFUSED, TIMED_OUT, UNCERTAIN
 from ..wire.jobs import State
 from ..wire.rest import Job
 from ..wire.units import format_duration, format_size, format_timeout, parse_timestamp
+from .not_started import hint_about
 
 TAIL_LINES = 100
-_SAFE = "nothing ran, so repeating it is safe; clustersh machines shows what is online"
+POLICY_HINT = "nothing ran; what the policy allows here: clustersh policy"
 
 
 class Message(NamedTuple):
@@ -60,9 +61,10 @@ def _ended(job: Job) -> Verdict:
             text = f"the record of {job.uuid} on {job.machine} is lost{_because(job)}; the command may have run"
             return Verdict(UNCERTAIN, (Message(text, ("look at what it did before running it again",)),))
         case State.NOT_STARTED:
-            return Verdict(NOTHING_RAN, (Message(f"command not started{_because(job)}", (_SAFE,)),))
+            hint = hint_about(job.reason or "").format(where=job.machine)
+            return Verdict(NOTHING_RAN, (Message(f"command not started{_because(job)}", (hint,)),))
         case State.REFUSED:
-            return Verdict(REFUSED, (Message(f"command refused{_because(job)}"),))
+            return Verdict(REFUSED, (Message(f"command refused{_because(job)}", (POLICY_HINT,)),))
     text = f"command {job.status} on {job.machine}{_because(job)}"
     return Verdict(UNCERTAIN, (Message(text, (_so_far(job),)),))
 

@@ -19,6 +19,7 @@ from .many.names import counted
 from .retry import Retry
 from .run_arguments import RunOptions, read_run_options
 from .run_request import read_request
+from .upload import send
 
 EXAMPLES = (
     "clustersh policy",
@@ -64,11 +65,9 @@ async def test(reactor: Any, invocation: Invocation, options: RunOptions) -> int
     """Print what is said of the command on each kind of machine; return 126 where it would be refused."""
     read = await read_request(invocation, options)
     client = await connect(reactor, invocation)
-    if read.contents:
-        from .upload import send
-
+    if read.script is not None:
         retry = Retry(reactor, load(invocation.home).client.retry_for)
-        await send(client, retry, read.contents, invocation.in_thread)
+        await send(client, retry, (read.script,), invocation.in_thread)
     found = await client.call("POST", "/v1/policy/test", read.request, answer=PolicyTest)
     rows = [_row(each) for each in found.verdicts]
     table = render_table(("machines", "platform", "verdict", "why"), rows, invocation.console.width)

@@ -65,7 +65,8 @@ class Programs:
         try:
             (folder / "run.json").stat()
         except PermissionError as error:
-            raise CliError(f"can't look into {folder}: it is another user's") from error
+            hint = "CLUSTERSH_HOME names the folder; only that user sees what runs on this one"
+            raise CliError(f"can't look into {folder}: it is another user's", (hint,)) from error
         except OSError:
             return None
         return read_running(folder)
@@ -94,7 +95,8 @@ class Programs:
             if running is not None and running.pid == process.pid and running.address:
                 return running
             if process.poll() is not None:
-                raise CliError(f"{program.script} did not start: {self._last_words(program, began)}")
+                why, hint = self._last_words(program, began), f"mend that, then repeat it; its log: {self.log(program)}"
+                raise CliError(f"{program.script} did not start: {why}", (hint,))
             await deferLater(self._reactor, _LOOK_S)
         raise CliError(f"{program.script} is not up after {START_S:g}s", (f"its log: {self.log(program)}",))
 
@@ -114,7 +116,7 @@ class Programs:
         self._reactor.spawnProcess(lines, command[0], command, env={**self._environ, **environ})
         code = await lines.done
         if code != 0:
-            raise CliError(f"{program.script} {' '.join(arguments)} failed (exit {code})")
+            raise CliError(f"{program.script} {' '.join(arguments)} failed (exit {code})", ("it said why above",))
 
     async def stop(self, program: Program) -> RunningService | None:
         """End the service and return what it was; None where it didn't run. It is killed if it won't end."""
@@ -128,7 +130,10 @@ class Programs:
                 if (now is None or now.pid != running.pid) and not _is_alive(running.pid):
                     return running
                 await deferLater(self._reactor, _LOOK_S)
-        raise CliError(f"{program.script} (process {running.pid}) does not end")
+        raise CliError(
+            f"{program.script} (process {running.pid}) does not end",
+            (f"what it waits for may be in its log: {self.log(program)}",),
+        )
 
     def _last_words(self, program: Program, began: Path) -> str:
         log = self.log(program)
@@ -169,7 +174,8 @@ def check_free(listen: Listen) -> None:
             return
     except OSError as error:
         if error.errno not in _TAKEN:
-            raise CliError(f"can't listen on {listen}: {error.strerror}") from error
+            hint = "an address of this machine: clustersh up --listen HOST:PORT"
+            raise CliError(f"can't listen on {listen}: {error.strerror}", (hint,)) from error
     raise CliError(
         f"port {listen.port} is taken by {_holder(listen.port)}",
         (f"choose another: clustersh up --port {listen.port + 1 if listen.port < 65535 else 5672}",),
@@ -204,4 +210,6 @@ def _signal(pid: int, number: int, program: Program) -> None:
     except ProcessLookupError:
         return
     except PermissionError as error:
-        raise CliError(f"{program.script} (process {pid}) is another user's: only that user may stop it") from error
+        raise CliError(
+            f"{program.script} (process {pid}) is another user's", ("only that user, or root, may stop it",)
+        ) from error

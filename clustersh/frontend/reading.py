@@ -39,7 +39,8 @@ class FrameDecoder:
             if len(self._header) == _HEADER.size:
                 number, self._left = _HEADER.unpack(self._header)
                 if number not in _STREAMS:
-                    raise CliError("what the coordinator sent is no output", status=UNCERTAIN, started=None)
+                    hint = "something between here and the coordinator may have changed it: read it once more"
+                    raise CliError("what the coordinator sent is no output", (hint,), status=UNCERTAIN, started=None)
                 self._stream, self._header = _STREAMS[number], b""
 
 

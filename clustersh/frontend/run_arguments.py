@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from ..cli.errors import UsageError
@@ -76,8 +77,9 @@ class RunOptions(NamedTuple):
         return self.fleet.layout or Layout.FOLDED
 
 
+@cache
 def run_parser() -> Parser:
-    """Return the parser of the options (the rest is taken off by `split`)."""
+    """Return the parser of the options (the rest is taken off by `split`): a standby makes it once."""
     parser = Parser(
         "clustersh run",
         "Run a command on a machine: its output, its exit status. Or on many: their output in sections.",

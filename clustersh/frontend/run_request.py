@@ -13,16 +13,21 @@ from .upload import Content, Tree, UploadError, scan
 
 
 class ReadRequest(NamedTuple):
-    """The request, the *contents* that the coordinator needs for it, and the *tree* of its files, if it has any."""
+    """The request, the *contents* that the coordinator needs for it, and the *tree* of its files, if it has any.
+
+    *script* is that of the contents which the policy looks into.
+    """
 
     request: RunRequest
     contents: tuple[Content, ...]
     tree: Tree | None
+    script: Content | None
 
 
 async def read_request(invocation: Invocation, options: RunOptions) -> ReadRequest:
     """Read the script and the files, and return the request. Raises CliError for what can't be sent."""
-    command, contents, tree = options.command, list[Content](), None
+    command, contents = options.command, list[Content]()
+    script, tree = None, None
     if options.script is not None:
         command, script = await _script(invocation, options.script)
         contents.append(script)
@@ -33,7 +38,7 @@ async def read_request(invocation: Invocation, options: RunOptions) -> ReadReque
         contents += [*tree.contents, tree.manifest]
     assert command is not None
     files = tree.manifest.reference() if tree is not None else None
-    return ReadRequest(run_request(options, command, files), tuple(contents), tree)
+    return ReadRequest(run_request(options, command, files), tuple(contents), tree, script)
 
 
 async def _script(invocation: Invocation, name: str) -> tuple[Command, Content]:

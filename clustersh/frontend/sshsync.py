@@ -85,7 +85,7 @@ def _default(invocation: Invocation) -> Path:
     found = [folder / name for name in _PLACES if (folder / name).exists()]
     if not found:
         raise CliError(
-            f"there is no {folder / _PLACES[0]}",
+            f"there is no {' or '.join(_PLACES)} in {folder}",
             ("name the file: clustersh groups import-sshsync FILE",),
             kind="not-found",
         )

@@ -11,9 +11,9 @@ from ..cli.errors import NOTHING_RAN, UNCERTAIN, CliError
 from ..cli.invocation import Invocation
 from ..config import load
 from ..rest_client import RestClient
-from ..wire.fleet import is_plain
 from ..wire.rest import Job, Run
 from .client import connect
+from .identifiers import JobWords
 from .jobs_on_target import run_on
 from .layouts import Layout
 from .output import OutputReader
@@ -25,8 +25,7 @@ from .show import Form, OutputKeeper, printer_for
 class Words(NamedTuple):
     """What `cat` was asked for."""
 
-    target: str
-    uuid: str
+    jobs: JobWords
     part: Part
     layout: Layout
 
@@ -75,8 +74,9 @@ def cat_document(machine: str, reading: Reading, keeper: OutputKeeper) -> dict[s
 
 async def _which(client: RestClient, words: Words) -> Job | Run:
     """Return the one job that is meant, or the run on many machines."""
-    if words.target and is_plain(words.target):
-        path = f"/v1/jobs/{quote(words.target, safe='')}/{quote(words.uuid, safe='')}"
+    jobs = words.jobs
+    if jobs.machine:
+        path = f"/v1/jobs/{quote(jobs.machine, safe='')}/{quote(jobs.uuid, safe='')}"
         return await client.call("GET", path, answer=Job, query=[("limit", "0")])
-    run = await run_on(client, words.uuid, words.target)
-    return run.jobs[0] if len(run.jobs) == 1 and not words.target else run
+    run = await run_on(client, jobs)
+    return run.jobs[0] if len(run.jobs) == 1 and jobs.all else run

@@ -6,11 +6,12 @@ from typing import Any
 
 from ..cli.commands import Start
 from ..cli.invocation import Invocation
-from ..cli.parser import Parser
+from ..cli.parser import Parser, add_exclude
 from ..cli.tables import render_table
-from ..cli.target_words import add_exclude, machines, show, target_query
+from ..cli.target_words import machines, show, target_query
 from ..cli.text import printable
 from ..wire.fleet import TargetView
+from . import left_out
 from .client import connect
 
 EXAMPLES = (
@@ -36,14 +37,18 @@ async def targets(reactor: Any, invocation: Invocation, target: str, exclude: st
     client = await connect(reactor, invocation)
     view = await client.call("GET", "/v1/targets", answer=TargetView, query=query)
     console = invocation.console
-    offline, new = set(view.offline), set(view.new)
-    rows = [(name, _status(name in offline, name in new)) for name in view.machines]
+    offline, unreachable, new = set(view.offline), set(view.unreachable), set(view.new)
+    rows = [(name, _status(name in offline, name in unreachable, name in new)) for name in view.machines]
     await show(invocation, view, render_table(("name", "status"), rows, console.width))
     if not invocation.json:
-        await console.err(f"{printable(view.folded)}: {machines(len(view.machines))}, {view.online} online\n")
+        new_ones = f", {left_out.words(view.left_out)}" if view.left_out else ""
+        all_of_them = f"{printable(view.folded)}: {machines(len(view.machines))}, {view.online} online"
+        await console.err(f"{all_of_them}{new_ones}\n")
+        if view.left_out:
+            await console.hint(left_out.hint(view.left_out))
     return 0
 
 
-def _status(offline: bool, new: bool) -> str:
-    status = "offline" if offline else "online"
+def _status(offline: bool, unreachable: bool, new: bool) -> str:
+    status = "unreachable" if unreachable else "offline" if offline else "online"
     return f"{status} (new)" if new else status

@@ -167,7 +167,8 @@ class _Up:
             await self._visibly(AGENT, "enroll", address.netloc, *named, *again, **token)
             enrolled = read_json(path, _Enrolled)
             if enrolled is None:
-                raise CliError(f"the agent did not enroll: there is no {path}")
+                hint = f"once by hand: clusteragent enroll {address.netloc}"
+                raise CliError(f"the agent did not enroll: there is no {path}", (hint,))
         if self._programs.running(AGENT) is None:
             await self._say(f"$ clusteragent   (log: {self._programs.log(AGENT)})")
             await self._programs.start(AGENT)

@@ -41,10 +41,11 @@ class SshHosts(msgspec.Struct, frozen=True):
 
 
 class AdoptFailed(msgspec.Struct, frozen=True):
-    """A host that can't be adopted, and why."""
+    """A host that can't be adopted, why, and what to do about it: a line each."""
 
     destination: str
     problem: str
+    hint: str | None = None
 
 
 class AdoptedAll(msgspec.Struct, frozen=True):

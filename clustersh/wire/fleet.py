@@ -9,6 +9,7 @@ import msgspec
 from .ids import MACHINE_NAME, RESERVED_NAMES
 from .jobs import BlobRef, Command, Count, ShortText
 from .link import Facts
+from .policy import MachinesVerdict
 from .problems import Problem
 
 MAX_TARGET = 64 << 10
@@ -55,6 +56,13 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     raw: bool = False
 
 
+class LeftOut(msgspec.Struct, frozen=True):
+    """Machines that a target would mean, were they not new: *count* of them; *machines* names the first."""
+
+    count: int
+    machines: tuple[ShortText, ...]
+
+
 class PlannedMachine(msgspec.Struct, frozen=True):
     """A machine that a run would go to, in which of its batches (from 1); the rest as in Machine."""
 
@@ -62,13 +70,15 @@ class PlannedMachine(msgspec.Struct, frozen=True):
     status: str
     batch: int = 1
     last_seen: str | None = None
+    unreached: str | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
     """POST /v1/plans: what a request would do if it came now. Nothing was recorded, and nothing is kept of it.
 
     *would_start*: on every machine. *problem* is what it would be refused for. *env* has the variables' names.
-    *skipped* and *selected* as in Run. *unjudged*: its script isn't there, so the policy has not seen it.
+    *skipped*, *selected* and *left_out* as in Run. *unjudged*: its script isn't there, so the policy has not seen it.
+    *verdicts* and *force* as in PolicyTest.
     """
 
     would_start: bool
@@ -87,6 +97,9 @@ class Plan(msgspec.Struct, frozen=True):
     files: BlobRef | None = None
     keep_files: bool = False
     unjudged: bool = False
+    verdicts: tuple[MachinesVerdict, ...] = ()
+    force: str = ""
+    left_out: LeftOut | None = None
 
 
 def group_name(text: str) -> str:
@@ -124,6 +137,8 @@ class TargetView(msgspec.Struct, frozen=True):
     """GET /v1/targets: the *machines* that a target means now, by name, and all of them as one short expression.
 
     *online* says how many of them are there; *offline* and *new* name those that aren't, and those that are new.
+    *left_out* are those that it would mean, were they not new.
+    *unreachable* are those of *offline* whose gateway is there.
     """
 
     target: str
@@ -133,6 +148,8 @@ class TargetView(msgspec.Struct, frozen=True):
     online: int
     offline: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
+    unreachable: tuple[str, ...] = ()
 
 
 class Group(msgspec.Struct, frozen=True):

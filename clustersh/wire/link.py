@@ -100,6 +100,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     """First on every link. *store* names the agent's job store; another one means that the old jobs are gone.
 
     *instance* names the agent's process: of two with one key, the one that came first is turned away (REPLACED).
+    *unreached* as in Pulse.
     """
 
     version: ShortText
@@ -107,12 +108,17 @@ class Hello(_Message, frozen=True, tag="hello"):
     store: ShortText
     clock: Seconds
     facts: Facts = Facts()
+    unreached: ShortText = ""
 
 
 class Pulse(_Message, frozen=True, tag="pulse"):
-    """Sent every PULSE_S: the agent's clock now."""
+    """Sent every PULSE_S: the agent's clock now. *unreached* says why a machine that it carries isn't reached.
+
+    It is sent at once where that changes.
+    """
 
     clock: Seconds
+    unreached: ShortText = ""
 
 
 class Started(_Message, frozen=True, tag="started"):
@@ -170,10 +176,11 @@ class VitalsReport(_Message, frozen=True, tag="vitals"):
 
 
 class Adopted(_Message, frozen=True, tag="adopted"):
-    """Answer to an Adopt: it was done, or *problem* says why not, for people."""
+    """Answer to an Adopt: it was done, or *problem* says why not, and *hint* what to do about it, for people."""
 
     request: Count
     problem: ShortText = ""
+    hint: ShortText = ""
 
 
 class HostList(_Message, frozen=True, tag="hosts"):

@@ -50,6 +50,7 @@ class RunQuery(JobQuery, frozen=True):
     target: Annotated[
         AskedTarget, msgspec.Meta(description="Only the jobs on these machines, as they are called now.")
     ] = ""
+    exclude: Annotated[AskedTarget, msgspec.Meta(description="Without the jobs on these.")] = ""
 
 
 class RequestQuery(_Query, frozen=True):
@@ -97,6 +98,7 @@ class JobsQuery(_Query, frozen=True):
 
     machine: str = ""
     target: AskedTarget = ""
+    exclude: AskedTarget = ""
     client: str = ""
     status: tuple[State, ...] = ()
     since: Moment | None = None

@@ -6,11 +6,11 @@ import base64
 
 import msgspec
 
-from .fleet import Pace, Placement, Target, is_plain
+from .fleet import LeftOut, Pace, Placement, Target, is_plain
 from .jobs import DEFAULT_TIMEOUT_S, HEAD_LIMIT, MAX_ENV, BlobRef, Command, Count, Sha256, State
 from .link import Facts, Vitals
 from .policy import AllowedRun
-from .tailnet import TailnetIdentity
+from .tailnet import TailnetIdentity, Tailscale
 from .units import MAX_DURATION_S
 
 JSON = "application/json"
@@ -121,7 +121,7 @@ class Run(msgspec.Struct, frozen=True):
     """One request and its jobs. *unconfirmed* names the machines that did not acknowledge the start in time.
 
     *raw*: one machine was named, so its output is printed as it is. *skipped* names the offline machines that were left
-    out, *selected* says why these machines were chosen, *stopped* why a run that goes in batches went no further.
+    out, *selected* says why these were chosen, *stopped* why a run in batches went no further; *left_out* are new ones.
     """
 
     uuid: str
@@ -136,6 +136,7 @@ class Run(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
     stopped: str | None = None
+    left_out: LeftOut | None = None
 
     @property
     def ended(self) -> bool:
@@ -161,14 +162,6 @@ class JobPage(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
-class Tailscale(msgspec.Struct, frozen=True):
-    """A machine in the tailnet: *path* is direct, relayed, or "" while nothing travels."""
-
-    name: str
-    online: bool
-    path: str = ""
-
-
 class Carrier(msgspec.Struct, frozen=True):
     """A machine without an agent of its own: that of *machine* runs its commands, by ssh to *destination*."""
 
@@ -177,7 +170,7 @@ class Carrier(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """One line of `machines`. *status* is online, reconnecting or offline.
+    """One line of `machines`. *status* is online, reconnecting, offline, or unreachable: *unreached* says why.
 
     *vitals* are *vitals_age_s* old; *score* is what placement goes by (lower is better); *latency_ms* is the
     link's round trip.
@@ -203,6 +196,7 @@ class Machine(msgspec.Struct, frozen=True):
     tailscale: Tailscale | None = None
     tailnet: TailnetIdentity | None = None
     carrier: Carrier | None = None
+    unreached: str | None = None
 
 
 class Machines(msgspec.Struct, frozen=True):

@@ -15,6 +15,14 @@ class TailnetIdentity(msgspec.Struct, frozen=True):
     node: str
 
 
+class Tailscale(msgspec.Struct, frozen=True):
+    """A machine in the tailnet: *path* is direct, relayed, or "" while nothing travels."""
+
+    name: str
+    online: bool
+    path: str = ""
+
+
 class TailnetState(enum.StrEnum):
     """What Tailscale is on a host."""
 

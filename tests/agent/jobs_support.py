@@ -15,7 +15,7 @@ from clustersh.agent.environment import for_job
 from clustersh.agent.executors import IExecutor
 from clustersh.agent.executors.bash import Bash
 from clustersh.agent.executors.chosen import Chosen, Everywhere
-from clustersh.agent.launch import LocalLauncher
+from clustersh.agent.launch import Launcher
 from clustersh.agent.runner import Machinery, Runner
 from clustersh.agent.tree import TreeEnder, boot_id
 from clustersh.agent.workspace import Workspaces
@@ -106,7 +106,7 @@ class Host:
         self.workspaces = Workspaces(folder / "work", self.home, self.blobs, deferToThread, elsewhere=chosen.elsewhere)
         self.machinery = Machinery(
             reactor,
-            LocalLauncher(reactor, chosen, lambda message: for_job(os.environb, message.uuid, machine, message.env)),
+            Launcher(reactor, chosen, lambda message: for_job(os.environb, message.uuid, machine, message.env)),
             self.workspaces,
             Everywhere(chosen, self.ender) if chosen.elsewhere else self.ender,
             machine,

@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 from clustersh.agent.executors import ExecutorError, IElsewhere, IExecutor, Task
 from clustersh.agent.executors.bash import Bash
 from clustersh.agent.executors.choice import choose, find_plugin
-from clustersh.agent.executors.chosen import END_S, MAX_LATE, PREPARE_S, WRITE_S, Chosen, Everywhere
+from clustersh.agent.executors.chosen import ELSEWHERE_S, MAX_LATE, WRITE_S, Chosen, Everywhere
 from clustersh.agent.executors.powershell import PowerShell
 from clustersh.agent.lone_thread import in_lone_thread
 from clustersh.agent.tree import Tree
@@ -131,7 +131,7 @@ def test_the_one_that_is_asked_for() -> None:
     assert find_plugin("second", [Plain(), second, Plain(name="second")]) is second
 
 
-@pytest.mark.parametrize("name", ["Upper", "", None, "a b", "x" * 65, "bash"])
+@pytest.mark.parametrize("name", ["Upper", "", None, "a b", "x" * 65, "bash", "ssh"])
 def test_a_plugin_without_a_name_of_its_own_is_left_out(name: Any) -> None:
     missing = find_plugin("bash-2", [Plain(name=name), Plain(name="good")])
     with pytest.raises(ExecutorError, match=r"no executor 'bash-2'.*there are: bash, good, powershell "):
@@ -171,21 +171,40 @@ def test_one_that_runs_elsewhere_prepares_before_it_is_asked() -> None:
 async def test_it_has_a_time_to_prepare() -> None:
     clock = Clock()
     asked = Deferred.fromCoroutine(chosen(Far([b"/bin/true"]), clock).argv(TASK))
-    clock.advance(PREPARE_S)
+    clock.advance(ELSEWHERE_S)
     with pytest.raises(ExecutorError, match="the executor 'far' failed: it took over 30 seconds"):
         await asked
+
+
+def test_one_with_bounds_of_its_own_has_its_time() -> None:
+    clock, far = Clock(), Far([b"/bin/true"])
+    patient = Chosen(clock, lambda function, *words: Deferred(), far, patience=None)
+    asked = Deferred.fromCoroutine(patient.argv(TASK))
+    ending = Deferred.fromCoroutine(patient.end(Tree("some-uuid", "ws1")))
+    clock.advance(100 * ELSEWHERE_S)
+    assert not asked.called and not ending.called
+    far.preparing.callback(None)
+    far.ending.errback(ExecutorError("not now"))
+    assert (asked.result, ending.result) == ([b"/bin/true"], False)
+
+
+def test_that_of_adopted_machines_is_nobodys_choice() -> None:
+    found = choose("ssh", os.environ)
+    assert found.name == "ssh" and not found.writes(TASK)
+    with pytest.raises(ExecutorError, match=r"\[agent\] executor can't be 'ssh'.* adopt\), .*those run by bash$"):
+        found.argv(TASK)
 
 
 @ensure
 async def test_one_that_will_not_be_cancelled_is_given_up_all_the_same() -> None:
     clock, here, stubborn = Clock(), Here(), Stubborn([b"/bin/true"])
     asked = Deferred.fromCoroutine(chosen(stubborn, clock).argv(TASK))
-    clock.advance(PREPARE_S)
+    clock.advance(ELSEWHERE_S)
     with pytest.raises(ExecutorError, match="it took over 30 seconds"):
         await asked
     ending = Deferred.fromCoroutine(Everywhere(chosen(stubborn, clock), here).end(Tree("some-uuid", "ws1")))
     assert here.ended == []
-    clock.advance(END_S)
+    clock.advance(ELSEWHERE_S)
     assert await ending is True and here.ended == [Tree("some-uuid", "ws1")]
 
 
@@ -280,7 +299,7 @@ async def test_it_is_ended_there_and_then_here(how: str) -> None:
     ending = Deferred.fromCoroutine(Everywhere(chosen(far, clock), here).end(Tree("some-uuid", "ws1")))
     assert far.ended == ["some-uuid"] and here.ended == []
     if how == "hangs":
-        clock.advance(END_S)
+        clock.advance(ELSEWHERE_S)
     elif how == "fails":
         far.ending.errback(ValueError("no"))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersh.agent.executors import ExecutorError, Task
-from clustersh.agent.executors.ssh import Place, header, quoted
 from clustersh.agent.ssh import hosts, reach, scripts
+from clustersh.agent.ssh.conversation import Marked
 from clustersh.agent.ssh.facts import VitalsReader, read_facts
+from clustersh.agent.ssh.header import Place, header, quoted
 from clustersh.agent.ssh.hosts import configured_hosts, is_destination
 from clustersh.agent.ssh.problems import explain
 from clustersh.agent.ssh.reach import find_ssh
-from clustersh.agent.ssh.session import Marked
 from clustersh.home import HomeError
 from clustersh.wire.jobs import BlobRef, Command
 from clustersh.wire.link import Start
@@ -64,10 +65,13 @@ def run_job(line: bytes, stdin: bytes = b"") -> tuple[bytes, bytes]:
     return text + b"|" + errors, out.word or b""
 
 
+def task_of(message: Start, script: bytes | None = None) -> Task:
+    nowhere = Path("/none")
+    return Task(message.command, nowhere, nowhere, script, message.uuid, message.cwd, None, message.env, message.stdin)
+
+
 def line_for(shell: str | None = None, cwd: str = "/", **more: object) -> bytes:
-    message = start(shell, cwd=cwd, **more)
-    task = Task(message.command, Path("/"), Path("/none"))
-    return header(MARK.decode(), message, task, Place("m", "/tmp/none", files=False))
+    return header(MARK.decode(), task_of(start(shell, cwd=cwd, **more)), Place("m", "/tmp/none"))
 
 
 @pytest.mark.real
@@ -75,6 +79,22 @@ def line_for(shell: str | None = None, cwd: str = "/", **more: object) -> bytes:
 def test_a_value_reaches_the_command_as_it_is(value: str) -> None:
     found, word = run_job(line_for('printf "%s" "$X"', env={"X": value}))
     assert (found, word) == (value.encode() + b"|", b"E0")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["bash", "sh"])
+def test_the_command_s_shell_is_the_first_bash_on_the_path_or_else_sh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "a b*"
+    folder.mkdir()
+    for each in {name, "sh"}:
+        (folder / each).symlink_to(shutil.which(each) or "")
+    later = f":{os.environ['PATH']}" if name == "bash" else ""
+    monkeypatch.setenv("PATH", f"/nowhere:{folder}{later}")
+    monkeypatch.setenv("IFS", "b")
+    found, word = run_job(line_for('echo "$0 ${BASH-}"', env={"PATH": "/none"}))
+    assert (found.decode(), word) == (f"bash {folder}/bash\n|" if name == "bash" else "sh \n|", b"E0")
 
 
 @pytest.mark.real
@@ -96,8 +116,7 @@ def test_a_script_is_found_whatever_the_command_s_folder_for_temporary_files_is(
     script.chmod(0o700)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     message = start(command=Command(script=BlobRef("0" * 64, 1, "x")), cwd="/", env={"TMPDIR": "/nowhere"})
-    task = Task(message.command, Path("/"), Path("/none"), script.read_bytes())
-    line = header(MARK.decode(), message, task, Place("m", f"{scripts.FOLDER}u-m", files=False))
+    line = header(MARK.decode(), task_of(message, script.read_bytes()), Place("m", f"{scripts.FOLDER}u-m"))
     assert run_job(line) == (b"/nowhere\n|", b"E0")
 
 
@@ -126,9 +145,8 @@ def test_what_is_unpacked_is_its_user_s_own(tmp_path: Path) -> None:
 @contextmanager
 def sleeping(message: Start, machine: str, folder: Path) -> Iterator[tuple[psutil.Popen, list[psutil.Process]]]:
     """Run the job *message*, which starts two `sleep`, as on *machine*; give it, and them."""
-    place = Place(machine, "/none", files=False)
     line = folder / machine
-    line.write_bytes(header(MARK.decode(), message, Task(message.command, Path("/"), folder), place) + b"\n")
+    line.write_bytes(header(MARK.decode(), task_of(message), Place(machine, "/none")) + b"\n")
     argv = ["sh", "-c", scripts.JOB, scripts.NAME.format(uuid=message.uuid, machine=machine)]
     with line.open() as stdin:
         job = psutil.Popen(argv, stdin=stdin, stdout=-3, stderr=-3, start_new_session=True)
@@ -227,13 +245,14 @@ def test_a_header_is_one_line() -> None:
 )
 def test_why_ssh_did_not_get_there(said: str, words: str) -> None:
     told = explain(said, "nas", "gw")
-    assert words in told and told.startswith("ssh nas: ") and "\n" not in told
+    assert words in str(told) and told.why.startswith("ssh nas: ") and "\n" not in str(told)
+    assert str(told) == f"{told.why}; {told.do}" and told.do, "each has something to do"
 
 
 @pytest.mark.parametrize("words", ["identity file ", "permission denied (", "could not resolve hostname " + "x" * 5000])
 def test_what_a_machine_says_to_hold_the_agent_up_or_to_flood_it_does_not(words: str) -> None:
     began = time.thread_time()
-    told = explain(words * (64_000 // len(words)) + ":", "nas", "gw")
+    told = str(explain(words * (64_000 // len(words)) + ":", "nas", "gw"))
     assert time.thread_time() - began < 0.2 and len(told) < 1000
 
 

@@ -41,6 +41,16 @@ def test_mistakes(words: list[str], message: str) -> None:
     assert caught.value.hints[-1] == "tool do --help"
 
 
+def test_options_may_stand_among_the_words() -> None:
+    made = Parser("tool do", "Do it.", ())
+    made.add_argument("--size", type=reads(int))
+    made.add_argument("words", nargs="+")
+    for words in (["a", "--size", "3", "b"], ["--size", "3", "a", "b"], ["a", "b", "--size=3"]):
+        given = made.read(Asked(), words)  # type: ignore[arg-type]
+        assert (given.words, given.size) == (["a", "b"], 3)
+    assert made.read(Asked(), ["a", "--", "--size"]).words == ["a", "--size"]  # type: ignore[arg-type]
+
+
 def test_json_is_known_before_a_mistake_is_told() -> None:
     asked = Asked()
     with pytest.raises(UsageError):

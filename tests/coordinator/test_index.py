@@ -211,6 +211,9 @@ async def test_a_page_tears_no_run(books: Callable[[], Books]) -> None:
     some = history.Filter(machine_ids=("id-3", "id-2", "id-9"))
     page = await both.index.ask(lambda c: history.jobs(c, some))
     assert [(job.uuid, job.machine) for job in page.jobs] == [(wide, "ws2"), (wide, "ws3")]
+    others = history.Filter(limit=2, before=newer, without_ids=("id-0", "id-2", "id-4", "id-9"))
+    page = await both.index.ask(lambda c: history.jobs(c, others))
+    assert [job.machine for job in page.jobs if job.uuid == wide] == ["ws1", "ws3"] and page.next == wide
     with pytest.raises(ProblemError) as caught:
         await both.index.ask(lambda c: history.machine_of(c, wide, "ws9"))
     assert caught.value.problem.hint == "it was for ws[0-4]"

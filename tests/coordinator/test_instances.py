@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest_twisted
 from twisted.internet.task import Clock
 
-from clustersh.coordinator.fleet import Fleet, Link
+from clustersh.coordinator.fleet import Fleet
 from clustersh.coordinator.instances import KEPT, Instances
+from clustersh.coordinator.links import Link
 from clustersh.coordinator.registry import Key
 from clustersh.trust.identity import Role
 from clustersh.wire.link import Hello, Welcome, Witness

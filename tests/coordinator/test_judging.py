@@ -233,6 +233,36 @@ async def not_now(judge: Judging, client: str, text: str = "ls") -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_worker_s_answer_is_remembered_for_the_same_question() -> None:
+    async with judged() as judge:
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
+        assert await judge.judge(shell("ls"), None, LINUX) == ()
+        (stopped,) = workers()
+        stopped.suspend()
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
+        assert await judge.judge(shell("ls"), None, LINUX) == ()
+        others = [(shell("reboot"), "windows/amd64", "", ""), (shell("reboot"), LINUX, "/srv", "")]
+        others += [(shell("reboot"), LINUX, "", "bash"), (Command(argv=("reboot",)), LINUX, "", "")]
+        asked = [Deferred.fromCoroutine(judge.judge(each[0], None, *each[1:])) for each in others]
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        assert not any(each.called for each in asked)
+        stopped.resume()
+        await gatherResults(asked)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_no_worker_said_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with judged() as judge:
+        await judge.judge(shell("ls"), None, LINUX)
+        (stopped,) = workers()
+        stopped.suspend()
+        monkeypatch.setattr(judging, "LIMIT_S", 0.05)
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["unparsable"]
+        monkeypatch.undo()
+        assert rules(await judge.judge(shell("reboot"), None, LINUX)) == ["power"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_waits_is_bounded_and_each_client_s_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "MAX_WAITING", 4)
     async with judged() as judge:
@@ -257,7 +287,7 @@ async def test_what_waits_is_bounded_and_each_client_s_part_of_it(monkeypatch: p
         assert judge._shares.all == (0, 0)
         monkeypatch.setattr(judging, "WAIT_S", 0.1)
         stopped.suspend()
-        asked = [Deferred.fromCoroutine(judge.judge(shell(f"ls {n}"), None, LINUX)) for n in range(2)]
+        asked = [Deferred.fromCoroutine(judge.judge(shell(f"ps {n}"), None, LINUX)) for n in range(2)]
         with pytest.raises(ProblemError):
             await asked[1]
         stopped.resume()

@@ -18,6 +18,7 @@ from clustersh.coordinator import chosen, open_runs, texts
 from clustersh.coordinator.open_runs import OpenRun
 from clustersh.coordinator.records import CancelRequested, JobEnded, RunRefused, RunRequested
 from clustersh.coordinator.signals import Signal
+from clustersh.wire.fleet import LeftOut
 from clustersh.wire.jobs import HEAD_LIMIT, Command, Outcome, OutputSummary, State
 from clustersh.wire.link import START_WITHIN_S, Acknowledge, Cancel, Chunk, Ended, Read, Start
 from clustersh.wire.output import Stream, encode_runs, shorten
@@ -124,6 +125,27 @@ async def test_the_request_is_recorded_with_its_frozen_machines(world: World) ->
     assert (record.skipped, record.raw, record.target) == (("c",), False, "a,b,c")
     view = await world.views.run(uuid, 0)
     assert (view.skipped, view.raw) == (("c",), False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_machines_that_it_does_not_mean_are_recorded(world: World, make_world: Callable[[], World]) -> None:
+    await joined(world, "a", "newbox")
+    await world.registry.accept("a")
+    world.targets.new_wait = True
+    uuid = await world.requests.take(JOSHUA, "key", RunRequest("all", TRUE))
+    [record] = world.records(RunRequested)
+    assert isinstance(record, RunRequested) and [machine.name for machine in record.machines] == ["a"]
+    left_out = LeftOut(1, ("newbox",))
+    assert record.left_out == (await world.views.run(uuid, 0)).left_out == left_out
+    again = await world.requests.take(JOSHUA, "key", RunRequest("all", TRUE))
+    await world.registry.accept("newbox")
+    assert again == uuid and (await world.views.run(uuid, 0)).left_out == left_out, "it is what was so then"
+    plain = await world.requests.take(JOSHUA, "other", RunRequest("a", TRUE))
+    assert (await world.views.run(plain, 0)).left_out is None
+    await world.stop()
+    restarted = make_world()
+    await restarted.load()
+    assert (await restarted.views.run(uuid, 0)).left_out == left_out
 
 
 @pytest_twisted.ensureDeferred

@@ -194,7 +194,7 @@ class Waiting:
 
 
 async def plan(world: World, asked: RunRequest) -> Plan:
-    calls = PlanCalls(world.requests, world.fleet, world.policy)
+    calls = PlanCalls(world.requests, world.fleet, world.policy, world.table)
     return await calls.plan(cast(Request, Waiting()), Caller(JOSHUA, "", ""), asked)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from clustersh.config import ClientPolicy, PolicyConfig, TargetPolicy
+from clustersh.coordinator import open_runs
 from clustersh.coordinator.callers import Caller
 from clustersh.coordinator.guard import Finding
 from clustersh.coordinator.http import Request
@@ -685,42 +687,108 @@ async def test_a_client_takes_no_new_machine_into_use_that_it_may_run_nothing_on
     ]
 
 
+async def planned(world: World, asked: RunRequest, client: Identity = JOSHUA) -> Plan:
+    calls = PlanCalls(world.requests, world.fleet, world.policy, world.table)
+    return await calls.plan(cast(Request, Waiting()), Caller(client, "", ""), asked)
+
+
 @pytest_twisted.ensureDeferred
 async def test_asking_touches_nothing_and_tells_what_would_come(make_world: MakeWorld) -> None:
     world = make_world(force="approve", client={"ann@desk": ClientPolicy(targets="nobody")})
     agents = await fill(world)
     before = list(world.ledger.read())
-    calls = PlanCalls(world.requests, world.fleet, world.policy)
     machines = world.registry.machines()
-
-    async def plan(asked: RunRequest, client: Identity = JOSHUA) -> Plan:
-        return await calls.plan(cast(Request, Waiting()), Caller(client, "", ""), asked)
+    plan = partial(planned, world)
 
     for asked, force in ((BLOCKED, "approve"), (FORCED, "approve"), (DENIED, "never")):
         tested = await world.policy.test(JOSHUA, asked, machines)
         assert (tested.passes, tested.force) == (False, force)
-        planned = await plan(asked)
-        assert planned.problem == tested.problem and not planned.would_start
-        assert planned.problem is not None and planned.problem.kind is Kind.POLICY
-        assert "clusterd approve" not in planned.problem.hint
-        assert ("run it, which asks for an approval" in planned.problem.hint) == (force == "approve")
+        told = await plan(asked)
+        assert (told.problem, told.verdicts, told.force) == (tested.problem, tested.verdicts, force)
+        assert not told.would_start and [machine.name for machine in told.machines] == ["ws1"]
+        assert told.problem is not None and told.problem.kind is Kind.POLICY
+        assert "clusterd approve" not in told.problem.hint
+        assert ("run it, which asks for an approval" in told.problem.hint) == (force == "approve")
     harmless = RunRequest("ws1", Command(shell="true"))
     assert (await world.policy.test(JOSHUA, harmless, machines)).passes
-    assert (await plan(harmless)).would_start
+    passes = await plan(harmless)
+    assert (passes.would_start, passes.force, [each.verdict for each in passes.verdicts]) == (True, "", ["pass"])
     limited = await world.policy.test(ANN, harmless, machines)
     assert limited.problem is not None and "may run on nobody only" in limited.problem.detail
-    assert (await plan(harmless, ANN)).problem == limited.problem
-    world.blobs.missing.add("c" * 64)
-    assert (await plan(RunRequest("ws1", Command(script=BlobRef("c" * 64, 9))))).unjudged
+    told = await plan(harmless, ANN)
+    assert (told.problem, [machine.name for machine in told.machines]) == (limited.problem, ["ws1"])
     assert list(world.ledger.read()) == before
     assert world.overrides.pending() == []
     assert starts(agents) == 0
     code = code_in(await refused(world, FORCED))
     world.overrides.approve(world.overrides.with_code(code)[0], "admin-1")
-    assert (await plan(FORCED)).would_start
-    planned = await plan(BLOCKED)
-    assert planned.problem is not None and "an admin has allowed it, once" in planned.problem.hint
+    allowed = await plan(FORCED)
+    assert (allowed.would_start, allowed.force, allowed.verdicts[0].rule) == (True, "approve", "plain-http")
+    told = await plan(BLOCKED)
+    assert told.problem is not None and "an admin has allowed it, once" in told.problem.hint
     await pass_(world, FORCED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_judges_a_script_and_says_where_it_can_not(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    await fill(world)
+    (tmp_path / "script").write_text(PIPED)
+    world.blobs.scripts["a" * 64] = tmp_path / "script"
+    told = await planned(world, RunRequest("ws1", Command(script=BlobRef("a" * 64, 9))))
+    assert told.problem is not None and told.problem.kind is Kind.POLICY
+    assert (told.unjudged, told.would_start, told.verdicts[0].rule) == (False, False, "plain-http")
+    world.blobs.missing.add("c" * 64)
+    asked = RunRequest("ws1", Command(script=BlobRef("c" * 64, 9)))
+    unseen = await planned(world, asked)
+    assert unseen.unjudged and not unseen.would_start
+    assert unseen.problem == await refused(world, asked)
+    files = RunRequest("ws1", Command(shell="true"), files=BlobRef("c" * 64, 9))
+    assert (await planned(world, files)).would_start, "files needn't be there yet"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_says_what_comes_too_soon_and_counts_for_nothing(make_world: MakeWorld) -> None:
+    world = make_world(client={"*": ClientPolicy(machines_at_once=2, jobs_per_minute=3)})
+    (agent, *_) = await fill(world, "a", "b")
+    true = Command(shell="true")
+    for _ in range(9):
+        assert (await planned(world, RunRequest("a,b", true))).would_start
+    uuid = await pass_(world, RunRequest("a", true))
+    for asked, detail in (
+        (RunRequest("a,b", true), "joshua@mba may use 2 machines at once: 1 are busy, and this needs 2"),
+        (RunRequest("b", true), None),
+    ):
+        told = await planned(world, asked)
+        assert (told.problem and told.problem.detail) == detail
+        assert told.would_start == (detail is None)
+    agent.ended(uuid)
+    await world.over(uuid)
+    assert (await planned(world, RunRequest("a,b", true))).would_start
+    uuid = await pass_(world, RunRequest("a", true))
+    agent.ended(uuid)
+    await world.over(uuid)
+    told = await planned(world, RunRequest("a,b", true))
+    assert told.problem == await refused(world, RunRequest("a,b", true))
+    assert told.problem is not None and (told.problem.kind, told.problem.hint) == (Kind.RATE_LIMITED, "again in 21 s")
+    assert [machine.name for machine in told.machines] == ["a", "b"]
+    assert (await planned(world, RunRequest("a", true))).would_start
+    assert (await planned(world, RunRequest("a,b", true), ANN)).would_start
+    blocked = await planned(world, msgspec.structs.replace(BLOCKED, target="a,b"))
+    assert blocked.problem is not None and blocked.problem.kind is Kind.POLICY, "as a run would be"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_says_that_too_much_is_under_way(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_runs, "MAX_OPEN_EACH", 1)
+    world = make_world()
+    await fill(world)
+    asked = RunRequest("ws1", Command(shell="true"))
+    assert (await planned(world, asked)).would_start
+    await pass_(world, asked)
+    told = await planned(world, asked)
+    assert told.problem == await refused(world, asked)
+    assert told.problem is not None and told.problem.kind is Kind.RATE_LIMITED and not told.would_start
 
 
 @pytest_twisted.ensureDeferred

@@ -12,8 +12,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from clustersh.coordinator.fleet import Seen
 from clustersh.coordinator.key_book import Key
+from clustersh.coordinator.links import Seen
 from clustersh.coordinator.rest_machines import MachineCalls, Notes
 from clustersh.coordinator.vitals import VitalsBook
 from clustersh.frontend import complete
@@ -100,6 +100,20 @@ async def test_what_is_known_of_a_machine_is_told(place: Place) -> None:
     assert (web02["status"], [web02[each] for each in unknown]) == ("offline", [None] * 5)
     place.tailnet.found = {"192.0.2.9": Node("other", "", ("192.0.2.9",), True)}
     assert [each["tailscale"] for each in await place.machines()] == [None, None]
+
+
+@ensure
+async def test_of_a_machine_that_its_gateway_does_not_reach_nothing_old_is_told(place: Place) -> None:
+    agent = await place.agent("web01")
+    agent.link.round_trip_s = 0.01
+    place.world.fleet.received(agent.link, VitalsReport(SAID))
+    agent.pulse("ssh web01: the connection was lost")
+    web01, web02 = await place.machines()
+    assert (web01["status"], web01["unreached"]) == ("unreachable", "ssh web01: the connection was lost")
+    assert [web01[each] for each in ("vitals", "vitals_age_s", "latency_ms", "score")] == [None] * 4
+    assert web02["unreached"] is None
+    agent.pulse()
+    assert (await place.machines())[0]["vitals"]["cpu"] == 10.0
 
 
 @ensure

@@ -106,3 +106,26 @@ async def test_a_target_means_its_machines_of_now(settled: tuple[World, str]) ->
     with pytest.raises(ProblemError) as caught:
         await names.on(uuid, "@wbe")
     assert caught.value.problem.kind is Kind.UNKNOWN_GROUP
+
+
+@pytest_twisted.ensureDeferred
+async def test_machines_are_left_out_of_a_target_and_of_all(settled: tuple[World, str]) -> None:
+    world, uuid = settled
+    ids = {name: world.registry.machine(name).id for name in "abc"}
+    await world.groups.add("lab", tuple(world.registry.machine(name) for name in "ad"), JOSHUA)
+    names = names_of(world)
+    assert await names.on(uuid, "a,b,d", "@lab") == {ids["b"]}
+    assert await names.on(uuid, "a", "b") == {ids["a"]}
+    assert await names.on(uuid, "", "@lab") == {ids["b"], ids["c"]}
+    await world.registry.forget("c")
+    assert await names.on(uuid, "", "@lab") == {ids["b"], ids["c"]}, (
+        "what is no machine any more was left out by nobody"
+    )
+    for target, exclude, detail in (
+        ("", "@lab,b,c*", "no machine's name is like 'c*'"),
+        ("", "aa", "no machine is called 'aa'"),
+        ("b,d", "b", f"{uuid} is none of b,d without 'b': no machine of it was asked to run that"),
+    ):
+        with pytest.raises(ProblemError) as caught:
+            await names.on(uuid, target, exclude)
+        assert caught.value.problem.detail == detail and caught.value.problem.hint

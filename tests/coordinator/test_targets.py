@@ -19,7 +19,7 @@ from clustersh.coordinator.targets import Resolved
 from clustersh.nodesets import NodeSet
 from clustersh.trust.identity import Role
 from clustersh.trust.keys import generate
-from clustersh.wire.fleet import MAX_TARGET
+from clustersh.wire.fleet import MAX_TARGET, LeftOut
 from clustersh.wire.link import Facts, Hello
 from clustersh.wire.problems import Kind, Problem, ProblemError
 
@@ -169,7 +169,16 @@ async def test_what_is_named_is_what_the_target_says_itself(world: World) -> Non
         ("@web", "wbe03", Kind.UNKNOWN_MACHINE, "no machine is called 'wbe03'", "did you mean web03"),
         ("web[01-05]", "", Kind.UNKNOWN_MACHINE, "no machine is called 'web04' or 'web05'", "web04: did you mean"),
         ("web[1-9]", "", Kind.UNKNOWN_MACHINE, "'web2', 'web3', 'web4', 'web5', 'web6' or 3 more", "web2: did you"),
-        ("wbe*", "", Kind.UNKNOWN_MACHINE, "no machine's name is like 'wbe*'", "clustersh machines"),
+        ("wbe*", "", Kind.UNKNOWN_MACHINE, "no machine's name is like 'wbe*'", "did you mean web*?"),
+        (
+            "zzz*",
+            "",
+            Kind.UNKNOWN_MACHINE,
+            "no machine's name is like 'zzz*'",
+            "see: clustersh machines, clustersh gro",
+        ),
+        ("w?bo01,@web", "", Kind.UNKNOWN_MACHINE, "no machine's name is like 'w?bo01'", "did you mean web01"),
+        ("wbe*,@wbe", "", Kind.UNKNOWN_MACHINE, "like 'wbe*'; no group is called @wbe", "wbe*: did you mean web*?"),
         ("@wbe", "", Kind.UNKNOWN_GROUP, "no group is called @wbe", "did you mean @web?"),
         ("all!@rakc1", "", Kind.UNKNOWN_GROUP, "no group is called @rakc1", "did you mean @rack1"),
         ("all", "@rack[1-3]", Kind.UNKNOWN_GROUP, "no group is called @rack3", "did you mean @rack"),
@@ -411,6 +420,35 @@ async def test_a_group_that_holds_a_new_machine_gives_it_once_it_is_accepted(wor
     assert "clusterd accept" in problem(world, "@web").hint
     await world.registry.accept("web04")
     assert meant(world, "@web") == "web04"
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_told_which_new_machines_are_left_out(world: World) -> None:
+    def left_out(target: str, exclude: str = "") -> LeftOut | None:
+        return world.targets.resolve(target, exclude).left_out
+
+    await small_fleet(world)
+    assert left_out("all") is None, "there are none"
+    await join(world, "web10", "web9", approved_by="open")
+    await come(world, "web9", LINUX)
+    for target in ("all", "web*", "web01,web*", "all!web01", "web*&@*"):
+        assert left_out(target) == LeftOut(2, ("web9", "web10")), target
+    assert left_out("@online") == left_out("@os:linux") == left_out("web*!web10") == LeftOut(1, ("web9",))
+    assert left_out("all", "web9") == LeftOut(1, ("web10",)), "what is taken away would not be meant anyway"
+    for target in ("web01", "web9", "web[9-10]", "@new", "db1,web[01-02]", "all&db1", "all!@new", "all,web9,web10"):
+        assert left_out(target) is None, target
+    assert left_out("all,web9") == LeftOut(1, ("web10",))
+    world.targets.new_wait = False
+    assert left_out("all") is None, "they are part of everything"
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_thousands_that_are_left_out_the_first_are_named(world: World) -> None:
+    await join(world, "web")
+    await join(world, *(f"node{number}-{'x' * 40}" for number in range(2000)), approved_by="open")
+    told = world.targets.resolve("all").left_out
+    assert told is not None and told.count == 2000
+    assert told.machines == tuple(f"node{number}-{'x' * 40}" for number in range(20))
 
 
 # -- how long it takes

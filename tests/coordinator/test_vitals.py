@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from clustersh.coordinator import vitals
-from clustersh.coordinator.fleet import Fleet, Link
+from clustersh.coordinator.fleet import Fleet
+from clustersh.coordinator.links import Link
 from clustersh.coordinator.registry import Key
 from clustersh.coordinator.vitals import ASK_S, FRESH_S, KEEP_S, VitalsBook
 from clustersh.trust.identity import Role

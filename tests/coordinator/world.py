@@ -10,10 +10,11 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from clustersh.config import PolicyConfig
-from clustersh.coordinator.fleet import Fleet, Link
+from clustersh.coordinator.fleet import Fleet
 from clustersh.coordinator.guard import Finding, Guard
 from clustersh.coordinator.index import Index
 from clustersh.coordinator.ledger import Ledger
+from clustersh.coordinator.links import Link
 from clustersh.coordinator.open_runs import OpenJob, OpenRun, RunTable
 from clustersh.coordinator.outcomes import Outcomes
 from clustersh.coordinator.outputs import Outputs
@@ -34,7 +35,7 @@ from clustersh.trust.identity import Identity, Role
 from clustersh.trust.keys import generate
 from clustersh.wire.ids import UuidMaker
 from clustersh.wire.jobs import Command, Outcome, OutputSummary
-from clustersh.wire.link import Ended, FromCoordinator, Hello, Started, Vitals, Welcome
+from clustersh.wire.link import Ended, FromCoordinator, Hello, Pulse, Started, Vitals, Welcome
 from clustersh.wire.rest import RunRequest
 
 JOSHUA = Identity(Role.FRONTEND, "joshua@mba", "client-1")
@@ -93,6 +94,9 @@ class Agent:
         hello = Hello(version="1", instance="i", store=self.store, clock=1000.0 + self.world.clock.seconds())
         await self.world.fleet.hello(self.link, hello)
         return self.last(Welcome)
+
+    def pulse(self, unreached: str = "") -> None:
+        self.world.fleet.received(self.link, Pulse(1000.0 + self.world.clock.seconds(), unreached))
 
     def go(self) -> None:
         self.world.fleet.closed(self.link)

@@ -10,12 +10,6 @@ import pytest
 from .services import FaultyCluster, faulty_cluster, workplace
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.real)
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[FaultyCluster]:
     with workplace() as folder, faulty_cluster(folder) as made:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..real.programs import Cluster, Home, eventually, log_in
+from ..real.clusters import Homes
+from ..real.programs import Cluster, Home, eventually, stand_by
 from .users import as_user, give
 
 AGENT_CONFIG = '[agent]\nreconnect_max = "1s"\nenvironment = "service"\nreserve = 0\n'
@@ -156,30 +157,36 @@ def faulty_cluster(
     through: Callable[[str], str] = str,
     prepare: Callable[[Home], object] = id,
     before: Callable[[Home], tuple[str, ...]] = lambda home: (),
+    number: int = 0,
 ) -> Iterator[FaultyCluster]:
-    """Start a coordinator, the agent of ws1 and a logged-in client.
+    """Start a coordinator and the agent of ws1, with a logged-in client.
 
     The agent's way to an address is *through* it; *prepare* is given each home before anything runs there, and
-    *before* gives the words that start the programs of a service's home, after those that change the user.
+    *before* gives the words that start the programs of a service's home, after those that change the user. With
+    another *number*, its coordinator has another CA.
     """
-    coordinator = user_home(folder, "coordinator", coordinator_config)
-    agent = user_home(folder, "agent", agent_config)
-    client = user_home(folder, "client")
-    for home in (coordinator, agent, client):
+    homes = coordinator, agent, client = Homes(
+        user_home(folder, "coordinator", coordinator_config),
+        user_home(folder, "agent", agent_config),
+        user_home(folder, "client"),
+    )
+    for home in homes:
         prepare(home)
+    homes.let_in(number)
+    for home in homes:
+        for path in home.path.rglob("*"):
+            give(path)
     for home in (coordinator, agent):
         home.environ["CLUSTERSH_FAULTS"] = str(give(make_folder(home.log.parent / "faults")))
         home.before += before(home)
     try:
         coordinator_process = coordinator.start("clusterd", "--listen", "127.0.0.1:0")
         address = coordinator.address()
-        enrolled = agent.run("clusteragent", "enroll", f"http://{through(address)}", "--name", "ws1")
-        assert enrolled.status == 0, enrolled
+        homes.tell(through(address), address)
         agent_process = agent.start("clusteragent")
-        log_in(coordinator, client, address)
-        cluster = FaultyCluster(coordinator, agent, client, coordinator_process, agent_process, address, folder)
+        stand_by(client)
+        cluster = FaultyCluster(*homes, coordinator_process, agent_process, address, folder)
         cluster.until_status("ws1", "online")
         yield cluster
     finally:
-        for home in (client, agent, coordinator):
-            home.stop()
+        homes.stop()

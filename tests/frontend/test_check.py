@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustersh.frontend.check_results import Health, exit_status, judge
+from clustersh.wire.fleet import LeftOut
 from clustersh.wire.jobs import State
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import Cancelled, Ends, Job, Run, RunRequest, text_or_base64
@@ -49,6 +50,7 @@ class Fleet:
         self.jobs = [each for step in steps for each in step]
         self.silent = unconfirmed
         self.held: int | None = None
+        self.about: dict[str, Any] = {}
         self._steps = steps
         double.answers[ENDS] = self.ends
         double.as_run = self.run  # type: ignore[method-assign]
@@ -56,7 +58,7 @@ class Fleet:
     def run(self, limit: int = 0) -> Run:
         names = [each.machine for each in self.jobs] + list(self.silent)
         jobs = tuple(Job(UUID, name, "me@test", "x", "", State.REQUESTED, "2026-11-20T10:31:07Z") for name in names)
-        return Run(UUID, "me@test", "@web", "clusteragent probe", "2026-11-20T10:31:07Z", jobs, raw=False)
+        return Run(UUID, "me@test", "@web", "clusteragent probe", "2026-11-20T10:31:07Z", jobs, raw=False, **self.about)
 
     def ends(self, query: dict[str, str]) -> Ends:
         after, begin = int(query["after"]), 0
@@ -99,6 +101,17 @@ async def test_each_machine_is_one_line_in_the_order_in_which_they_end(caller: C
 
 
 @pytest_twisted.ensureDeferred
+async def test_new_machines_that_are_left_out_are_told_also_beside_one_alone(caller: Caller, double: Double) -> None:
+    fleet = Fleet(double, [job("ws1", [])])
+    fleet.about = {"left_out": LeftOut(1, ("newbox",))}
+    assert await caller("check", "all") == 0
+    assert caller.out == b"ws1: ok\n"
+    assert caller.err.startswith("1 ok, 1 new, left out (newbox)\nhint: newbox is used once ")
+    assert await caller("check", "all", "--json") == 0
+    assert json.loads(caller.out.splitlines()[-1])["left_out"] == {"count": 1, "machines": ["newbox"]}
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_checks_it_is_whether_they_answer(caller: Caller, double: Double) -> None:
     fleet = Fleet(double, [job("ws1", [])])
     assert await caller("check", "ws1") == 0
@@ -124,6 +137,7 @@ async def test_the_document(caller: Caller, double: Double) -> None:
                 "checks": [{"check": "tcp", "subject": "22", "ok": False, "said": "x\x1b"}],
             },
         ],
+        "left_out": None,
     }
 
 
@@ -131,7 +145,9 @@ async def test_the_document(caller: Caller, double: Double) -> None:
 async def test_nobody_could_be_asked(caller: Caller, double: Double) -> None:
     Fleet(double, [asleep("a"), asleep("b")])
     assert await caller("check", "all") == 125
-    assert caller.err == "2 offline (a,b)\n"
+    none = "ERROR: nothing was checked: the check did not start on any of a,b\n"
+    hint = "hint: nothing ran, so repeating it is safe; clustersh machines shows what is online\n"
+    assert caller.err == f"{none}{hint}2 offline (a,b)\n"
 
 
 @pytest_twisted.ensureDeferred

@@ -180,3 +180,33 @@ def test_job_documents_have_no_more_and_no_less_than_jobs() -> None:
     job = Job(UUID, "ws1", "me", "x", "", State.LOST, "2026-11-20T10:31:07Z")
     document = job_document(job, {"stdout": "", "stderr": ""}, truncated=False)
     assert document.keys() == msgspec.to_builtins(job).keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (("run", "ws1"), "what shall ws1 run?", "clustersh run ws1"),
+        (("run", "--full", "--limit", "1k", "ws1", "x"), "--full is without a limit", "clustersh run --help"),
+        (("run", "--detach", "--follow", "ws1", "x"), "--detach doesn't stay for --follow", "clustersh run --help"),
+        (("run", "--file", "", "ws1", "x"), "need a path", "clustersh run --help"),
+        (("run", "--least-loaded", "--placement", "p", "@w", "x"), "is a placement too", "clustersh run --help"),
+        (("cat", UUID, "--tail", "1", "--offset", "2"), "--tail counts from the end", "clustersh cat --help"),
+        (("cat", "-x", "@wéb", UUID), "'@wéb' is no target", "clustersh cat --help"),
+        (("cancel", "nonsense"), "nonsense", "clustersh history lists them"),
+        (("history", "--since", "soon"), "--since soon: write it like", "clustersh history --help"),
+        (("wait", UUID, "--full", "--limit", "1k"), "--full is without a limit", "clustersh wait --help"),
+        (("check", "ws1", "--timeout", "0"), "a check takes some time", "clustersh check --help"),
+        (("label", "ws1", "gpu"), "'gpu' is no change", "clustersh label --help"),
+        (("login", "--verify", "--no-wait", "ws1"), "can't go with --no-wait", "clustersh login --help"),
+        (("adopt", "--all", "--name", "x"), "--name is for one machine", "clustersh adopt --help"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_each_mistake_says_what_to_do(
+    caller: Caller, double: Double, words: tuple[str, ...], said: str, hint: str
+) -> None:
+    assert await caller(*words) == 125
+    error, *hints = caller.err.splitlines()
+    assert error.startswith("ERROR: ") and said in error
+    assert any(each.startswith("hint: ") and hint in each for each in hints), hints
+    assert not double.calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ async def test_labels_are_listed_and_changed(caller: Caller, double: Double) -> 
         (("groups", "add", "all", "a"), "'all' can't be a group's name: it has a meaning of its own"),
         (("groups", "add", "a b", "a"), "can't be a group's name: use 1 to 64"),
         (("groups", "import-sshsync", "a", "b"), "takes one file"),
-        (("groups", "import-sshsync"), "there is no"),
+        (("groups", "import-sshsync"), "there is no config.yml or config.yaml in "),
         (("label", "gpu=yes"), "which machine is gpu=yes for?"),
         (("label", "ws1", "gpu"), "'gpu' is no change"),
         (("label", "ws1", "=yes"), "can't be a label's key"),
@@ -103,7 +104,9 @@ async def test_what_makes_no_sense_is_refused_before_anything_is_sent(
     caller: Caller, double: Double, words: tuple[str, ...], error: str
 ) -> None:
     assert await caller(*words) == 125
-    assert caller.err.startswith("ERROR: ") and error in caller.err
+    said, *hints = caller.err.splitlines()
+    assert said.startswith("ERROR: ") and error in said
+    assert hints and all(re.match(r"hint: .*clustersh (groups|label|targets)", hint) for hint in hints)
     assert not double.calls
 
 

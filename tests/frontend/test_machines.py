@@ -15,7 +15,8 @@ from twisted.internet.task import deferLater
 from clustersh.frontend import health, health_watch
 from clustersh.wire.link import Vitals
 from clustersh.wire.problems import Kind, ProblemError
-from clustersh.wire.rest import Carrier, Machine, Machines, Tailscale
+from clustersh.wire.rest import Carrier, Machine, Machines
+from clustersh.wire.tailnet import Tailscale
 
 from .conftest import Caller
 from .coordinator_double import Double
@@ -53,6 +54,14 @@ def test_the_health_table_tells_what_is_known_and_of_the_offline_nothing_old() -
         ["web02", "-", "offline (last seen 2h ago)", "-", "offline", "-", "-", "-", "-", "-", "0.1.0"],
         ["mac", "-", "online (new)", "123 ms", "-", "-", "3%", "4%", "-", "0", "-"],
     ]
+
+
+def test_why_a_machine_is_unreachable_is_told_and_takes_a_terminals_width_only_to_a_point() -> None:
+    why = "ssh nas: nas.example.net port 22 can't be reached from gate: no route to host"
+    nas = Machine("nas", "4", "", "unreachable", last_seen="2026-11-20T08:11:07Z", unreached=why)
+    assert f"unreachable ({why})" in table(None, nas)[2]
+    assert "unreachable (ssh nas: nas.example.net port 22" in table(100, WEB01, nas)[3]
+    assert titles(100, WEB01, nas)[-1] == titles(100, WEB01, WEB02)[-1]
 
 
 def test_which_gateway_carries_a_machine_has_a_column_where_one_is_carried() -> None:

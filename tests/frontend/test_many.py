@@ -16,7 +16,8 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
 from clustersh.frontend.many import follow
-from clustersh.wire.fleet import Pace, Placement
+from clustersh.frontend.many.names import node_set
+from clustersh.wire.fleet import LeftOut, Pace, Placement
 from clustersh.wire.jobs import State
 from clustersh.wire.problems import Kind, ProblemError
 from clustersh.wire.rest import JobPage
@@ -137,6 +138,17 @@ async def test_json_is_one_document_of_all_jobs(caller: Caller, fleet: FleetDoub
     ]
     assert document["jobs"][2]["stderr"] == {"base64": "/w=="}
     assert caller.err == "why\n2 completed, 1 failed (web03: exit 127), 1 skipped (offline: web04)\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_machines_that_are_left_out_are_told(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 2, b"same\n")
+    fleet.about = {"left_out": LeftOut(1, ("newbox",))}
+    how = "hint: newbox is used once a run, group or label names it, or on the coordinator: clusterd accept newbox\n"
+    assert await caller("run", "all", "x") == 0
+    assert caller.err == f"2 completed, 1 new, left out (newbox)\n{how}"
+    assert await caller("run", "--json", "all", "x") == 0
+    assert json.loads(caller.out.splitlines()[-1])["left_out"] == {"count": 1, "machines": ["newbox"]}
 
 
 @pytest_twisted.ensureDeferred
@@ -289,9 +301,50 @@ async def test_a_run_that_stopped_says_why_once(caller: Caller, fleet: FleetDoub
         fleet.add(name, status=State.NOT_STARTED, reason=why)
     fleet.about = {"stopped": why}
     assert await caller("run", "--rolling", "1", "all", "x") == 1
-    assert caller.err == f"ERROR: {why}\n1 failed (a1: exit 127), 3 not started (a[2-4])\n"
+    hint = f"hint: why those failed: clustersh cat {UUID}; nothing ran on those that did not start"
+    assert caller.err == f"ERROR: {why}\n{hint}\n1 failed (a1: exit 127), 3 not started (a[2-4])\n"
     [request] = fleet.keys.values()
     assert request.pace == Pace(rolling="1")
+
+
+_OFFLINE = "nothing ran, so repeating it is safe; clustersh machines shows what is online"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "hints"),
+    [
+        ({"a1": "a1 is offline (last seen 2h ago)", "a2": "a2 is offline (never seen yet)"}, [_OFFLINE]),
+        (
+            {"a1": "no such directory: /x", "a2": "disk full on the machine", "a3": "no such directory: /x"},
+            [
+                "nothing ran; --cwd takes a directory that is on a[1,3] and that its agent's user may enter",
+                "nothing ran; free space on a2, then repeat it",
+            ],
+        ),
+        ({"a1": "a1 is offline (never seen yet)", "a2": "stopped after 1 of 1 failed: a1"}, [_OFFLINE]),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folded", "json", "jsonl"])
+@pytest_twisted.ensureDeferred
+async def test_where_nothing_started_an_error_says_what_to_do(
+    caller: Caller, fleet: FleetDouble, reasons: dict[str, str], hints: list[str], layout: str
+) -> None:
+    for name, reason in reasons.items():
+        fleet.add(name, status=State.NOT_STARTED, reason=reason)
+    stopped = next((reason for reason in reasons.values() if reason.startswith("stopped")), None)
+    fleet.about = {"stopped": stopped}
+    assert await caller("run", "-o", layout, "all", "x") == 125
+    *said, last = caller.err.splitlines()
+    none = f"nothing ran: the command did not start on any of {node_set(list(reasons))}"
+    assert said == [f"ERROR: {stopped or none}", *(f"hint: {hint}" for hint in hints)]
+    assert ("offline" in last or "not started" in last) and b"ERROR" not in caller.out
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_somebody_else_cancelled_was_not_interrupted(caller: Caller, fleet: FleetDouble) -> None:
+    webs(fleet, 2)
+    fleet.add("a1", status=State.CANCELLED, signal=15)
+    assert await caller("run", "all", "x") == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -353,7 +406,7 @@ async def test_interrupt_cancels_everywhere(caller: Caller, fleet: FleetDouble) 
             caller.signals.deliver(signal.SIGINT)
 
     fleet.on_call = interrupt
-    assert await caller("run", "all", "x") == 1
+    assert await caller("run", "all", "x") == 130
     assert sorted(fleet.cancelled) == ["a", "b", "c"]
     assert caller.err.startswith("Cancelling the command on 3 machines; interrupt again to leave at once.\n")
     assert caller.err.endswith("3 cancelled (a,b,c)\n")
@@ -547,6 +600,13 @@ async def test_a_target_that_can_not_be_asked_about(caller: Caller, fleet: Fleet
     assert caller.err.startswith("ERROR: '@wéb' is no target: names are of a-z")
     assert await caller(command, ",".join(["web01"] * 400), *uuid) == 125
     assert "ERROR: that target has 2399 characters, and at most 2000 can be asked about\nhint: make a" in caller.err
+    to_list = ("all",) if command in ("targets", "label") else ()
+    for exclude, said in (
+        ("@wéb", "'@wéb' is no target"),
+        (",".join(["web01"] * 400), "that target has 2399 characters"),
+    ):
+        assert await caller(command, "-x", exclude, *to_list, *uuid) == 125
+        assert caller.err.rpartition("ERROR: ")[2].startswith(said)
     assert not [call for call in fleet.calls if "target" in call]
 
 

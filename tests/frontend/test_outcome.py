@@ -48,6 +48,35 @@ def test_time_outs_say_which_limit_it_was() -> None:
     assert told(signal=9, timeout_s=90.0) == "command timed out after 90 seconds"
 
 
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("ws1 is offline (last seen 2h ago)", "nothing ran, so repeating it is safe; clustersh machines shows what is"),
+        ("no such directory: /srv is offline (", "--cwd takes a directory that is on ws1 and that its agent's user"),
+        ("not allowed to enter the directory /root", "--cwd takes a directory that is on ws1"),
+        ("can't use the directory ~ann: Permission denied", "--cwd takes a directory that is on ws1"),
+        ("disk full on the machine (no inodes left)", "free space on ws1"),
+        ("the job store can't be written: disk full on the machine", "free space on ws1"),
+        ("can't run nginx: No such file or directory", "ws1 must have that program"),
+        ("its files can't be fetched: no answer within 30s", "look at what the reason says of the files"),
+        ("ssh lab: it does not answer within 20 seconds", "what the gateway's ssh needs is in the reason"),
+        ("the executor 'docker' failed: it took over 10 seconds", "see its agent's log there"),
+        ("this machine has no executor 'x', as [agent] executor says", "see its agent's log there"),
+        ("the start came too late", "repeating it is safe: its link or its agent was not there in time"),
+        ("the agent never saw it", "repeating it is safe: its link or its agent was not there in time"),
+        ("the machine was forgotten", "to have it back, on it: clusteragent enroll"),
+        ("the coordinator was restarted, and keeps no environment values", "ask for it once more, for ws1 alone"),
+        ("something else", "nothing ran, so repeating it is safe; more: clustersh machines -l ws1"),
+    ],
+)
+def test_what_to_do_about_what_did_not_start(reason: str, hint: str) -> None:
+    told = verdict(job(status=State.NOT_STARTED, reason=reason), truncated=False)
+    assert (told.status, told.messages[0].text) == (125, f"command not started: {reason}")
+    [said] = told.messages[0].hints
+    assert said.startswith("nothing ran") and hint in said
+    assert ("shows what is online" in said) is reason.startswith("ws1 is offline")
+
+
 def test_output_that_cannot_be_read_is_told_apart_from_a_limit() -> None:
     told = verdict(job(exit_code=0), truncated=True, unread="ws1 is offline")
     assert told.status == 123 and told.messages[0].text.endswith("can't be read now: ws1 is offline")

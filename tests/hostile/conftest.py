@@ -14,14 +14,6 @@ from tests.faults.services import faulty_cluster, workplace
 from tests.hostile.attackers import Mallory, make_mallory
 from tests.real.programs import Cluster
 
-FUZZ = "test_fuzz"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents and FUZZ not in item.path.name:
-            item.add_marker(pytest.mark.real)
-
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:

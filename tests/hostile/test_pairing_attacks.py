@@ -258,7 +258,7 @@ def test_a_coordinator_with_a_ca_of_its_own_can_be_told_and_left(cluster: Cluste
 @pytest.fixture(scope="module")
 def impostor() -> Iterator[Cluster]:
     """Another coordinator, with a CA and a machine ws1 of its own."""
-    with workplace() as folder, faulty_cluster(folder) as made:
+    with workplace() as folder, faulty_cluster(folder, number=1) as made:
         yield made
 
 

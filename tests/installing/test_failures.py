@@ -194,7 +194,8 @@ def killed_at(host: Host, line: str, condition: str) -> bool:
     """Kill an installer, and all that it started, as soon as *condition* is true; return whether it was still at it."""
     script = f"""
         setsid bash -c {shlex.quote(line)} >/dev/null 2>&1 & pid=$!
-        until test {condition} 2>/dev/null; do kill -0 $pid 2>/dev/null || break; done
+        exec 3<> <(:)  # to wait at without starting a program, which is to leave the processor to the installer
+        until test {condition} 2>/dev/null; do kill -0 $pid 2>/dev/null || break; read -rt 0.002 -u 3; done
         kill -KILL -- -$pid; wait $pid; echo $?
     """
     return host.check(script).strip() == "137"

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .programs import Cluster, make_cluster
+from .clusters import make_cluster
+from .programs import Cluster
 from .standbys import Standby
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.real)
 
 
 @pytest.fixture(scope="module")

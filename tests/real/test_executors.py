@@ -38,7 +38,7 @@ OTHERS = {
     "takes_a_name": BROKEN.replace('"broken"', '"bash"').replace("broken = ", "bash_too = "),
 }
 """Plugins that can't be had, each in a module of its own."""
-EXECUTORS = {"app": "docker-exec", "broken": "broken", "missing": "no-such"}
+EXECUTORS = {"app": "docker-exec", "broken": "broken", "missing": "no-such", "wrong": "ssh"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> Iterator[Fleet]:
-    """Three machines, each with an executor of its own."""
+    """Machines, each with an executor of its own."""
     folder = tmp_path_factory.mktemp("executors")
     found = drop_in(folder, docker_exec=plugin_example("IElsewhere"), broken=BROKEN, **OTHERS)
     found["PATH"] = f"{containers.bin}:{os.environ['PATH']}"
@@ -123,6 +123,7 @@ def test_what_a_killed_agent_left_elsewhere_is_ended(fleet: Fleet, pid_file: Pat
     [
         ("broken", "the executor 'broken' failed: ZeroDivisionError: division by zero"),
         ("missing", "this machine has no executor 'no-such'"),
+        ("wrong", "[agent] executor can't be 'ssh': that runs the commands of machines that are adopted"),
     ],
 )
 def test_a_plugin_that_fails_is_named_and_its_agent_goes_on(fleet: Fleet, machine: str, reason: str) -> None:

@@ -92,6 +92,23 @@ def test_the_invitations_line_makes_a_machine_of_the_coordinators_version(coordi
     machines = coordinator.run("clusterd", "machines", "--json")
     assert [each["name"] for each in machines.json["machines"]] == ["invited"]
     assert not list((tmp_path / ".local/share/clustersh").glob("install.*/"))
+    [site] = (tmp_path / ".local/share/clustersh/versions").glob("*/lib/python*/site-packages")
+    assert [*site.glob("twisted/internet/__pycache__/tcp.*.pyc")] and [*site.glob("clustersh/__pycache__/config.*.pyc")]
+    assert (site / "twisted/test").is_dir() and not [*site.glob("**/twisted/**/test/__pycache__")]
+
+
+def test_what_can_not_be_compiled_is_installed_as_it_is(coordinator: Home, tmp_path: Path) -> None:
+    script = shell(f"curl -fsS http://{coordinator.address()}/install.sh", tmp_path).stdout
+    [function] = re.findall(r"^compile_version\(\) \{\n.*?^\}$", script, re.MULTILINE | re.DOTALL)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "broken.py").write_text("def")
+    (tmp_path / "lib" / "whole.py").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    done = shell(f"set -euo pipefail; venv={tmp_path} log={tmp_path}/log; {function}; compile_version", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "broken.py" in (tmp_path / "log").read_text()
+    assert [each.name.partition(".")[0] for each in (tmp_path / "lib" / "__pycache__").iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("name", ["install.sh", "install_client.sh"])

@@ -50,7 +50,11 @@ def test_the_quick_way_needs_no_reactor(fleet: Fleet) -> None:
 def test_a_command_that_can_begin_nowhere_has_not_run(fleet: Fleet) -> None:
     answer = fleet.sh("run", "web01,web02", "--cwd", "/no/such/folder", "true")
     assert (answer.status, answer.out) == (125, "")
-    assert answer.err == "2 not started (web[01-02]: no such directory: /no/such/folder)\n"
+    assert answer.err == (
+        "ERROR: nothing ran: the command did not start on any of web[01-02]\n"
+        "hint: nothing ran; --cwd takes a directory that is on web[01-02] and that its agent's user may enter\n"
+        "2 not started (web[01-02]: no such directory: /no/such/folder)\n"
+    )
 
 
 def test_a_longer_run_is_taken_up_and_not_run_again(fleet: Fleet, tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_an_interrupt_cancels_on_every_machine(fleet: Fleet) -> None:
         out, err = process.communicate(timeout=PATIENCE_S)
     finally:
         end(process)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert out == b"web[01-03] (3): cancelled, no output\n"
     assert re.fullmatch(
         r"Cancelling the command( on 3 machines)?; interrupt again to leave at once\.\n3 cancelled \(web\[01-03\]\)\n",
@@ -151,6 +155,27 @@ def test_history_and_the_overview_have_a_run_once(fleet: Fleet) -> None:
         process.wait(PATIENCE_S)
     finally:
         end(process)
+
+
+def test_machines_are_left_out_of_what_is_looked_up_and_ended(fleet: Fleet) -> None:
+    uuid = fleet.sh("run", "--detach", "web[01-03]", "echo left; sleep 307").out.strip()
+    eventually(lambda: _running(fleet, "echo left; sleep 307") == 3)
+    would = fleet.sh("cancel", "--dry-run", "web*", "-x", "web02", uuid).out
+    assert would == f"This would cancel {uuid} on web[01,03] (2); dry run: nothing was done.\n"
+    assert fleet.sh("cancel", "-x", "web02", uuid).out == "Command cancelled on web[01,03] (2).\n"
+    assert fleet.sh("cat", "-x", "web01", uuid).out == "web02: still running\nleft\nweb03: cancelled\nleft\n"
+    assert fleet.sh("cat", "--exclude", "web01", "web[01-02]", uuid).out == "web02: still running\nleft\n"
+    last = ("--limit", "1", "--json")
+    for words, there in ((("-x", "web02,db1"), "web01 web03"), (("web*", "-x", "web[02-03]"), "web01")):
+        jobs = fleet.sh("history", *words, *last).json["jobs"]
+        assert [(job["uuid"], job["machine"]) for job in jobs] == [(uuid, name) for name in there.split()]
+    assert fleet.sh("cancel", "-x", "web01,web03", uuid).out == "Command cancelled.\n"
+    for words in (("cat", "-x", "web[01-03]", uuid), ("cancel", "-x", "web*", uuid)):
+        answer = fleet.sh(*words)
+        assert (answer.status, answer.out) == (125, "")
+        assert answer.err == (f"ERROR: nothing of {uuid} is left without {words[2]!r}\nhint: it was for web[01-03]\n")
+    answer = fleet.sh("history", "-x", "wbe01")
+    assert (answer.status, answer.err.splitlines()[0]) == (125, "ERROR: no machine is called 'wbe01'")
 
 
 class Terminal:

@@ -215,7 +215,7 @@ def test_ctrl_c_begins_no_more_and_cancels_what_runs(fleet: Fleet, paced: Paced)
     out, err = waiting.communicate(timeout=PATIENCE_S)
     assert states_of(paced.over()) == ["cancelled"] * 4, (out, err)
     assert paced.times() == {"web01": 1, "web02": 1}
-    assert waiting.returncode == 1 and b"4 cancelled (web[01-04])" in err, (waiting.returncode, out, err)
+    assert waiting.returncode == 130 and b"4 cancelled (web[01-04])" in err, (waiting.returncode, out, err)
 
 
 def test_the_command_line_says_why_it_went_no_further(fleet: Fleet, paced: Paced) -> None:

@@ -170,6 +170,7 @@ def test_a_dry_run_shows_what_would_run_and_touches_nothing(fleet: Fleet, tmp_pa
         "with the variables: WORD",
         "with the files: tree/some file (18 B)",
         "ends after: 90 seconds",
+        "policy: passes",
         "dry run: nothing was done",
     ]
     assert not (tmp_path / "ran").exists()

@@ -207,10 +207,14 @@ def test_an_ai_agents_client_asks_and_keeps_to_its_machines(players: Cast, marke
 
 
 def test_a_client_that_comes_too_often_is_told_when_to_come_again(players: Cast) -> None:
+    ok(players.sh("guest", "run", "--dry-run", "ws1", "true"))
     first = players.sh("guest", "run", "--key", "first", "ws1", "true")
     again = players.sh("guest", "run", "ws1", "true")
     assert (first.status, again.status) == (0, 125), (first, again)
     assert again.err.startswith("ERROR: guest@desk may start 1 job a minute, and has\nhint: again in ")
+    dry = players.sh("guest", "run", "--dry-run", "ws1", "true")
+    assert dry.status == 125 and "policy: passes\n" in dry.out, dry
+    assert dry.err.startswith("ERROR: guest@desk may start 1 job a minute, and has\nhint: again in ")
     ok(players.sh("guest", "run", "--key", "first", "ws1", "true"))
 
 
@@ -228,12 +232,41 @@ def test_asking_what_would_be_said(players: Cast, marker: Path) -> None:
     script = marker.with_name("script.sh")
     script.write_text(blocked(marker))
     assert players.sh("joshua", "policy", "test", "--script", str(script), "ws1").status == 126
-    dry = players.sh("joshua", "run", "--dry-run", "ws1", blocked(marker))
-    assert (dry.status, dry.out, dry.err.startswith("ERROR: refused by policy")) == (126, "", True), dry
-    ok(players.sh("joshua", "run", "--dry-run", "--force", "ws1", blocked(marker)))
     assert players.sh("joshua", "policy", "test", "nobody", "ls").status == 125
     nothing = players.sh("joshua", "policy", "test", "ws1")
     assert (nothing.status, 'hint: clustersh policy test ws1 "ls -la"' in nothing.err) == (125, True), nothing
+    assert not heard_of(players.fleet, marker)
+    assert not marker.exists()
+
+
+def test_a_dry_run_shows_the_plan_and_what_the_policy_says(players: Cast, marker: Path) -> None:
+    script = marker.with_name("script.sh")
+    script.write_text(f"{blocked(marker)}\n# not asked about before: {marker}\n")
+    for words in ((blocked(marker),), ("--script", str(script)), ("--script", "-")):
+        dry, real = (
+            players.sh("joshua", "run", *option, "ws1,ws2", *words, stdin=script.read_bytes())
+            for option in (("--dry-run",), ())
+        )
+        assert (dry.status, dry.err) == (real.status, real.err), (dry, real)
+        assert dry.status == 126 and dry.err.startswith("ERROR: refused by policy: plain-http: "), dry
+        assert "ws[1-2] (2) | online\n" in dry.out, dry
+        assert "\nends after: 5 minutes\npolicy: plain-http blocks it: " in dry.out, dry
+        assert dry.out.endswith("\nforce: --force would pass it\ndry run: nothing was done\n")
+    forced = ok(players.sh("joshua", "run", "--dry-run", "--force", "ws1", blocked(marker)))
+    assert forced.out.endswith("\nforce: --force passes it\ndry run: nothing was done\n")
+    denied = players.sh("joshua", "run", "--dry-run", "--json", "--force", "ws1,db1", blocked(marker))
+    assert (denied.status, denied.err.startswith("ERROR: refused by policy: plain-http: ")) == (126, True), denied
+    plan = denied.json
+    assert [(each["machines"], each["verdict"]) for each in plan["verdicts"]] == [(["ws1"], "block"), (["db1"], "deny")]
+    assert (plan["would_start"], plan["force"], plan["problem"]["type"]) == (False, "never", "policy")
+    asks = players.sh("ann", "run", "--dry-run", "--force", "ws1", blocked(marker))
+    assert asks.status == 126 and "\nforce: --force passes it once an admin has allowed it\n" in asks.out, asks
+    assert "run it, which asks for an approval" in asks.err and "nobody.invalid" not in players.admin("pending").out
+    limited = players.sh("ai", "run", "--dry-run", "ws1,db1", "true")
+    assert limited.status == 126 and "policy: allows this client no such run\n" in limited.out, limited
+    check = players.sh("joshua", "check", "--dry-run", "ws1", "--command", blocked(marker))
+    assert (check.status, "policy: plain-http blocks it: " in check.out) == (126, True), check
+    assert "policy: passes\n" in ok(players.sh("joshua", "run", "--dry-run", "ws1,db1", "true")).out
     assert not heard_of(players.fleet, marker)
     assert not marker.exists()
 

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from . import sshd as ssh_server
+from .clusters import make_cluster
 from .examples import check_example, examples_of
-from .programs import Cluster, end, eventually, make_cluster, make_home
+from .programs import Cluster, end, eventually, make_home
 from .sshd import Sshd
 
 pytestmark = pytest.mark.skipif(bool(ssh_server.missing()), reason="needs OpenSSH's client and server")
@@ -215,9 +216,10 @@ def test_what_is_left_in_the_background_holds_nothing_up(sh):
 
 @pytest.mark.parametrize("seconds", ["7201"])
 def test_a_time_out_ends_all_that_the_command_started(sh, seconds):
-    line = f"(setsid sleep {seconds} &); (sleep {seconds} &); sleep {seconds}"
-    done = sh("run", "--timeout", "2s", "homelab-1", line)
-    assert done.status == 124 and "timed out after 2 seconds" in done.err
+    started = f"(setsid sleep {seconds} &); (sleep {seconds} &); sleep {seconds} & "
+    seen = f'while [ "$(pgrep -c -x -f "sleep {seconds}")" -lt 3 ]; do sleep 0.05; done; echo all run; wait'
+    done = sh("run", "--timeout", "5s", "homelab-1", started + seen)
+    assert (done.status, done.out) == (124, "all run\n") and "timed out after 5 seconds" in done.err, done
     assert running(seconds) == []
 
 
@@ -289,18 +291,58 @@ def test_all_hosts_of_the_configuration(sh):
 
 
 @pytest.mark.parametrize(
-    ("host", "words"),
+    ("host", "words", "hint"),
     [
-        ("closed", "nothing listens on 127.0.0.1 port"),
-        ("stranger", "it refuses every key"),
-        ("unknown", "its host key is not known"),
-        ("by-password", "it takes no key (only: password"),
-        ("nowhere.invalid", "finds no host called nowhere.invalid"),
+        ("closed", "nothing listens on 127.0.0.1 port", "start its sshd"),
+        ("stranger", "it refuses every key", "put one into its authorized_keys"),
+        ("unknown", "its host key is not known", "check it by hand: ssh unknown"),
+        ("by-password", "it takes no key (only: password", "allow keys there"),
+        ("nowhere.invalid", "finds no host called nowhere.invalid", "see to ~/.ssh/config"),
     ],
 )
-def test_why_a_host_is_not_reached_is_told_in_a_line(sh, host, words):
+def test_why_a_host_is_not_reached_is_told_in_a_line_and_what_to_do_in_another(sh, host, words, hint):
     done = sh("adopt", host)
-    assert done.status == 125 and words in done.err and done.err.count("ERROR") == 1, done
+    said, told = done.err.splitlines()
+    assert done.status == 125 and said.startswith(f"ERROR: ws1: ssh {host}: ") and words in said, done
+    assert told.startswith("hint: ") and hint in told, done
+
+
+def test_all_hosts_of_a_configuration_of_which_one_can_not_be_reached(own):
+    cluster, server = own
+    closed = f"Host closed\n    HostName 127.0.0.1\n    Port {ssh_server.free_port()}\n"
+    server.introduce(cluster.agent, closed)
+    done = cluster.sh("adopt", "--all")
+    assert sorted(done.out.splitlines()) == [
+        "Adopted homelab-2, via ws1.",
+        "Adopted nas, via ws1.",
+        "homelab-1: adopted already, via ws1.",
+    ]
+    said, told = done.err.splitlines()
+    assert said.startswith("closed: ws1: ssh closed: nothing listens on 127.0.0.1 port ") and done.status == 1, done
+    assert told.startswith("hint: start its sshd, ")
+    ran = cluster.sh("run", "--json", ",".join(NAMES), "true")
+    assert [job["exit_code"] for job in ran.json["jobs"]] == [0, 0, 0], "one that fails keeps no other from it"
+
+    again = cluster.sh("adopt", "--all", "--json")
+    assert again.status == 1 and again.err == ""
+    assert {each["machine"]: each["already"] for each in again.json["adopted"]} == dict.fromkeys(NAMES, True)
+    [failed] = again.json["failed"]
+    assert failed["destination"] == "closed" and "nothing listens" in failed["problem"] and failed["hint"]
+    server.introduce(cluster.agent)
+    assert cluster.sh("adopt", "--all").status == 0, "it is in the configuration no more"
+
+
+def test_what_has_an_agent_of_its_own_needs_nobody_to_carry_it(own):
+    cluster, server = own
+    server.introduce(cluster.agent, server.config().replace(" ".join(NAMES), "ws1"))
+    for words in (("adopt", "ws1"), ("adopt", "--dry-run", "nas", "--name", "WS1")):
+        done = cluster.sh(*words)
+        assert done.status == 125 and done.err.splitlines() == [
+            "ERROR: ws1 is a machine with an agent of its own",
+            "hint: there is nothing to adopt: clustersh run ws1 COMMAND",
+            f"hint: if {'nas' if 'nas' in words else 'ws1'} is another machine: --name ws1-2",
+        ], done
+    assert cluster.sh("adopt", "ws1", "--name", "ws1-2").status == 0, "as it said"
 
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=touch /tmp/x", "a b", "a;b"])
@@ -323,6 +365,41 @@ def test_a_host_key_that_changed_is_told_apart_from_a_command_that_fails(own):
     assert "its host key has changed" in done.err and "ssh-keygen -R" in done.err, done
     server.know("other_host_key")
     assert cluster.sh("run", "homelab-1", "true").status == 0, "once that is mended it works again"
+
+
+def test_a_machine_that_is_not_reached_is_told_as_that_until_it_is_again(own):
+    cluster, server = own
+
+    def machine(name: str = "homelab-1") -> dict[str, Any]:
+        return next(each for each in cluster.sh("machines", "--json").json["machines"] if each["name"] == name)
+
+    def unreached() -> bool:
+        return "nothing listens on 127.0.0.1 port" in (machine()["unreached"] or "")
+
+    eventually(lambda: machine()["vitals"], what="vitals")
+    connections = server.connections()
+    server.stop()
+    for pid in connections:
+        os.kill(pid, signal.SIGKILL)
+    eventually(unreached, what="that it is not reached")
+    found = machine()
+    assert (found["status"], found["vitals"], found["score"], found["latency_ms"]) == ("unreachable", None, None, None)
+    assert "unreachable (ssh homelab-1: nothing listens on 127.0.0.1 port " in cluster.sh("machines", "-l").out
+    assert machine("ws1")["status"] == "online", "its gateway is there"
+    assert "homelab-1 | unreachable\n" in cluster.sh("targets", "@offline").out
+    skipping = cluster.sh("run", "--skip-offline", "homelab-1,ws1", "true")
+    assert (skipping.status, skipping.err) == (0, "1 completed, 1 skipped (offline: homelab-1)\n")
+    planned = cluster.sh("run", "--dry-run", "homelab-1", "true")
+    assert planned.status == 125 and "ERROR: it would not start on homelab-1: unreachable\n" in planned.err
+    tried = cluster.sh("run", "homelab-1", "true")
+    assert tried.status == 125 and "command not started: ssh homelab-1: nothing listens on" in tried.err
+
+    end(cluster.agent_process)
+    cluster.restart_agent()
+    eventually(unreached, what="that it is not reached, told by a gateway that was started anew")
+    server.start()
+    assert cluster.sh("run", "homelab-1", "echo back").out == "back\n", "a run tries to connect"
+    eventually(lambda: machine()["status"] == "online" and machine()["unreached"] is None, what="online")
 
 
 def connecting(cluster: Cluster, host: str, number: int) -> None:
@@ -384,17 +461,34 @@ def test_with_two_gateways_one_has_to_be_named(own, tmp_path):
     cluster, server = own
     second = make_home(tmp_path, "second")
     server.introduce(second)
-    assert second.run("clusteragent", "enroll", f"http://{cluster.address}", "--name", "ws2").status == 0
+    assert second.run("clusteragent", "enroll", f"http://{cluster.address}", "--name", "gate").status == 0
+    assert cluster.sh("run", "ws1", "true").status == 0
     second.start("clusteragent")
     try:
-        cluster.until_status("ws2", "online")
+        cluster.until_status("gate", "online")
         unsaid = cluster.sh("adopt", "nas")
-        assert unsaid.status == 125 and "which of 2 machines is to carry it?" in unsaid.err and "--via" in unsaid.err
-        assert cluster.sh("adopt", "nas", "--via", "ws2").out == "Adopted nas, via ws2.\n"
+        assert unsaid.status == 125 and "which of 2 machines is to carry it?" in unsaid.err
+        assert "hint: clustersh adopt --via ws1 ..." in unsaid.err, "the other one is new"
+        assert cluster.sh("adopt", "nas", "--via", "gate").out == "Adopted nas, via gate.\n"
         assert cluster.sh("run", "nas,homelab-1", "true").status == 0
         assert "is carried by ws1 itself" in cluster.sh("adopt", "nas", "--via", "homelab-1").err
         taken = cluster.sh("adopt", "nas", "--via", "ws1")
-        assert taken.status == 125 and "nas" in taken.err and "--name nas-2" in taken.err
+        assert taken.status == 125 and taken.err.splitlines() == [
+            "ERROR: nas is carried already: by gate, as nas",
+            "hint: if nas is another machine: --name nas-2",
+            "hint: to have ws1 carry it, first on the coordinator: clusterd forget nas",
+        ]
+        own_agent = cluster.sh("adopt", "ws1", "--via", "gate")
+        assert own_agent.status == 125 and own_agent.err.splitlines() == [
+            "ERROR: ws1 is a machine with an agent of its own",
+            "hint: there is nothing to adopt: clustersh run ws1 COMMAND",
+            "hint: if ws1 is another machine: --name ws1-2",
+            "hint: to have gate carry it instead, on ws1 first: clusteragent leave",
+        ]
+        assert cluster.sh("run", "gate", "true").status == 0
+        end(cluster.agent_process)
+        cluster.until_status("ws1", "offline")
+        assert "hint: clustersh adopt --via gate ..." in cluster.sh("adopt", "homelab-2").err, "who is online"
     finally:
         second.stop()
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .programs import BIN, Cluster, make_cluster
+from .clusters import make_cluster
+from .programs import BIN, Cluster
 from .standbys import Standby, runs, standbys_of
 
 

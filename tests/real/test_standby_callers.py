@@ -6,12 +6,18 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from clustersh.frontend.standby import frames
+from clustersh.frontend.standby.place import find
+from clustersh.home import private_folder
 
 from .programs import BIN, Cluster, end, eventually
 from .standbys import Standby, runs, waited
@@ -31,6 +37,18 @@ if "clustersh.frontend.standby.main" in sys.orig_argv:
     signal.setitimer = lambda which, seconds: arm(which, seconds / 20)
 """
 """A module that Python imports at its start: it has a standby sleep, or loop, for ever when told so."""
+
+SIGNALLED = """\
+import os, signal, sys
+class Signalling:
+    def find_spec(self, name, path=None, target=None):
+        if name == "clustersh.frontend.standby.relay":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Signalling())
+from clustersh.frontend.main import main
+main()
+"""
+"""A launcher that gets a signal when it has handed its call over, and hasn't imported yet what passes signals on."""
 
 
 @pytest.fixture
@@ -238,6 +256,37 @@ def test_a_termination_is_not_lost_with_the_standby(
     key = lines[1].removeprefix("hint: the same clustersh run with --key ").split()[0]
     go_on.touch()
     assert standing.sh("run", "--key", key, "ws1", command).out == "went on\n"
+
+
+def test_a_signal_in_the_first_moment_of_a_call_gets_through() -> None:
+    words = [sys.executable, "-c", SIGNALLED, "run", "ws1", "true"]
+    with tempfile.TemporaryDirectory() as home, socket.socket(socket.AF_UNIX) as listening:
+        where = find({"CLUSTERSH_HOME": home})
+        private_folder(Path(where.folder))
+        listening.bind(where.socket)
+        listening.listen()
+        listening.settimeout(30)
+        calling = subprocess.Popen(words, env={"CLUSTERSH_HOME": home})
+        try:
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(30)
+                said = spoken(connection)
+                assert next(said) == (frames.HELLO, where.key)
+                connection.sendall(frames.frame(frames.READY))
+                assert next(said)[0] == frames.CALL
+                assert next(said) == (frames.SIGNAL, frames.number(0, signal.SIGTERM)[5:])
+                connection.sendall(frames.frame(frames.TOLD) + frames.number(frames.EXIT, 123))
+                assert calling.wait(30) == 123
+        finally:
+            end(calling, signal.SIGKILL)
+
+
+def spoken(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield the frames that come."""
+    taken = frames.Frames()
+    while data := connection.recv(4096):
+        yield from taken.feed(data)
 
 
 def _caught(pid: int, number: int) -> bool:

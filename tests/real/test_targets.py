@@ -38,6 +38,19 @@ def meant(fleet: Fleet, target: str, exclude: str = "") -> list[str]:
     return list(view["machines"])
 
 
+def left_out(fleet: Fleet, names: str, number: int, hint: str) -> str:
+    """Check that everything tells of the *number* new machines that ``all`` does not mean; return a run's uuid."""
+    told = f"{number} new, left out ({names})\n{hint}"
+    for words in (("targets", "all"), ("check", "all"), ("run", "all", "true"), ("run", "--json", "all", "true")):
+        done = ok(fleet.sh(*words))
+        assert told in done.err and done.err.count("hint:") == 1, done.err
+    planned = ok(fleet.sh("run", "--dry-run", "all", "true"))
+    assert f"leaves out: {names}: new\n" in planned.out and planned.err.startswith(hint), planned
+    plain = ok(fleet.sh("run", "db1", "true"))
+    assert plain.err == "", "a plain name means one machine"
+    return str(done.json["uuid"])
+
+
 def crash(fleet: Fleet) -> None:
     """kill -9 the coordinator and start it without its index."""
     end(next(each for each in fleet.coordinator.services if each.poll() is None), signal.SIGKILL)
@@ -73,12 +86,14 @@ def test_machines_are_new_until_they_are_named_or_accepted_and_forgotten_ones_ar
         assert meant(fleet, "@new") == ["db1", "ws1", "ws2", "ws3"]
         assert ok(fleet.coordinator.run("clusterd", "accept", "db1")).out == "Accepted db1.\n"
         assert meant(fleet, "all") == ["db1"]
+        left_out(fleet, "ws[1-3]", 3, "hint: new machines (clustersh targets @new) are used once a run, ")
         ok(fleet.sh("groups", "add", "web", "ws1", "--dry-run"))
         assert meant(fleet, "all") == ["db1"], "a dry run touches nothing"
         ok(fleet.sh("groups", "add", "web", "ws1"))
         assert meant(fleet, "all") == ["db1", "ws1"]
         ok(fleet.sh("run", "ws2", "true"))
         assert meant(fleet, "all") == ["db1", "ws1", "ws2"]
+        uuid = left_out(fleet, "ws3", 1, "hint: ws3 is used once a run, group or label names it, ")
         ok(fleet.sh("run", "ws1,ws3", "true"))
         assert meant(fleet, "all") == ["db1", "ws1", "ws2", "ws3"]
         audit = ok(fleet.coordinator.run("clusterd", "audit")).out
@@ -95,6 +110,7 @@ def test_machines_are_new_until_they_are_named_or_accepted_and_forgotten_ones_ar
         fleet.agents.pop("ws2").stop()
         crash(fleet)
         assert meant(fleet, "all") == ["db1", "ws1", "ws3"], "the ledger has it"
+        assert ok(fleet.sh("wait", uuid)).err.startswith("3 completed, 1 new, left out (ws3)\n"), "this too"
         assert meant(fleet, "@web") == ["ws1"]
         assert fleet.call("GET", "/v1/targets?target=@old:yes")[0] == 404
     finally:

@@ -15,17 +15,12 @@ from requests.adapters import HTTPAdapter
 
 from clustersh.trust.identity import SERVER_NAME
 
-from ..real.programs import Cluster, Home, eventually, log_in, make_cluster, make_home
+from ..real.clusters import make_cluster
+from ..real.programs import Cluster, Home, eventually, log_in, make_home
 from ..real.sshd import Sshd, keep_from_ssh
 
 FOLDERS = {"frontend": "client", "agent": "agent", "admin": "coordinator/admin"}
 """Where in its home each role's certificate is."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.real)
 
 
 class _InternalName(HTTPAdapter):

@@ -1,8 +1,8 @@
 """Executors: what turns a command into a process.
 
 An executor is a plugin (docs/plugins.md): an object that provides `IExecutor` and Twisted's `IPlugin`, in a module of
-`twisted.plugins`. The built-in ones are bash.py and powershell.py; choice.py finds the one that is asked for, and
-chosen.py asks it.
+`twisted.plugins`. The built-in ones are bash.py, powershell.py and, for machines that only have ssh, ssh.py; choice.py
+finds the one that is asked for, and chosen.py asks it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 from zope.interface import Attribute, Interface
 
-from ...wire.jobs import Command
+from ...wire.jobs import Command, Outcome
+from ...wire.output import Stream
 
 
 class ExecutorError(Exception):
@@ -24,7 +25,7 @@ class Task(msgspec.Struct, frozen=True):
     """What an executor is asked for.
 
     *cwd* is where the command runs; *scratch* a private folder for files that this takes, made by the executor if
-    needed; *script* the content of the command's script, where it has one.
+    needed; *script* the content of the command's script, where it has one; *stdin* whether anything is sent to it.
 
     For executors that run it elsewhere: *asked_cwd* is the directory that was asked for ("": none), which is theirs
     to look for; *files* where the files that came with the job lie here; *env* the variables that were asked for. The
@@ -39,6 +40,7 @@ class Task(msgspec.Struct, frozen=True):
     asked_cwd: str = ""
     files: Path | None = None
     env: Mapping[str, str] = {}
+    stdin: bool = False
 
 
 class IExecutor(Interface):
@@ -74,3 +76,26 @@ class IElsewhere(IExecutor):
 
         Also asked for what an agent left that was killed. It is cancelled where it takes over 30 seconds.
         """
+
+
+class ISpeaking(IExecutor):
+    """An executor that speaks with what it starts: it says something first, and not all it hears is the command's."""
+
+    def conversation(task: Task) -> IConversation:
+        """Return what speaks with the process of *task*; asked after `argv`. Raises ExecutorError."""
+
+
+class IConversation(Interface):
+    """What is said between an executor and the process of one job."""
+
+    first = Attribute("What the process reads before the job's own stdin (bytes).")
+    ended = Attribute("How the command ended (Outcome), once that was heard: the process is ended then. None before.")
+
+    def heard(stream: Stream, data: bytes) -> bytes:
+        """Return what is to be the job's output, now that the process wrote *data*; b"": it writes no more."""
+
+    def outcome(code: int | None, number: int | None) -> Outcome | Awaitable[Outcome]:
+        """Return how the command ended, where its process has, by exit code or signal, before that was heard."""
+
+    def close() -> None:
+        """There is no process any more, or none came to be: called once, and last but for `outcome`."""

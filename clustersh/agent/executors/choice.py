@@ -14,6 +14,8 @@ from . import ExecutorError, IExecutor, Task
 
 OF_PLATFORM = "powershell" if sys.platform == "win32" else "bash"
 """The executor where none is configured."""
+OF_ADOPTED = "ssh"
+"""The executor that each adopted machine has, and no other can."""
 log = Logger()
 
 
@@ -21,7 +23,8 @@ def choose(name: str | None, environ: Mapping[str, str], open_files: int | None 
     """Return the executor *name* (None: this platform's), found by the PATH in *environ*.
 
     *open_files* is the soft limit on open files that commands get, where they shouldn't inherit the agent's. Raises
-    ExecutorError where a built-in one can't be had; where a plugin can't, what is returned refuses every command.
+    ExecutorError where this machine lacks what a built-in one needs; where it can't have one that is named, what is
+    returned refuses every command.
     """
     wanted = name or OF_PLATFORM
     built_in = _BUILT_IN.get(wanted)
@@ -36,21 +39,22 @@ def find_plugin(name: str, plugins: Iterable[Any]) -> IExecutor:
     if name in found:
         executor: IExecutor = found[name]
         return executor
-    missing = Missing(name, sorted([*_BUILT_IN, *found]))
-    log.critical("no command can run: {why}", why=missing.why)
-    return missing
+    known = ", ".join(sorted({*_BUILT_IN, *found} - {OF_ADOPTED}))
+    return Refusing(
+        name,
+        f"this machine has no executor {name!r}, as [agent] executor says; there are: {known} "
+        "(the agent's log names plugins that can't be loaded)",
+    )
 
 
 @implementer(IExecutor)
-class Missing:
-    """Stands for a plugin that isn't there: the agent serves, and says so of every command."""
+class Refusing:
+    """Stands for one that can't be had: the agent serves, and says *why* of every command."""
 
-    def __init__(self, name: str, known: list[str]) -> None:
+    def __init__(self, name: str, why: str) -> None:
         self.name = name
-        self.why = (
-            f"this machine has no executor {name!r}, as [agent] executor says; there are: {', '.join(known)} "
-            "(the agent's log names plugins that can't be loaded)"
-        )
+        self.why = why
+        log.critical("no command can run: {why}", why=why)
 
     def writes(self, task: Task) -> bool:
         """It writes nothing."""
@@ -73,4 +77,16 @@ def _powershell(environ: Mapping[str, str], open_files: int | None) -> IExecutor
     return PowerShell.find(environ)
 
 
-_BUILT_IN: dict[str, Callable[[Mapping[str, str], int | None], IExecutor]] = {"bash": _bash, "powershell": _powershell}
+def _ssh(environ: Mapping[str, str], open_files: int | None) -> IExecutor:
+    why = (
+        f"[agent] executor can't be {OF_ADOPTED!r}: that runs the commands of machines that are adopted (clustersh "
+        f"adopt), and none of this machine's own; without it in config.toml, those run by {OF_PLATFORM}"
+    )
+    return Refusing(OF_ADOPTED, why)
+
+
+_BUILT_IN: dict[str, Callable[[Mapping[str, str], int | None], IExecutor]] = {
+    "bash": _bash,
+    "powershell": _powershell,
+    OF_ADOPTED: _ssh,
+}

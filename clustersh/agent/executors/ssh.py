@@ -1,83 +1,73 @@
-"""Commands as a line of shell for the other side of an ssh connection: what `agent.ssh.scripts.JOB` takes first.
-
-It goes through stdin, because values of the environment have no business in anybody's argument vector.
-"""
+"""Commands on a machine that only has ssh: each by an ``ssh`` of its own, over a connection that is kept."""
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
+import secrets
+from functools import partial
 
-from ...wire.link import Start
-from ..ssh.checks import SCRIPT, is_probe, words_for
-from ..tree import MARK_JOB, MARK_MACHINE
-from . import ExecutorError, Task
-from .bash import LONGEST_ARGUMENT
+from zope.interface import implementer
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USER = re.compile(r"~[A-Za-z_][A-Za-z0-9_.-]*")
-
-
-class Place(NamedTuple):
-    """Where a job runs there. *files* says that what came with it is in *folder* (words of shell)."""
-
-    machine: str
-    folder: str
-    files: bool
+from ...wire.jobs import Outcome, State
+from ..ssh import scripts
+from ..ssh.connection import Connections, word
+from ..ssh.conversation import MARK_BEGINS, Conversation
+from ..ssh.ender import SshEnder, folder_of
+from ..ssh.header import Place, header
+from . import ExecutorError, IElsewhere, ISpeaking, Task
+from .choice import OF_ADOPTED
 
 
-def quoted(text: str) -> str:
-    """Return *text* as one word of shell, in one line: $1 is a line's end there."""
-    return "'" + text.replace("'", "'\"'\"'").replace("\n", "'\"$1\"'") + "'"
+@implementer(IElsewhere, ISpeaking)
+class Ssh:
+    """Runs commands of *machine* over *connections*; *ender* ends there what they leave.
 
-
-def is_staged(task: Task) -> bool:
-    """Whether the command has to be a file there."""
-    return task.script is not None or len((task.command.shell or "").encode("utf-8", "replace")) > LONGEST_ARGUMENT
-
-
-def header(mark: str, start: Start, task: Task, place: Place) -> bytes:
-    """Return the line for *task*. Raises ExecutorError where it can't be said.
-
-    What it needs is taken before the environment is set, which may change any variable.
+    The files that they need are there already (agent.ssh.workspace).
     """
-    parts = [
-        f'set -- "$1" "$2" {quoted(mark)} {int(start.stdin)} {_where(start.cwd, place)} {place.folder}',
-        *(_export(name, value) for name, value in start.env.items()),
-        _export(MARK_JOB, start.uuid),
-        _export(MARK_MACHINE, place.machine),
-        f"c() {{ {_run(task)}; }}",
-    ]
-    return "; ".join(parts).encode("utf-8", "surrogateescape")
 
+    name = OF_ADOPTED
 
-def _export(name: str, value: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ExecutorError(f"over ssh, no environment variable can be called {name!r}")
-    return f"export {name}={quoted(value)}"
+    def __init__(self, connections: Connections, ender: SshEnder, machine: str) -> None:
+        self._connections = connections
+        self._ender = ender
+        self._machine = machine
+        self._prepared: dict[str, Conversation] = {}
+        """Of the jobs that are about to start."""
 
+    async def prepare(self, task: Task) -> None:
+        """Have a connection with room for the job. Raises ExecutorError."""
+        mark = MARK_BEGINS.decode() + secrets.token_hex(16)
+        line = header(mark, task, Place(self._machine, folder_of(task.uuid, self._machine)))
+        connection = await self._connections.take()
+        lost = partial(self._lost, task.uuid)
+        self._prepared[task.uuid] = Conversation(connection, mark.encode(), line, task.asked_cwd or "its home", lost)
 
-def _where(cwd: str, place: Place) -> str:
-    base = f"{place.folder}/files" if place.files else '"$HOME"'
-    if not cwd:
-        return base
-    if cwd.startswith("~"):
-        user, slash, rest = cwd.partition("/")
-        if user != "~" and not _USER.fullmatch(user):
-            raise ExecutorError(f"no such user: {cwd}")
-        home = '"$HOME"' if user == "~" else user
-        return f"{home}/{quoted(rest)}" if slash else home
-    return quoted(cwd) if cwd.startswith("/") else f"{base}/{quoted(cwd)}"
+    def writes(self, task: Task) -> bool:
+        """It writes nothing here."""
+        return False
 
+    def argv(self, task: Task) -> list[bytes]:
+        """Return the words of the ssh for *task*."""
+        name = scripts.NAME.format(uuid=task.uuid, machine=self._machine)
+        return self._prepared[task.uuid].connection.argv(f"exec sh -c {word(scripts.JOB)} {name}")
 
-def _run(task: Task) -> str:
-    if is_staged(task):
-        content = task.script or b""
-        return f"""exec {"" if content.startswith(b"#!") else '"$2" '}"$6/command\""""
-    if is_probe(task.command.argv):
-        words = " ".join(map(quoted, words_for(task.command.argv or ())))
-        return f'exec "$2" -c {quoted(SCRIPT)} probe {words}'
-    if task.command.argv is not None:
-        words = " ".join(map(quoted, task.command.argv))
-        return f"""exec "$2" -c 'exec "$@"' "${{2##*/}}" {words}"""
-    return f'exec "$2" -c {quoted(task.command.shell or "")} "${{2##*/}}"'
+    def conversation(self, task: Task) -> Conversation:
+        """Return what speaks with that ssh."""
+        return self._prepared.pop(task.uuid)
+
+    async def end(self, uuid: str) -> None:
+        """End all of the job there. Raises ExecutorError where that can't be now; then it is done later."""
+        if not await self._ender.end(uuid):
+            raise ExecutorError("what runs on there is ended once it can be reached")
+
+    async def _lost(self, uuid: str, begun: bool, status: int | None, said: str) -> Outcome:
+        """The connection of a job was lost before its end was told: end it there, and say what is known."""
+        destination = self._connections.destination
+        last = (said.strip().splitlines() or [""])[-1][:300]
+        if not begun and "refused by peer" in said:
+            why = f"ssh {destination}: it allows too few sessions on a connection (MaxSessions in its sshd_config)"
+            return Outcome(State.NOT_STARTED, reason=why)
+        if not begun and status not in (None, 255):
+            return Outcome(State.NOT_STARTED, reason=f"ssh {destination}: its shell ended: {last or f'exit {status}'}")
+        ended = await self._ender.end(uuid)
+        then = "what it left there was ended" if ended else "what runs on there is ended once it can be reached"
+        return Outcome(State.INTERRUPTED, reason=f"ssh {destination}: the connection was lost; {then}")

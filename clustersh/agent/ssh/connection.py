@@ -18,11 +18,11 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ...cli.text import printable
 from ...wire.output import Stream
-from ..executors import ExecutorError
 from ..process import ProcessListener, SpawnError, spawn
 from . import scripts
-from .problems import explain
+from .problems import HostError, explain
 
 MAX_SESSIONS = 8
 """Commands that go over one connection at once: an sshd allows 10 unless told otherwise, and one is the greeter's."""
@@ -97,17 +97,18 @@ class Connection(ProcessListener):
         self._idle = not self._sessions
 
     async def open(self) -> str:
-        """Connect; return what the machine says of itself. Raises ExecutorError saying why it can't be."""
+        """Connect; return what the machine says of itself. Raises HostError."""
         argv = self._argv((*_MASTER, *_OPTIONS), f"exec sh -c {word(scripts.GREETER)}")
-        self._answer = Deferred()
+        answer = self._answer = Deferred()  # it may fail before `spawn` returns
         try:
             spawn(self._program.reactor, self, argv, self._program.environment, stdin=True)
-            said = await self._answer.addTimeout(OPEN_S, self._program.reactor)
+            said = await answer.addTimeout(OPEN_S, self._program.reactor)
         except SpawnError as error:
-            raise ExecutorError(f"ssh {self._destination}: {error}") from error
+            raise HostError(f"ssh {self._destination}: {error}") from error
         except WaitedEnough as error:
             self.close()
-            raise ExecutorError(f"ssh {self._destination}: it does not answer within {OPEN_S:.0f} seconds") from error
+            why = f"ssh {self._destination}: it does not answer within {OPEN_S:.0f} seconds"
+            raise HostError(why, "see whether it is on, and to the network", away=True) from error
         self._opened = True
         return said
 
@@ -163,24 +164,28 @@ class Connection(ProcessListener):
         self._ended = True
         answer, self._answer = self._answer, None
         if answer is not None and not answer.called:
-            answer.errback(ExecutorError(self._why(code)))
+            answer.errback(self._why(code))
         with contextlib.suppress(OSError):
             self._socket.unlink(missing_ok=True)
         if self._opened:
             self._on_gone(self)
 
-    def _why(self, code: int | None) -> str:
+    def _why(self, code: int | None) -> HostError:
         said = self._stderr.decode(errors="replace")
         if code not in (None, 255) and not said.strip():
             said = self._stdout.decode(errors="replace")
         if code not in (None, 255):
             last = (said.strip().splitlines() or [f"exit {code}"])[-1]
-            return f"ssh {self._destination}: its login gives no shell: {last[:300]}"
+            why = f"ssh {self._destination}: its login gives no shell: {printable(last[:300])}"
+            return HostError(why, f"on {self._program.here}, see: ssh {self._destination} true")
         return explain(said, self._destination, self._program.here)
 
 
 class Connections:
-    """The connections to one destination: one, and more while it is too busy. *on_greeted* gets what it says first."""
+    """The connections to one destination: one, and more while it is too busy.
+
+    *on_greeted* gets what it says first, *on_tried* is told of each attempt's end, *on_lost* of the last one's.
+    """
 
     _log = Logger()
 
@@ -189,17 +194,21 @@ class Connections:
         program: Program,
         destination: str,
         on_greeted: Callable[[str], None],
+        on_tried: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._program = program
         self.destination = destination
         self._on_greeted = on_greeted
+        self._on_tried = on_tried
+        self._on_lost = on_lost
         self._open: list[Connection] = []
         self._opening: Connection | None = None
         self._waiting: list[Deferred[None]] = []
         """Who waits for the connection that is being made."""
         self.closed = False
-        self.problem = ""
-        """Why the last attempt failed; empty once one did not."""
+        self.problem: HostError | None = None
+        """Why the last attempt failed, or that the connection was lost; None once an attempt did not."""
 
     @property
     def one(self) -> Connection | None:
@@ -207,13 +216,13 @@ class Connections:
         return self._open[0] if self._open else None
 
     async def take(self) -> Connection:
-        """Return a connection that one more command may go over, until it is left. Raises ExecutorError.
+        """Return a connection that one more command may go over, until it is left. Raises HostError.
 
         Who waits may be cancelled; the connection is made all the same, for the others.
         """
         while True:
             if self.closed:
-                raise ExecutorError(f"ssh {self.destination}: the agent lets go of it")
+                raise HostError(f"ssh {self.destination}: the agent lets go of it")
             for connection in self._open:
                 if connection.enter():
                     return connection
@@ -223,8 +232,8 @@ class Connections:
                 self._opening = Connection(self._program, self.destination, self._gone)
                 Deferred.fromCoroutine(self._connect(self._opening)).addErrback(self._failed)
             await waiting
-            if self.problem:
-                raise ExecutorError(self.problem)
+            if self.problem is not None:
+                raise HostError(self.problem.why, self.problem.do, away=self.problem.away)
 
     def close_idle(self) -> None:
         """End those but the first that nothing has gone over since this was last called."""
@@ -234,26 +243,30 @@ class Connections:
     async def _connect(self, connection: Connection) -> None:
         try:
             said = await connection.open()
-        except ExecutorError as error:
-            self._tell(str(error))
+        except HostError as error:
+            self._tell(error)
         else:
             self._open.append(connection)
             self._on_greeted(said)
-            self._tell("")
+            self._tell(None)
 
     def _failed(self, failure: Failure) -> None:
         self._log.failure("a connection can't be made", failure)
-        self._tell(f"ssh {self.destination}: internal error of the agent")
+        self._tell(HostError(f"ssh {self.destination}: internal error of the agent"))
 
-    def _tell(self, problem: str) -> None:
+    def _tell(self, problem: HostError | None) -> None:
         self.problem, self._opening = problem, None
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
+        self._on_tried()
 
     def _gone(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.remove(connection)
+            if not self._open and not self.closed:
+                self.problem = HostError(f"ssh {self.destination}: the connection was lost", away=True)
+                self._on_lost()
 
     def close(self) -> None:
         """End all of them, and make none any more."""

@@ -13,7 +13,6 @@ from twisted.logger import Logger
 
 from ...home import HomeError, read_json, write_json
 from ..executors import ExecutorError
-from ..tree import Tree
 from ..workspace import WORK, is_kept
 from .commands import Ended, run
 from .connection import Connections, Program
@@ -49,17 +48,17 @@ class SshEnder:
         self._busy = False
         self._ending: set[Deferred[None]] = set()
 
-    async def end(self, tree: Tree) -> bool:
+    async def end(self, uuid: str) -> bool:
         """End all of the job there. False where that can't be now: then it is done later, and its files go too."""
-        ending = Deferred.fromCoroutine(self._try_to_end(tree.uuid))
+        ending = Deferred.fromCoroutine(self._try_to_end(uuid))
         ending.addTimeout(self._grace + WITHIN_S, self._program.reactor)
         self._ending.add(ending)
         try:
             await ending
         except (ExecutorError, Ended) as error:
-            self.later(tree.uuid, str(error))
+            self.later(uuid, str(error))
         except (WaitedEnough, CancelledError):
-            self.later(tree.uuid, "it can't be reached in time")
+            self.later(uuid, "it can't be reached in time")
         else:
             return True
         finally:

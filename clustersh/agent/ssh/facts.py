@@ -34,7 +34,7 @@ def read_facts(said: str) -> Facts:
         kernel=words.get("kernel", ""),
         cpus=_number(words.get("cpus", "")),
         memory=1024 * _number(words.get("MemTotal:", "")),
-        executor="bash",
+        executor="bash",  # by which commands are judged: a shell gets them there
     )
 
 

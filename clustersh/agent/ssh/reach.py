@@ -1,11 +1,10 @@
-"""How a machine that only has ssh is reached: its executor, its files, its facts and vitals, over kept connections."""
+"""How a machine that only has ssh is reached: its executor, files, facts and vitals, over kept connections."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import socket
 import stat
@@ -17,25 +16,24 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from ...home import HomeError, private_folder, read_json, write_json
-from ...wire.jobs import Outcome, State
-from ...wire.link import Facts, Start, Vitals
-from ..executors import ExecutorError, Task
-from ..executors.ssh import Place, header
+from ...wire.link import Facts, Vitals
+from ..executors import ExecutorError
+from ..executors.chosen import Chosen
+from ..executors.ssh import Ssh
 from ..fetch import BlobFetcher, InThread
-from ..launch import Launch
-from ..process import ProcessListener, spawn
-from ..tree import Tree
-from . import scripts
-from .connection import Connection, Connections, Program, word
-from .ender import SshEnder, folder_of
+from ..launch import Launcher
+from ..reached import Reached
+from .connection import Connections, Program
+from .ender import SshEnder
 from .facts import VitalsReader, read_facts
-from .session import MARK_BEGINS, Session
 from .workspace import SshWorkspaces
 
 FACTS_FILE = "facts.json"
 _VITALS_S = 1.5
 _TRY_AGAIN_S = (30.0, 600.0)
 """How often a machine is tried that nobody runs anything on, at first and at last: sshd may ban who asks too often."""
+_TRY_AWAY_S = 60.0
+"""And at last where no sshd is asked, as nobody is there."""
 _SOCKET_ROOM = 70
 """Characters that the folder of a control socket may have: 108 in all, and ssh adds some 30 of its own."""
 
@@ -79,8 +77,14 @@ class SshReach:
         self._in_thread = in_thread
         self._folder = folder
         self._machine = machine
-        self._connections = Connections(program, destination, self._greeted)
-        self.ender = SshEnder(program, self._connections, folder, machine, grace)
+        self._connections = Connections(program, destination, self._greeted, self._tried, self._lost)
+        self.reached = Reached()
+        self._lost_at = float("-inf")
+        self._ender = SshEnder(program, self._connections, folder, machine, grace)
+        executor = Ssh(self._connections, self._ender, machine)
+        # Connecting and ending have bounds already; and of many commands, some wait for several connections to be made.
+        self.ender = Chosen(program.reactor, in_thread, executor, patience=None)
+        self.launcher = Launcher(program.reactor, self.ender, lambda _: program.environment)
         self._vitals = VitalsReader()
         self._next_try, self._pause = 0.0, _TRY_AGAIN_S[0]
         with contextlib.suppress(HomeError):
@@ -95,7 +99,7 @@ class SshReach:
     def workspaces(self, folder: Path, fetcher: BlobFetcher) -> SshWorkspaces:
         """Return what makes workspaces in *folder*."""
         return SshWorkspaces(
-            folder, fetcher, self._in_thread, self._program, self._connections, self.ender, self._machine
+            folder, fetcher, self._in_thread, self._program, self._connections, self._ender, self._machine
         )
 
     def gauges(self, jobs: Callable[[], int]) -> SshGauges:
@@ -112,15 +116,31 @@ class SshReach:
         said = await connection.ask(_VITALS_S)
         if said is None:
             return None
-        self.ender.reached()  # what could not be ended although there was a connection
+        self._ender.reached()  # what could not be ended although there was a connection
         return self._vitals.read(said, jobs)
 
     def _try_now_and_then(self) -> None:
         now = self._program.reactor.seconds()
         if now >= self._next_try:
             self._next_try = now + self._pause
-            self._pause = min(2 * self._pause, _TRY_AGAIN_S[1])
+            problem = self._connections.problem
+            longest = _TRY_AWAY_S if problem is None or problem.away else _TRY_AGAIN_S[1]
+            self._pause = min(2 * self._pause, longest)
             Deferred.fromCoroutine(self.connect()).addErrback(lambda failure: failure.trap(ExecutorError) and None)
+
+    def _tried(self) -> None:
+        """An attempt has ended. One more connection than there is may be too many; that is no matter here."""
+        problem = self._connections.problem
+        reached = problem is None or self._connections.one is not None or self._connections.closed
+        self.reached.tell("" if reached or problem is None else problem.why)
+
+    def _lost(self) -> None:
+        """There is no connection any more: try at once, but not again and again."""
+        self._tried()
+        now = self._program.reactor.seconds()
+        if now - self._lost_at >= _TRY_AGAIN_S[0]:
+            self._try_now_and_then()
+        self._lost_at = now
 
     def _greeted(self, said: str) -> None:
         self._next_try, self._pause = 0.0, _TRY_AGAIN_S[0]
@@ -130,47 +150,12 @@ class SshReach:
             self.facts = facts
             with contextlib.suppress(OSError):
                 write_json(self._folder / FACTS_FILE, facts)
-        self.ender.reached()
-
-    async def ready(self, start: Start, task: Task) -> Launch:
-        """Have a connection with room for the job. Raises ExecutorError."""
-        mark = MARK_BEGINS.decode() + secrets.token_hex(16)
-        place = Place(self._machine, folder_of(start.uuid, self._machine), start.files is not None)
-        line = header(mark, start, task, place)
-        return _SshLaunch(self, await self._connections.take(), start, mark.encode(), line)
-
-    async def broken(self, uuid: str, begun: bool, status: int | None, said: str) -> Outcome:
-        """The connection of a job was lost before its end was told: end it there, and say what is known."""
-        destination = self._connections.destination
-        last = (said.strip().splitlines() or [""])[-1][:300]
-        if not begun and "refused by peer" in said:
-            why = f"ssh {destination}: it allows too few sessions on a connection (MaxSessions in its sshd_config)"
-            return Outcome(State.NOT_STARTED, reason=why)
-        if not begun and status not in (None, 255):
-            return Outcome(State.NOT_STARTED, reason=f"ssh {destination}: its shell ended: {last or f'exit {status}'}")
-        ended = await self.ender.end(Tree(uuid, self._machine))
-        then = "what it left there was ended" if ended else "what runs on there is ended once it can be reached"
-        return Outcome(State.INTERRUPTED, reason=f"ssh {destination}: the connection was lost; {then}")
-
-    def spawn(self, connection: Connection, start: Start, mark: bytes, line: bytes, listener: ProcessListener) -> None:
-        """Start the job's ssh over *connection*. Raises SpawnError."""
-        session = Session(
-            listener,
-            mark,
-            line,
-            where=start.cwd or "its home",
-            stdin=start.stdin,
-            freed=connection.leave,
-            broken=lambda begun, status, said: self.broken(start.uuid, begun, status, said),
-        )
-        name = scripts.NAME.format(uuid=start.uuid, machine=self._machine)
-        argv = connection.argv(f"exec sh -c {word(scripts.JOB)} {name}")
-        spawn(self._program.reactor, session, argv, self._program.environment, stdin=True)
+        self._ender.reached()
 
     def close(self) -> None:
         """End the connections, whatever still goes over them; what isn't ended there is left for later."""
         self._connections.close()
-        self.ender.close()
+        self._ender.close()
 
 
 class SshGauges(NamedTuple):
@@ -182,22 +167,3 @@ class SshGauges(NamedTuple):
     async def measure(self) -> Vitals | None:
         """Return it; None where it doesn't tell."""
         return await self.reach.measure(self.jobs())
-
-
-class _SshLaunch:
-    def __init__(self, reach: SshReach, connection: Connection, start: Start, mark: bytes, line: bytes) -> None:
-        self._reach = reach
-        self._connection = connection
-        self._start = start
-        self._mark = mark
-        self._line = line
-
-    def spawn(self, listener: ProcessListener) -> None:
-        try:
-            self._reach.spawn(self._connection, self._start, self._mark, self._line, listener)
-        except BaseException:
-            self.abandon()
-            raise
-
-    def abandon(self) -> None:
-        self._connection.leave()

@@ -11,12 +11,12 @@ from twisted.internet.task import LoopingCall
 from ...home import private_folder
 from ...wire.link import Start
 from ..executors import ExecutorError, Task
-from ..executors.ssh import is_staged
 from ..fetch import Abandoned, BlobFetcher, InThread
 from ..workspace import Workspace, WorkspaceError, Workspaces, is_kept
 from .commands import Ended, run
 from .connection import Connections, Program
 from .ender import SshEnder, folder_of
+from .header import is_staged
 from .scripts import REMOVE, UNPACK
 
 _SEND_S = 3600.0
@@ -38,7 +38,7 @@ class SshWorkspaces(Workspaces):
         ender: SshEnder,
         machine: str,
     ) -> None:
-        super().__init__(folder, Path("/"), fetcher, in_thread)
+        super().__init__(folder, Path("/"), fetcher, in_thread, elsewhere=True)
         self.program = program
         self.connections = connections
         self.ender = ender
@@ -69,8 +69,8 @@ class _SshWorkspace(Workspace):
     _sent = False
 
     async def prepare(self) -> Task:
-        task = Task(self._start.command, Path("/"), self._folder, await self._bring())
-        if self._start.files is None and not is_staged(task):
+        task = await super().prepare()
+        if task.files is None and not is_staged(task):
             return task
         if is_staged(task):
             content = task.script if task.script is not None else (task.command.shell or "").encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,8 +18,6 @@ from .verdicts import RULES, UNPARSABLE, Action, Finding
 _ALLOW = "allow"
 _BASH_SYSTEMS = ("linux", "darwin", "freebsd", "openbsd", "netbsd")
 _EXECUTORS = {"bash": Grammar.BASH, "powershell": Grammar.POWERSHELL}
-_REMEMBERED = 128
-_LONGEST_REMEMBERED = 8 << 10
 _MOST_UNPARSED = 20_000
 """Words of suspicious lines that are looked at where there is no parser at hand."""
 
@@ -93,7 +90,7 @@ def _known(folder: str) -> str:
 def _judged(command: Command, script: bytes | None, grammar: Grammar, folder: str) -> tuple[_Found, ...]:
     if command.argv is not None:
         return _judge(command.argv, grammar, folder)
-    return _text(_shell_text(command, script, grammar), grammar, folder)
+    return _judge(_shell_text(command, script, grammar), grammar, folder)
 
 
 def _suspected(command: Command, script: bytes | None, grammar: Grammar) -> Iterable[_Found]:
@@ -109,21 +106,6 @@ def _shell_text(command: Command, script: bytes | None, grammar: Grammar) -> str
     text = (script or b"").decode("utf-8", "replace")
     shell = grammar is Grammar.POWERSHELL or is_shell_script(text.partition("\n")[0])
     return text if shell else ""
-
-
-def _text(text: str, grammar: Grammar, folder: str) -> tuple[_Found, ...]:
-    judge = _remembered if len(text) <= _LONGEST_REMEMBERED else _judge
-    return judge(text, grammar, folder)
-
-
-def forget() -> None:
-    """Judge everything anew from now on."""
-    _remembered.cache_clear()
-
-
-@lru_cache(_REMEMBERED)
-def _remembered(text: str, grammar: Grammar, folder: str) -> tuple[_Found, ...]:
-    return _judge(text, grammar, folder)
 
 
 def _judge(what: str | tuple[str, ...], grammar: Grammar, folder: str) -> tuple[_Found, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 
 from .values import HOME, UNKNOWN, normal
 
+_PATTERN = re.compile(r"[*?\[]")
 _GLOBS = ("*", ".*", "**", "?*", "*.*", "{*,.*}", ".??*")
+_NEARLY_ALL = re.compile(r"\?{1,4}\*")
 _CLASSES = re.compile(r"\.?\[(!\.|\^\.|([aA]-[zZ])+(0-9)?)\]\*")
 SYSTEM = frozenset(
     [
@@ -63,7 +66,7 @@ _DISK = re.compile(
 
 def _is_glob(last: str) -> bool:
     """Whether the pattern *last* fits all that is in a folder, or nearly all."""
-    return last in _GLOBS or bool(_CLASSES.fullmatch(last))
+    return last in _GLOBS or bool(_NEARLY_ALL.fullmatch(last) or _CLASSES.fullmatch(last))
 
 
 def root_of(path: str, folder: str = UNKNOWN) -> str:
@@ -74,7 +77,16 @@ def root_of(path: str, folder: str = UNKNOWN) -> str:
         whole = parent or "/"
     if whole == "/":
         return "root"
-    return "system" if whole in SYSTEM else "home" if whole in HOMES else ""
+    for places, kind in ((SYSTEM, "system"), (HOMES, "home")):
+        if whole in places or (_PATTERN.search(whole) and any(_fits(whole, place) for place in places)):
+            return kind
+    return ""
+
+
+def _fits(pattern: str, place: str) -> bool:
+    """Whether a shell would make *place*, among others, of *pattern*."""
+    parts, names = pattern.split("/"), place.split("/")
+    return len(parts) == len(names) and all(map(fnmatch.fnmatchcase, names, parts))
 
 
 def is_all_of_root(path: str, folder: str = UNKNOWN) -> bool:

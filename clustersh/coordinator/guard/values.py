@@ -124,9 +124,15 @@ def base_name(word: str) -> str:
     return word.rpartition("/")[2]
 
 
+_A_HOME = f"/home/{HOME}"
+
+
 def normal(path: str, folder: str = UNKNOWN) -> str:
     """Return *path*, seen from *folder*, without what changes nothing."""
     if not path.startswith(("/", HOME)):
         path = f"{folder}/{path}"
-    path = posixpath.normpath(path)
+    # Above a home there is a folder of homes, or all of the machine.
+    path = posixpath.normpath(_A_HOME + path.removeprefix(HOME) if path.startswith(HOME) else path)
+    if path == _A_HOME or path.startswith(f"{_A_HOME}/"):
+        return HOME + path.removeprefix(_A_HOME)
     return "/" + path.lstrip("/") if path.startswith("/") else path

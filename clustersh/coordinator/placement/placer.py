@@ -24,7 +24,7 @@ class Sight(Protocol):
     """What the coordinator itself sees of a machine."""
 
     def status(self, machine_id: str) -> str:
-        """Return online, reconnecting or offline."""
+        """Return online, reconnecting, offline or unreachable."""
 
     def vitals(self, machine_ids: Iterable[str]) -> Mapping[str, tuple[Vitals, float]]:
         """Return what those machines last said of themselves, and how many seconds ago; not of those that did not."""
@@ -129,7 +129,7 @@ class Placer:
         online = [machine for machine in known if self._sight.status(machine.id) == "online"]
         there = online
         if len(online) < pick:
-            there = [machine for machine in known if self._sight.status(machine.id) != "offline"]
+            there = [machine for machine in known if self._sight.status(machine.id) in ("online", "reconnecting")]
         if len(there) < pick:
             raise _too_few(machines, there, pick)
         said = self._sight.vitals(machine.id for machine in there)

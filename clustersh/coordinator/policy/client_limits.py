@@ -85,8 +85,8 @@ class ClientLimits:
         allowed = [self._meaning.members(expression)[0] for expression in limits.targets]
         return [machine for machine in machines if all(machine.name in names for names in allowed)]
 
-    def claim(self, client: Identity, limits: Limits, jobs: int, width: int) -> None:
-        """Take what the run needs, until it is under way. Raises ProblemError (rate-limited): not now."""
+    def check_now(self, client: Identity, limits: Limits, jobs: int, width: int) -> None:
+        """Raise ProblemError (rate-limited) where `claim` would."""
         most, busy = limits.machines_at_once, self.under_way(client.id)
         if most is not None and busy + width > most:
             raise ProblemError(
@@ -94,8 +94,19 @@ class ClientLimits:
                 f"{client.name} may use {_counted(most, 'machine')} at once: {busy} are busy, and this needs {width}",
                 hint="again when a run has ended: clustersh history --status running",
             )
+        most = limits.jobs_per_minute
+        if most is not None and (wait_s := self._rate(most).wait_s(client.id, jobs)):
+            raise ProblemError(
+                Kind.RATE_LIMITED,
+                f"{client.name} may start {_counted(most, 'job')} a minute, and has",
+                hint=f"again in {int(wait_s) + 1} s",
+            )
+
+    def claim(self, client: Identity, limits: Limits, jobs: int, width: int) -> None:
+        """Take what the run needs, until it is under way. Raises ProblemError (rate-limited): not now."""
+        self.check_now(client, limits, jobs, width)
         if limits.jobs_per_minute is not None:
-            self._take(client, limits.jobs_per_minute, jobs)
+            self._rate(limits.jobs_per_minute).take(client.id, jobs)
         self._claimed[client.id] += width
 
     def let_go(self, client: Identity, width: int) -> None:
@@ -104,15 +115,9 @@ class ClientLimits:
         if self._claimed[client.id] <= 0:
             del self._claimed[client.id]
 
-    def _take(self, client: Identity, most: int, jobs: int) -> None:
-        rate = self._rates.setdefault(most, RateLimit(self._clock, most / 60, most))
-        if not rate.take(client.id, jobs):
-            wait = int(rate.wait_s(client.id, jobs)) + 1
-            raise ProblemError(
-                Kind.RATE_LIMITED,
-                f"{client.name} may start {_counted(most, 'job')} a minute, and has",
-                hint=f"again in {wait} s",
-            )
+    def _rate(self, most: int) -> RateLimit:
+        """Return who has started how many jobs, of those that may start *most* a minute."""
+        return self._rates.setdefault(most, RateLimit(self._clock, most / 60, most))
 
 
 def _refused(detail: str, hint: str) -> ProblemError:

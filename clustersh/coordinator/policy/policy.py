@@ -26,7 +26,7 @@ from .kin import Kin
 from .overrides import Override, Overrides
 from .probes import lines_of_probe
 from .rulebook import Rulebook
-from .verdicts import ALLOWED, Ruling, Stop, Verdict, advice, refusal, worst_first
+from .verdicts import ALLOWED, Ruling, Stop, Verdict, advice, no_script, refusal, worst_first
 from .wanted import wanted
 
 ITSELF = "itself"
@@ -141,7 +141,7 @@ class Policy:
     def let_pass(self, caller: Identity, asked: RunRequest, machines: Sequence[Key], verdict: Verdict) -> Passage:
         """Count a run that was checked just now, and use up its approval. Raises ProblemError: not now."""
         if verdict.unjudged:
-            raise ProblemError(Kind.UNKNOWN_BLOB, "the coordinator does not have the script", hint="send it again")
+            raise no_script()
         override = self._check_approved(caller, asked, machines, verdict) if verdict.force == "approve" else None
         limits = limits_of(self._book.of_client(caller.name))
         width = widest(len(machines), asked.pace)
@@ -154,6 +154,11 @@ class Policy:
         elif verdict.rules:
             passage.approver = ITSELF
         return passage
+
+    def check_now(self, caller: Identity, asked: RunRequest, machines: Sequence[Key]) -> None:
+        """Raise ProblemError (rate-limited) where such a run, which passes, would come too soon; nothing is counted."""
+        limits = limits_of(self._book.of_client(caller.name))
+        self._limits.check_now(caller, limits, len(machines), widest(len(machines), asked.pace))
 
     def asked_for(self, caller: Identity, asked: RunRequest) -> list[frozenset[str]]:
         """Return on which machines (their ids) that run waits for an approval, or has one; those that have first."""

@@ -95,6 +95,11 @@ def refusal(verdict: Verdict, total: int, hint: str) -> ProblemError:
     return ProblemError(Kind.POLICY, detail, hint=partly + hint)
 
 
+def no_script() -> ProblemError:
+    """Return what is wrong where nobody could look at a script."""
+    return ProblemError(Kind.UNKNOWN_BLOB, "the coordinator does not have the script", hint="send it again")
+
+
 def advice(verdict: Verdict) -> str:
     """Return what to do about a refusal, where no code was made."""
     if verdict.denied:

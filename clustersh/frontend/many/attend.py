@@ -75,7 +75,7 @@ class ManyJobs:
     async def present(self, run: Run) -> int:
         """Print all that was not shown yet, and what became of it all; return the exit status."""
         await self._print_outputs(run)
-        return await tell(self._console, run, self._gaps)
+        return await tell(self._console, run, self._gaps, interrupted=self._attendant.interrupted)
 
     async def so_far(self, run: Run) -> None:
         """Print what those machines printed that have ended, what the others have by now, and who they are."""

@@ -6,18 +6,19 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ...cli.console import Console
+from ...cli.errors import NOTHING_RAN, REFUSED
 from ...wire.rest import Job, Run
 from ...wire.units import format_size
+from .. import left_out
 from ..layouts import Layout
 from ..outcome import cut_message
 from .folding import each, fold
 from .names import node_set
 from .sections import Gap, Sections, Source, suffices
 from .shares import fair_share
-from .summary import exit_status, summary
+from .summary import MAX_HINTS, exit_status, none_started, summary
 from .words import Kind, kind_of
 
-MAX_HINTS = 5
 UNLIMITED = 1 << 62
 
 
@@ -39,21 +40,30 @@ async def present(console: Console, run: Run, form: ManyForm, source: Source | N
     return await tell(console, run, await print_outputs(console, run, form, source))
 
 
-async def tell(console: Console, run: Run, gaps: Sequence[Gap]) -> int:
-    """Say on stderr what became of *run* and what is to be done next, and return the exit status."""
+async def tell(console: Console, run: Run, gaps: Sequence[Gap], *, interrupted: bool = False) -> int:
+    """Say on stderr what became of *run* and what is to be done next, and return the exit status.
+
+    *interrupted*: its caller had it cancelled.
+    """
+    status = exit_status(run, cut=bool(gaps), interrupted=interrupted)
     cut, unread = [gap for gap in gaps if not gap.unread], [gap for gap in gaps if gap.unread]
     if cut:
         await _tell_cut(console, run, cut)
     for gap in unread[:MAX_HINTS]:
         hint = f"clustersh cat {gap.job.machine} {run.uuid}"
         await console.error(f"the output of {node_set(gap.machines)} can't be read now: {gap.unread}", (hint,))
-    if run.stopped:
-        await console.error(run.stopped)
+    if status in (NOTHING_RAN, REFUSED):
+        await console.error(*none_started(run.jobs, run.stopped))
+    elif run.stopped:
+        why = f"why those failed: clustersh cat {run.uuid}; nothing ran on those that did not start"
+        await console.error(run.stopped, (why,))
     await console.err(f"{summary(run)}\n")
     kinds = {kind_of(job, run.unconfirmed) for job in run.jobs}
     if Kind.UNCONFIRMED in kinds and not kinds & {Kind.RUNNING, Kind.WAITING}:
         await console.hint(f"clustersh wait {run.uuid} tells what became of it, once those machines are heard of again")
-    return exit_status(run, cut=bool(gaps))
+    if run.left_out:
+        await console.hint(left_out.hint(run.left_out))
+    return status
 
 
 def _share(run: Run, form: ManyForm) -> int:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ...cli.errors import NOTHING_RAN, REFUSED, UNCERTAIN
+from ...cli.errors import CANCELLED, NOTHING_RAN, REFUSED, UNCERTAIN
 from ...cli.text import printable
+from ...wire.jobs import State
 from ...wire.rest import Job, Run
+from .. import left_out
+from ..not_started import hint_about
+from ..outcome import POLICY_HINT, Message
 from .names import natural, node_set
 from .words import Kind, kind_of, last_seen, result, started
 
+MAX_HINTS = 5
 MAX_DETAILS = 10
 """Different results of one kind that the line has; the documents (``-o json``) have them all."""
 _FAILED = 1
@@ -20,7 +25,8 @@ _UNEXPLAINED = (Kind.COMPLETED, Kind.CANCELLED, Kind.UNCONFIRMED, Kind.RUNNING, 
 def summary(run: Run) -> str:
     """Return the line: ``9 completed, 1 failed (web10: exit 127), 1 offline (web11, last seen 2h ago)``."""
     skipped = f"{len(run.skipped)} skipped (offline: {node_set(run.skipped)})" if run.skipped else ""
-    return ", ".join(filter(None, (told_of(run.jobs, run), skipped)))
+    new = left_out.words(run.left_out) if run.left_out else ""
+    return ", ".join(filter(None, (told_of(run.jobs, run), skipped, new)))
 
 
 def counts(jobs: Iterable[Job]) -> str:
@@ -37,11 +43,33 @@ def told_of(jobs: Iterable[Job], run: Run) -> str:
     return printable(", ".join(_part(kind, alike, run) for kind, alike in kinds.items() if alike))
 
 
-def exit_status(run: Run, *, cut: bool) -> int:
-    """Return the status that *run* ends with; *cut*: not all of its output was shown."""
+def none_started(jobs: Sequence[Job], stopped: str | None, what: str = "nothing ran: the command") -> Message:
+    """Return what is said of *jobs*, none of which began: why their run was *stopped*, or that *what* did not start."""
+    names = sorted((job.machine for job in jobs), key=natural)
+    where = f"on {names[0]}" if len(names) == 1 else f"on any of {node_set(names)}"
+    hints: dict[str, list[str]] = {}
+    for job in jobs:
+        if not stopped or job.reason != stopped:
+            hints.setdefault(_hint(job), []).append(job.machine)
+    told = (hint.format(where=node_set(alike)) for hint, alike in list(hints.items())[:MAX_HINTS])
+    return Message(stopped or f"{what} did not start {where}", tuple(told))
+
+
+def _hint(job: Job) -> str:
+    if job.status is State.REFUSED:
+        return POLICY_HINT
+    if job.status is State.CANCELLED:
+        return "it was cancelled before it began; repeating it is safe"
+    return hint_about(job.reason or "")
+
+
+def exit_status(run: Run, *, cut: bool, interrupted: bool = False) -> int:
+    """Return the status that *run* ends with. *cut*: not all of its output was shown; *interrupted*: by its caller."""
     kinds = {kind_of(job, run.unconfirmed) for job in run.jobs}
     if not all(kind.known for kind in kinds):
         return UNCERTAIN
+    if interrupted and Kind.CANCELLED in kinds:
+        return CANCELLED
     if not any(started(job) for job in run.jobs):
         return REFUSED if Kind.REFUSED in kinds else NOTHING_RAN
     if kinds != {Kind.COMPLETED}:

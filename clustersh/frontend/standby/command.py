@@ -57,7 +57,9 @@ class StandbyStart:
     def at_once(self) -> int:
         """Do it, and print what there is or was."""
         if not hasattr(socket, "AF_UNIX"):
-            raise CliError("there are no Unix sockets here, so no standby", kind="bad-request")
+            raise CliError(
+                "there are no Unix sockets here, so no standby", ("every command does without",), kind="bad-request"
+            )
         where = find(self._invocation.environ)
         if self._dry_run:
             return self._would_stop(where)

@@ -3,8 +3,6 @@
 No more than the interpreter itself is imported: the launcher's start is what every command pays.
 """
 
-from __future__ import annotations
-
 # The launcher's.
 HELLO, CALL, ACK, FAILED, STDIN, STDIN_FAILED, SIGNAL, SIZE, ASK, STOP = range(1, 11)
 # The standby's.

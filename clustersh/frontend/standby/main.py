@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _MORE = ("submission", "run_request", "one_job", "showing", "plan", "stored_output", "many.attend", "many.show")
 """What commands import only once they know that they need it."""
+_LAUNCHER_S = ("main", "standby.relay")
+"""What else a launcher imports. It is compiled with the rest then, also for callers whose environment keeps Python from
+that (PYTHONDONTWRITEBYTECODE), whose every call would do it again: it takes as long as Python's own start."""
 THREADS = 64
 """How many callers may wait for their files at once: one that is a pipe may never come, and whoever asked be gone."""
 _LIFTED = (
@@ -90,7 +93,7 @@ def import_all() -> None:
     """Import what the commands need."""
     for command in (BARE, COMPLETE, *(each for name, each in COMMANDS.items() if name not in IN_PROCESS)):
         command.load()
-    for name in _MORE:
+    for name in (*_MORE, *_LAUNCHER_S):
         importlib.import_module(f"clustersh.frontend.{name}")
     importlib.import_module("treq.client")
 

@@ -1,7 +1,5 @@
 """Who is at the other end of a Unix socket, and whether that process has work to do."""
 
-from __future__ import annotations
-
 import _socket
 import sys
 
@@ -13,7 +11,7 @@ _LOCAL_LEVEL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
 """macOS's and the BSDs' numbers, which Python has no names for."""
 
 
-def peer_of(connection: Any) -> tuple[int, int]:
+def peer_of(connection: "Any") -> tuple[int, int]:
     """Return (pid, uid) of the process at the other end; its pid is 0 where that is not known. Raises OSError."""
     if sys.platform == "linux":
         told = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)

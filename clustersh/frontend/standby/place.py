@@ -4,8 +4,6 @@ The key holds all that a process can't change for one of its callers: whose it i
 which namespaces and with what rights, the time zone and the encoding.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import sys
@@ -50,7 +48,7 @@ class Place:
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
-def find(environ: Mapping[str, str]) -> Place:
+def find(environ: "Mapping[str, str]") -> Place:
     """Return where the standby of a caller with that *environ* is."""
     home = _home(environ)
     runtime = environ.get("XDG_RUNTIME_DIR", "")
@@ -58,7 +56,7 @@ def find(environ: Mapping[str, str]) -> Place:
     return Place(folder, home, _key(home, environ))
 
 
-def _home(environ: Mapping[str, str]) -> str:
+def _home(environ: "Mapping[str, str]") -> str:
     """As `clustersh.home.default_home`, whose imports a launcher has no time for."""
     chosen = environ.get("CLUSTERSH_HOME")
     if chosen:
@@ -66,7 +64,7 @@ def _home(environ: Mapping[str, str]) -> str:
     return os.path.abspath(f"{environ.get('HOME') or os.path.expanduser('~')}/.config/clustersh")
 
 
-def _key(home: str, environ: Mapping[str, str]) -> bytes:
+def _key(home: str, environ: "Mapping[str, str]") -> bytes:
     root = os.stat("/")
     parts = [
         __version__,

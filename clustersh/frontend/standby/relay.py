@@ -14,12 +14,12 @@ import select
 import stat
 
 from . import frames
+from .launcher import SIGNALS, sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_SIGNALS = [getattr(_signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(_signal, name)]
 _AT_ONCE = 4096
 _CLOSED = (errno.EPIPE, errno.ECONNRESET)
 _SILENCE_MS = 3000
@@ -50,11 +50,16 @@ class Relay:
         self.fed = False
         self.untold = 0
 
-    def run(self, call: bytes) -> int:
-        """Have *call* done and return its exit status. Raises Lost; signals are then as they were before."""
-        self._to_send.append(frames.frame(frames.CALL, frames.pack([call, self._streams()])))  # before any signal
+    def run(self, rest: bytes, held: set[int]) -> int:
+        """Return the exit status of the call, of which the *rest* is still to be sent.
+
+        Signals are blocked until they are watched: from then on only those that were before, which is *held*. Raises
+        Lost; signals are then as they were.
+        """
+        self._to_send.append(rest)  # before any signal
         before = self._watch_signals()
         try:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, held)
             return self._until_end()
         finally:
             for number, handler in before.items():
@@ -176,11 +181,11 @@ class Relay:
     def _watch_signals(self) -> dict[int, Any]:
         """Take those that the caller does not ignore (nohup, a job in the background); return who had them."""
         before = {}
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if _signal.getsignal(number) is not _signal.SIG_IGN:
                 before[number] = _signal.signal(number, self._signalled)
         if any(map(os.isatty, (1, 2))):
-            resized = lambda *_: self._send(frames.frame(frames.SIZE, _sizes()))  # noqa: E731
+            resized = lambda *_: self._send(frames.frame(frames.SIZE, sizes()))  # noqa: E731
             before[_signal.SIGWINCH] = _signal.signal(_signal.SIGWINCH, resized)
         return before
 
@@ -189,26 +194,6 @@ class Relay:
             os._exit(128 + number)  # it does not even say that it heard of the last one
         self.untold += 1
         self._send(frames.number(frames.SIGNAL, number))
-
-    def _streams(self) -> bytes:
-        """Say what the three descriptors are: terminals, how large, and whether the last two are the same."""
-        terminals = bytes(os.isatty(stream) for stream in (0, 1, 2))
-        try:
-            same = os.path.sameopenfile(1, 2)
-        except OSError:
-            same = False
-        return frames.pack([terminals, bytes((same,)), _sizes()])
-
-
-def _sizes() -> bytes:
-    found = list[bytes]()
-    for stream in (1, 2):
-        try:
-            columns, lines = os.get_terminal_size(stream)
-        except OSError:
-            columns = lines = 0
-        found += columns.to_bytes(4, "big"), lines.to_bytes(4, "big")
-    return b"".join(found)
 
 
 def _takes_it_now(stream: int) -> bool:

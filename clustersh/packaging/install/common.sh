@@ -246,6 +246,7 @@ make_version() {
     if [ "$scope" = system ]; then chmod 755 "$venv"; fi
     TMPDIR=$work "$python" -I -m venv "$venv" >>"$log" 2>&1 || fail_with_log "can't make a venv in $data/versions"
     install_package
+    compile_version
     printf '%s\n' "$wheel_sha256" >"$venv/wheel.sha256" || fail_with_log "can't write to $data"
 }
 
@@ -305,7 +306,7 @@ install_package() {
         printf '%sclustersh==%s --hash=sha256:%s\n' "$requirements" "$version" "$wheel_sha256" >"$work/requirements.txt"
         (
             only_here
-            venv_pip install --require-hashes --only-binary :all: --index-url "$scheme://$address/simple/" \
+            venv_pip install --no-compile --require-hashes --only-binary :all: --index-url "$scheme://$address/simple/" \
                 --trusted-host "$address" -r "$work/requirements.txt"
         ) || fail_with_log "can't install from the coordinator's wheelhouse" \
             "run the line again; if that doesn't help, on the coordinator: clusterd wheelhouse fill --help"
@@ -314,10 +315,15 @@ install_package() {
         (
             unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_NO_DEPS PIP_REQUIRE_HASHES PIP_PYTHON
             export PIP_USER=0
-            venv_pip install --only-binary :all: "$work/$wheel_name"
+            venv_pip install --no-compile --only-binary :all: "$work/$wheel_name"
         ) || fail_with_log "can't install what clustersh needs from this user's package index" \
                 "no internet here? On the coordinator: clusterd wheelhouse fill --help"
     fi
+}
+
+# pip would compile one file after the other, and the tests of all packages too. What can't be compiled runs as it is.
+compile_version() {
+    "$venv/bin/python" -I -m compileall -q -j 0 -x '/site-packages/.*/tests?/' "$venv/lib" >>"$log" 2>&1 || true
 }
 
 # The second half takes the program away; when it was the last one, there is no current version any more.

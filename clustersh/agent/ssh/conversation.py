@@ -7,19 +7,15 @@ something that it left in the background still holds the streams.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ...wire.jobs import Outcome, State
 from ...wire.output import Stream
-from ..process import ProcessListener, close_stdin
+from ..executors import IConversation
+from .connection import Connection
 
 MARK_BEGINS = b"\x1e"
 _STATUS = re.compile(rb"E[0-9]{1,3}")
@@ -83,83 +79,47 @@ def _beginning_at_end(data: bytes, mark: bytes) -> int:
     return 0
 
 
-class Session(ProcessListener):
-    """Stands between the ``ssh`` of one command and *listener*, which hears of the command alone.
+@implementer(IConversation)
+class Conversation:
+    """What is said with the ``ssh`` of one command, over *connection*.
 
-    *header* is what is sent first, *where* the directory that it names. *freed* is called when that ``ssh`` is gone,
-    and *broken* where it went before the command's end was told: with whether the command had begun, the status of
-    ssh, and what that said; it returns the outcome.
+    *header* is what is sent first, *where* the directory that it names. *lost* says what became of the command where
+    ssh went before its end was told: of whether it had begun, the status of ssh, and what that said.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
-        listener: ProcessListener,
+        connection: Connection,
         mark: bytes,
         header: bytes,
-        *,
         where: str,
-        stdin: bool,
-        freed: Callable[[], None],
-        broken: Callable[[bool, int | None, str], Coroutine[Any, Any, Outcome]],
+        lost: Callable[[bool, int | None, str], Awaitable[Outcome]],
     ) -> None:
-        self._listener = listener
-        self._header = header
+        self.connection = connection
+        self.first = header + b"\n"
+        self.ended: Outcome | None = None
         self._where = where
-        self._stdin = stdin
-        self._freed = freed
-        self._broken = broken
+        self._lost = lost
         self._streams = {stream: Marked(mark) for stream in (Stream.STDOUT, Stream.STDERR)}
-        self._transport: Any = None
-        self._over = False
 
-    def spawned(self, transport: Any) -> None:
-        self._transport = transport
-        transport.write(self._header + b"\n")
-        if not self._stdin:
-            close_stdin(transport)
-        self._listener.spawned(transport)
+    def heard(self, stream: Stream, data: bytes) -> bytes:
+        """Return what is the command's."""
+        marked = self._streams[stream]
+        own = marked.feed(data) if data else marked.rest()
+        if self.ended is None and all(each.word is not None for each in self._streams.values()):
+            self.ended = self._outcome_of(self._streams[Stream.STDOUT].word or b"")
+        return own
 
-    def output(self, stream: Stream, data: bytes) -> None:
-        own = self._streams[stream].feed(data)
-        if own:
-            self._listener.output(stream, own)
-        if not self._over and all(each.word is not None for each in self._streams.values()):
-            self._over = True
-            # Something left in the background may hold the streams.
-            with contextlib.suppress(ProcessExitedAlready):
-                self._transport.signalProcess("TERM")
-            self._tell(self._streams[Stream.STDOUT].word or b"")
-
-    def stdin_taken(self) -> None:
-        if self._stdin:
-            self._listener.stdin_taken()
-
-    def stdin_closed(self) -> None:
-        if self._stdin:
-            self._listener.stdin_closed()
-
-    def exited(self, code: int | None, number: int | None) -> None:
-        self._freed()
-        if self._over:
-            return
-        self._over = True
-        for stream, each in self._streams.items():
-            if rest := each.rest():
-                self._listener.output(stream, rest)
+    def outcome(self, code: int | None, number: int | None) -> Awaitable[Outcome]:
+        """Return what became of the command, whose end was not told."""
         begun = any(each.begun for each in self._streams.values())
-        said = self._streams[Stream.STDERR].before.decode(errors="replace")
-        outcome = Deferred.fromCoroutine(self._broken(begun, code, said))
-        outcome.addCallbacks(self._listener.gone, self._failed)
+        return self._lost(begun, code, self._streams[Stream.STDERR].before.decode(errors="replace"))
 
-    def _failed(self, failure: Failure) -> None:
-        self._log.failure("what became of a command is not known", failure)
-        self._listener.gone(Outcome(State.INTERRUPTED, reason="internal error of the agent"))
+    def close(self) -> None:
+        """It goes over the connection no more."""
+        self.connection.leave()
 
-    def _tell(self, word: bytes) -> None:
+    def _outcome_of(self, word: bytes) -> Outcome:
         if _STATUS.fullmatch(word):
-            self._listener.exited(int(word[1:]), None)
-        else:
-            reason = f"{word[1:].decode(errors='replace')}: {self._where}"
-            self._listener.gone(Outcome(State.NOT_STARTED, reason=reason))
+            return Outcome.exited(int(word[1:]))
+        return Outcome(State.NOT_STARTED, reason=f"{word[1:].decode(errors='replace')}: {self._where}")
