@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
-from urllib.parse import urlencode
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, TypeVar, overload
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.web.client import URI, Agent, HTTPConnectionPool
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS, IResponse
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IPolicyForHTTPS, IResponse
 
 from .address import Address
-from .http_bodies import BodyReader, BodyWriter, Collector, Watch, WholeBody
-from .trust.identity import SERVER_NAME
+from .http_bodies import BodyReader, BodyWriter, Collector, Watch
+from .rest_requests import CONNECT_S, Query, Requests
 from .unreachable import Cause, Unreachable, explain, not_a_coordinator
 from .wire.codec import WireError, decode_json, encode_json
 from .wire.problems import Problem, ProblemError
 from .wire.rest import JSON, PROBLEM_JSON
 
-if TYPE_CHECKING:
-    from treq.client import HTTPClient
-
 __all__ = ["ANSWER_LIMIT", "Cause", "Collector", "Query", "RestClient", "Unreachable"]
 
 T = TypeVar("T")
-Query = Sequence[tuple[str, str]]
 ANSWER_LIMIT = 64 << 20
 """Bytes of an answer that `RestClient.call` reads; streams have no limit."""
-
-_CONNECT_S = 10.0
-_KEPT_CONNECTIONS = 8
-_KEPT_S = 60
-
-
-@implementer(IAgentEndpointFactory)
-class _Dial:
-    """Connects to *address*, whatever the URL says: that holds the coordinator's one internal name.
-
-    So any address does that a socket takes; IPv6 ones and names with an underscore don't survive URL libraries.
-    """
-
-    def __init__(self, reactor: IReactorTime, address: Address, policy: IPolicyForHTTPS | None) -> None:
-        self._reactor = reactor
-        self._address = address
-        self._policy = policy
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Return where to connect to (Twisted's name for this method)."""
-        plain = HostnameEndpoint(self._reactor, self._address.host, self._address.port, timeout=_CONNECT_S)
-        if self._policy is None:
-            return plain
-        creator = self._policy.creatorForNetloc(uri.host, uri.port)
-        return wrapClientTLS(creator, plain)
 
 
 class RestClient:
     """One coordinator, over mutual TLS with *policy*, or over plain HTTP without one. Connections are kept.
 
-    *answer_limit* is in bytes.
+    *answer_limit* is in bytes; *clock* is what kept connections age by, if it isn't *reactor*.
     """
 
     def __init__(
@@ -73,28 +38,17 @@ class RestClient:
         policy: IPolicyForHTTPS | None,
         *,
         answer_limit: int = ANSWER_LIMIT,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.address = address
         self._reactor = reactor
-        self._scheme = "http" if policy is None else "https"
         self._answer_limit = answer_limit
-        self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
-        self._pool.cachedConnectionTimeout = _KEPT_S
-        dial = _Dial(reactor, address, policy)
-        self._agent = Agent.usingEndpointFactory(reactor, dial, pool=self._pool)
+        self._requests = Requests(reactor, address, policy, clock or reactor)
 
     @property
     def secure(self) -> bool:
         """Whether it speaks TLS."""
-        return self._scheme == "https"
-
-    @cached_property
-    def _http(self) -> HTTPClient:
-        # Imported at the first request: an agent whose jobs bring no files makes none, and it is 2 MiB.
-        from treq.client import HTTPClient
-
-        return HTTPClient(self._agent)
+        return self._requests.secure
 
     @overload
     async def call(
@@ -144,13 +98,24 @@ class RestClient:
         if wait_s > 0:
             given["Prefer"] = f"wait={wait_s:g}"
 
-        async def exchange(_touch: Callable[[bool], None]) -> bytes:
-            response = await self._request(method, path, content, query, given)
+        lost = False
+
+        async def exchange(touch: Callable[[bool], None]) -> bytes:
+            def note_lost() -> None:
+                nonlocal lost
+                lost = True
+                touch(True)
+
+            response = await self._requests.send(method, path, content, query, given, wait_s, note_lost)
             received = await self._read_whole(response)
             _raise_problem(self.address, response, received)
             return received
 
-        received = await self._watched(exchange, wait_s + timeout_s)
+        try:
+            received = await self._watched(exchange, wait_s + timeout_s)
+        except Unreachable as error:
+            error.sent = error.sent or lost
+            raise
         if answer is None:
             return None
         if isinstance(received, answer):
@@ -178,7 +143,7 @@ class RestClient:
         """
 
         async def exchange(touch: Callable[[bool], None]) -> Mapping[str, str]:
-            response = await self._request(method, path, None, query, headers or {})
+            response = await self._requests.send(method, path, None, query, headers or {})
             touch(True)
             if response.code >= 400:
                 _raise_problem(self.address, response, await self._read_whole(response))
@@ -198,30 +163,19 @@ class RestClient:
 
         async def exchange(touch: Callable[[bool], None]) -> None:
             body = BodyWriter(size, chunks, lambda: touch(True))
-            response = await self._request("PUT", path, body, (), {"Content-Type": "application/octet-stream"})
+            response = await self._requests.send("PUT", path, body, (), {"Content-Type": "application/octet-stream"})
             _raise_problem(self.address, response, await self._read_whole(response))
 
         await self._watched(exchange, idle_s)
 
+    async def keep_open(self) -> None:
+        """Have a connection that is alive for the next request. Raises Unreachable where there can't be one."""
+        if not await self._requests.kept.prove():
+            await self.call("HEAD", "/health", timeout_s=CONNECT_S)
+
     async def close(self) -> None:
         """Close the kept connections."""
-        await self._pool.closeCachedConnections()
-
-    async def _request(
-        self, method: str, path: str, body: bytes | BodyWriter | None, query: Query, headers: Mapping[str, str]
-    ) -> IResponse:
-        url = f"{self._scheme}://{SERVER_NAME}{path}" + (f"?{urlencode(query)}" if query else "")
-        given = Headers({name: [value] for name, value in headers.items()})
-        response: IResponse = await self._http.request(
-            method,
-            url,
-            headers=given,
-            data=WholeBody(body) if isinstance(body, bytes) else body,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._reactor,  # type: ignore[arg-type]
-        )
-        return response
+        await self._requests.kept.closeCachedConnections()
 
     async def _read_whole(self, response: IResponse) -> bytes:
         received = bytearray()

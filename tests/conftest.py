@@ -28,6 +28,7 @@ LONG_FILES = (
     "tests/test_benchmarks.py",
     "tests/faults/test_clocks.py",
     "tests/hostile/test_floods.py",
+    "tests/real/test_standby_connection.py",
     "tests/real/test_standby.py",
     "tests/real/test_installers.py",
     "tests/real/test_targets.py",

@@ -47,12 +47,15 @@ Handler = Callable[[Asked], "Answer | object | Awaitable[Any]"]
 class _Everything(Resource):
     isLeaf = True
 
-    def __init__(self, handler: Handler, asked: list[Asked]) -> None:
+    def __init__(self, handler: Handler, asked: list[Asked], proofs: bool) -> None:
         super().__init__()
         self._handler = handler
         self._asked = asked
+        self._proofs = proofs
 
-    def render(self, request: Request) -> int:
+    def render(self, request: Request) -> int | bytes:
+        if request.method == b"HEAD" and not self._proofs:
+            return b""
         body = request.content.read()
         asked = Asked(request.method.decode(), request.uri.decode(), body, request, request.getClientAddress().port)
         self._asked.append(asked)
@@ -81,14 +84,18 @@ class _Everything(Resource):
 
 
 class FakeCoordinator:
-    """Answers everything with *handler*, over plain HTTP and TLS on one port; `asked` is what came."""
+    """Answers everything with *handler*, over plain HTTP and TLS on one port; `asked` is what came.
 
-    def __init__(self, folder: Path, handler: Handler, context: Any = None) -> None:
+    By *proofs* that goes for what kept connections are asked, too, to see whether they are alive.
+    """
+
+    def __init__(self, folder: Path, handler: Handler, context: Any = None, *, proofs: bool = False) -> None:
         now = datetime.now(UTC)
         self.authority = Authority.open(folder, now)
         self.handler = handler
         self.asked: list[Asked] = []
-        self.site = Site(_Everything(lambda asked: self.handler(asked), self.asked), parsePOSTFormSubmission=False)
+        everything = _Everything(lambda asked: self.handler(asked), self.asked, proofs)
+        self.site = Site(everything, parsePOSTFormSubmission=False)
         credentials = server_credentials(folder, self.authority, now)
         self._door = DoorFactory(reactor, self.site, context or server_context_factory(credentials))
         self._port = reactor.listenTCP(0, self._door, interface="127.0.0.1")

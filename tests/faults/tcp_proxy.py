@@ -7,6 +7,7 @@ FRONT is a listening port of 127.0.0.1 and BACK the coordinator's. Each line is 
     stall FRONT         nothing gets through, and nobody is told
     stall-up FRONT      ... to the coordinator; stall-down: ... from it
     lose FRONT          nothing gets through on the connections that there are, for good; new ones are well
+    lose-down FRONT     ... from the coordinator
     delay FRONT SECONDS everything comes so much later
     slow FRONT RATE     so many bytes a second get through each way, on each connection
     well FRONT          as it was in the beginning
@@ -27,16 +28,17 @@ BLOCK = 16 << 10
 IN_FLIGHT = 1024
 """Blocks under way each way of a connection, beyond which no more are read."""
 UP, DOWN = 0, 1
+LOSES = {"lose": (UP, DOWN), "lose-down": (DOWN,)}
 UnderWay: TypeAlias = asyncio.Queue[tuple[float, bytes]]
 """Blocks and when they are due; the last is empty."""
 
 
 class Connection:
-    """One connection; *lost*: what comes goes nowhere any more."""
+    """One connection; *lost* are the ways on which what comes goes nowhere any more."""
 
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self._writers = writers
-        self.lost = False
+        self.lost = set[int]()
 
     def reset(self) -> None:
         for writer in self._writers:
@@ -66,7 +68,7 @@ class Front:
             else:
                 flowing.set()
         for connection in list(self._open):
-            connection.lost = connection.lost or what == "lose"
+            connection.lost.update(LOSES.get(what, ()))
             if what in ("cut", "refuse"):
                 connection.reset()
 
@@ -116,7 +118,7 @@ class Front:
                 due, block = await under_way.get()
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await self._flowing[way].wait()
-                if connection.lost:
+                if way in connection.lost:
                     if not block:
                         return
                 elif block:

@@ -88,7 +88,9 @@ class Double(Resource):
             job = msgspec.structs.replace(job, stdout=text_or_base64(heads[1]), stderr=text_or_base64(heads[2]))
         return Run(UUID, "me@test", "ws1", job.command, job.requested, (job,), self.unconfirmed)
 
-    def render(self, request: Request) -> int:
+    def render(self, request: Request) -> int | bytes:
+        if request.method == b"HEAD":
+            return b""  # a kept connection proves to be alive
         assert request.content is not None and request.uri is not None
         path = unquote(request.uri.partition(b"?")[0].decode())
         call = f"{request.method.decode()} {path}"

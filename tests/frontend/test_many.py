@@ -628,7 +628,7 @@ async def test_cancel_on_a_target_and_on_all(caller: Caller, fleet: FleetDouble)
         fleet.add(name, running=True)
     fleet.targets = {"@x": ("a", "b")}
     assert await caller("cancel", "@x", UUID) == 0
-    assert (fleet.cancelled, caller.out) == (["a", "b"], b"Command cancelled on a,b (2).\n")
+    assert (sorted(fleet.cancelled), caller.out) == (["a", "b"], b"Command cancelled on a,b (2).\n")
     assert await caller("cancel", UUID) == 0
     assert caller.out.endswith(b"Command cancelled on c,d (2); it had ended on a,b (2).\n")
     assert await caller("cancel", "@x", UUID) == 125

@@ -8,7 +8,22 @@ from typing import Any
 
 import psutil
 
-from .programs import Cluster, eventually
+from .programs import Cluster, Result, eventually
+
+NOTES_WAITS = """\
+import _socket, types
+from clustersh.frontend.standby import launcher
+class Noted(_socket.socket):
+    def recv(self, *given):
+        try:
+            return super().recv(*given)
+        except TimeoutError:
+            with open({!r}, "a") as file:
+                print(self.gettimeout(), file=file)
+            raise
+launcher._socket = types.SimpleNamespace(**{{**vars(_socket), "socket": Noted}})
+"""
+"""A module that Python imports at its start: it notes each wait for a standby that ended in vain."""
 
 
 class Standby:
@@ -60,3 +75,26 @@ def runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def standbys_of(cluster: Cluster) -> list[int]:
+    """Return the pids of all that its client has, wherever they are; it needs /proc."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and _is_standby(path, cluster)]
+
+
+def _is_standby(process: Path, cluster: Cluster) -> bool:
+    try:
+        words, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+    except OSError:
+        return False
+    return b"clustersh.frontend.standby" in words and os.fsencode(cluster.client.path) in environ
+
+
+def waited(cluster: Cluster, folder: Path, *words: str) -> tuple[Result, list[float]]:
+    """Run a command, and return with how it ended the seconds that its launcher waited in vain, each time."""
+    notes = folder / "waits"
+    notes.write_text("")
+    (folder / "launcher").mkdir(exist_ok=True)
+    (folder / "launcher" / "sitecustomize.py").write_text(NOTES_WAITS.format(str(notes)))
+    answer = cluster.sh(*words, environ={"PYTHONPATH": str(folder / "launcher")})
+    return answer, [float(line) for line in notes.read_text().splitlines()]

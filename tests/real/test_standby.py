@@ -14,7 +14,7 @@ import pytest
 
 from .clusters import make_cluster
 from .programs import BIN, Cluster
-from .standbys import Standby, runs
+from .standbys import Standby, runs, standbys_of
 
 
 @pytest.fixture
@@ -129,16 +129,7 @@ def test_twenty_first_callers_leave_one(fresh: Cluster) -> None:
     answers = [caller.communicate(timeout=60)[0] for caller in callers]
     assert answers == [f"{number}\n".encode() for number in range(20)]
     pid = Standby(fresh).pid
-    others = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and _is_standby(path, fresh)]
-    assert others == [pid]
-
-
-def _is_standby(process: Path, cluster: Cluster) -> bool:
-    try:
-        words, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-    except OSError:
-        return False
-    return b"clustersh.frontend.standby" in words and os.fsencode(cluster.client.path) in environ
+    assert standbys_of(fresh) == [pid]
 
 
 @pytest.mark.parametrize("environ", [{"CLUSTERSH_STANDBY": "off"}, {"CI": "true"}, {"CLUSTERSH_DEBUG": "1"}])

@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import termios
+import threading
 from pathlib import Path
 
 import psutil
@@ -71,6 +72,40 @@ def test_a_slow_reader_delays_nobody(standing: Cluster, standby: Standby) -> Non
         assert slow.poll() is None
     finally:
         end(slow, signal.SIGKILL)
+
+
+def test_a_reader_at_full_speed_delays_nobody(standing: Cluster, standby: Standby) -> None:
+    """One `cat` of a large output after the other, for as long as the quick ones take."""
+    uuid = standing.sh("run", "--detach", "ws1", f"head -c {LARGE} /dev/zero").out.strip()
+    standing.until_job(uuid, "completed")
+    enough, statuses, size = threading.Event(), set[int](), 0
+
+    def read() -> None:
+        nonlocal size
+        while not enough.is_set():
+            reading = standing.client.open("clustersh", "cat", uuid)
+            assert reading.stdout is not None
+            while piece := os.read(reading.stdout.fileno(), 1 << 20):
+                size += len(piece)
+            statuses.add(reading.wait(30))
+            end(reading)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        before, seconds = standby.calls, list[float]()
+        for _ in range(5):
+            had = size
+            eventually(lambda had=had: size > had, what="more of the large output")
+            quick = standing.sh("run", "ws1", "echo quick")
+            assert (quick.status, quick.out, quick.err) == (0, "quick\n", "")
+            seconds.append(quick.seconds)
+        assert sorted(seconds)[2] < 2
+        assert standby.calls >= before + 5
+    finally:
+        enough.set()
+        reader.join(60)
+    assert statuses == {0} and size % LARGE == 0
 
 
 def test_a_reader_that_stops_ends_it_quietly(standing: Cluster, standby: Standby) -> None:

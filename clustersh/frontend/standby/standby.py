@@ -24,6 +24,7 @@ from ...trust.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from ...wire.rest import Whoami
 from ..client import connect
 from ..state import LOGIN_FILE, PENDING_FILE, client_folder
+from .keeping import Keeper
 from .place import Place, bounds
 from .session import Session
 from .state import State
@@ -55,6 +56,7 @@ class Standby(Factory):
         self.bounds = bounds("self")
         self.home = Path(where.home)
         self.kept = Kept()
+        self._keeper = Keeper(reactor, self.kept)
         self._patience = 0.0
         self._state: dict[str, tuple[int, int, int] | None] = {}
         self._modules: dict[str, tuple[int, int, int] | None] = {}
@@ -132,6 +134,8 @@ class Standby(Factory):
         idle_s = self._reactor.seconds() - self._since
         if gone or (not self._running and idle_s >= self._patience):
             self._retire()
+            return
+        self._keeper.look()
 
     def _retire(self) -> None:
         """Make room for the next standby: it may start while calls go on here."""
