@@ -78,6 +78,16 @@ class FaultyCluster(Cluster):
         """Have *home*'s service die when it gets to *point* the next time."""
         (faults_of(home) / point).touch()
 
+    def until_settled(self) -> None:
+        """Wait until the agent knows that the coordinator has every end that it told of."""
+        journal = self.agent.path / "agent" / "journal"
+
+        def left() -> set[str]:
+            said = re.findall(r'"is":"(ended|acknowledged)","uuid":"([^"]+)"', journal.read_text())
+            return {uuid for what, uuid in said if what == "ended"} - {uuid for what, uuid in said if what != "ended"}
+
+        eventually(lambda: not left(), what=self.logs())
+
     def disarm(self) -> None:
         """Take away what was armed and never reached."""
         for home in (self.coordinator, self.agent):

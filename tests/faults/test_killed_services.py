@@ -73,6 +73,7 @@ def test_a_coordinator_killed_while_it_records_an_outcome(cluster: FaultyCluster
 @pytest.mark.parametrize("point", AGENT_POINTS)
 def test_an_agent_killed_at_any_point_of_a_run(cluster: FaultyCluster, point: str) -> None:
     counter = cluster.folder_of_jobs() / "counter"
+    cluster.until_settled()
     cluster.arm(cluster.agent, point)
     waiting = cluster.client.open("clustersh", "run", "ws1", f"echo once >> {counter}; sleep 0.2; echo done")
     cluster.until_dead(cluster.agent_process)

@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_again_and_again_loses_no_verdict(cluster: Clust
 def test_a_worker_that_stands_still_is_given_up_and_what_names_nothing_dangerous_runs(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    for command, status in ((PIPED, 126), ("echo one", 0)):
+    for command, status in ((PIPED, 126), (f"echo {tmp_path}", 0)):
         worker = worker_of(cluster.coordinator_process.pid)
         worker.suspend()
         answer = cluster.sh("run", "ws1", marked(tmp_path / "ran", command) if status else command)
@@ -93,11 +93,11 @@ def test_a_worker_that_stands_still_is_given_up_and_what_names_nothing_dangerous
     assert refused(cluster.sh("run", "ws1", PIPED), "plain-http")
 
 
-def test_others_are_served_while_the_worker_stands_still(cluster: Cluster) -> None:
+def test_others_are_served_while_the_worker_stands_still(cluster: Cluster, tmp_path: Path) -> None:
     worker = worker_of(cluster.coordinator_process.pid)
     cluster.sh("machines")
     worker.suspend()
-    waiting = cluster.client.open("clustersh", "run", "ws1", "echo one")
+    waiting = cluster.client.open("clustersh", "run", "ws1", f"echo {tmp_path}")  # which nobody asked about before
     try:
         for _ in range(3):
             assert cluster.sh("machines").status == 0
