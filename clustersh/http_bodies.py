@@ -166,11 +166,14 @@ class BodyWriter:
         self._progress = progress
         self._resumed: Deferred[None] | None = None
         self._writing: Deferred[None] | None = None
+        self._stopped = False
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Begin; the Deferred fires when all is written."""
+        """Begin; the Deferred fires when all is written, and never after `stopProducing`."""
+        done: Deferred[None] = Deferred()
         self._writing = Deferred.fromCoroutine(self._write(consumer))
-        return self._writing
+        self._writing.addBoth(lambda result: None if self._stopped else done.callback(result))
+        return done
 
     def pauseProducing(self) -> None:
         """Write no more for now."""
@@ -185,8 +188,8 @@ class BodyWriter:
 
     def stopProducing(self) -> None:
         """Write nothing more, ever."""
+        self._stopped = True
         if self._writing is not None:
-            self._writing.addErrback(lambda _failure: None)
             self._writing.cancel()
 
     async def _write(self, consumer: IConsumer) -> None:

@@ -400,9 +400,12 @@ async def test_an_upload_sends_its_pieces(site: Site) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_upload_waits_for_the_connection(site: Site) -> None:
+    kept: list[Protocol] = []
+
     class Deaf(Protocol):
         def connectionMade(self) -> None:
             self.transport.pauseProducing()  # type: ignore[union-attr]
+            kept.append(self)  # which the reactor does not, as it waits for nothing of it
 
     taken = 0
 
@@ -416,6 +419,21 @@ async def test_an_upload_waits_for_the_connection(site: Site) -> None:
         await site.client(site.listen(Deaf)).upload("/v1/blobs/00", 1 << 40, endless(), idle_s=0.3)
     assert caught.value.sent
     assert taken < 400  # what the kernel's buffers hold
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_whose_connection_is_lost_says_so(site: Site) -> None:
+    class Leaving(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65536
+
+    with pytest.raises(Unreachable, match="was lost") as caught:
+        await site.client(site.listen(Leaving)).upload("/v1/blobs/00", 1 << 40, endless(), idle_s=30)
+    assert caught.value.sent
 
 
 @pytest_twisted.ensureDeferred

@@ -83,8 +83,8 @@ def connections(standby: Standby) -> set[int]:
 
 
 def idle_s(standby: Standby) -> float:
-    state = standby.state()
-    assert state is not None and state["pid"] == standby.pid
+    state = eventually(standby.state, what="what the standby says of itself")  # at once only where it isn't busy
+    assert state["pid"] == standby.pid
     return float(state["idle_s"])
 
 
