@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,13 @@ def worker_of(coordinator: int, *but: psutil.Process) -> psutil.Process:
     found = eventually(look, what="a worker")
     assert found is not None
     return found
+
+
+def ready_worker(cluster: Cluster) -> psutil.Process:
+    """Return the worker, which has judged something: one that stands still while it starts is waited for longer."""
+    worker = worker_of(cluster.coordinator_process.pid)
+    assert cluster.sh("policy", "test", "ws1", f"echo {secrets.token_hex(8)}").status == 0
+    return worker
 
 
 def refused(ran: Result, rule: str) -> bool:
@@ -81,7 +89,7 @@ def test_a_worker_that_stands_still_is_given_up_and_what_names_nothing_dangerous
     cluster: Cluster, tmp_path: Path
 ) -> None:
     for command, status in ((PIPED, 126), (f"echo {tmp_path}", 0)):
-        worker = worker_of(cluster.coordinator_process.pid)
+        worker = ready_worker(cluster)
         worker.suspend()
         answer = cluster.sh("run", "ws1", marked(tmp_path / "ran", command) if status else command)
         assert answer.status == status
@@ -94,8 +102,7 @@ def test_a_worker_that_stands_still_is_given_up_and_what_names_nothing_dangerous
 
 
 def test_others_are_served_while_the_worker_stands_still(cluster: Cluster, tmp_path: Path) -> None:
-    worker = worker_of(cluster.coordinator_process.pid)
-    cluster.sh("machines")
+    worker = ready_worker(cluster)
     worker.suspend()
     waiting = cluster.client.open("clustersh", "run", "ws1", f"echo {tmp_path}")  # which nobody asked about before
     try:
