@@ -55,6 +55,7 @@ def test_a_damaged_job_json_is_told_and_harms_no_other(cluster: FaultyCluster, d
     cluster.restart_agent()  # which leaves the ended jobs out of its journal
     eventually(lambda: uuid.encode() not in (store(cluster) / "journal").read_bytes())
     end(cluster.agent_process, signal.SIGKILL)
+    eventually(lambda: cluster.status_of("ws1") != "online")  # so that the next one that is online is another
     path.write_bytes(damage(path.read_bytes()))
     cluster.restart_agent()
     told = cluster.sh("cat", "ws1", uuid)

@@ -126,10 +126,12 @@ def test_names_are_read_in_the_callers_encoding(standing: Cluster, standby: Stan
 def test_a_relative_state_directory_is_the_same_one(fresh: Cluster) -> None:
     folder = fresh.client.path
     relative = {"CLUSTERSH_HOME": folder.name}
-    for _ in range(2):
+    pids = set()
+    for _ in range(3):
         assert fresh.sh("run", "ws1", "echo x", environ=relative, cwd=folder.parent).out == "x\n"
         standby = Standby(fresh)
-    assert standby.calls == 1
+        pids.add(standby.pid)
+    assert len(pids) == 1 and standby.calls >= 2
 
 
 @linux
