@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +22,19 @@ ANSWERED_S = 15.0
 TIMES = {
     "idle": "kept_connections.TRUSTED_S = 0.0",
     "in use": "kept_connections.TRUSTED_S = 3600.0",
+    "brisk": """\
+kept_connections.TRUSTED_S = 0.05
+    kept_connections.KEPT_S = 2.0
+    kept_connections.PATIENCE_S = 1.5
+    keeping.ASK_EVERY_S = 0.2
+    standby.LOOK_EVERY_S = 0.1""",
 }
-"""What a standby takes its connection for soon after a command."""
+"""What a standby takes its connection for soon after a command; one that is brisk asks all the time."""
 MODULE = """\
 import sys
 if "clustersh.frontend.standby.main" in sys.orig_argv:
     from clustersh import kept_connections
+    from clustersh.frontend.standby import keeping, standby
     {}
 """
 """Python imports it at its start."""
@@ -64,6 +72,7 @@ def well_again(far: Standby, proxy: Proxy) -> None:
     eventually(lambda: len(connections(far)) == 1, what="one connection")
 
 
+brisk = pytest.mark.parametrize("far", ["brisk"], indirect=True)
 idle_or_not = pytest.mark.parametrize("far", ["idle", "in use"], indirect=True)
 
 
@@ -71,6 +80,16 @@ def connections(standby: Standby) -> set[int]:
     """Return the ports from which it is connected to its coordinator."""
     found = psutil.Process(standby.pid).net_connections("tcp")
     return {each.laddr.port for each in found if each.status == psutil.CONN_ESTABLISHED}
+
+
+def idle_s(standby: Standby) -> float:
+    state = eventually(standby.state, what="what the standby says of itself")  # at once only where it isn't busy
+    assert state["pid"] == standby.pid
+    return float(state["idle_s"])
+
+
+def errors_of(standby: Standby) -> str:
+    return "".join(path.read_text() for path in standby.folder.glob("*.log"))
 
 
 @idle_or_not
@@ -124,3 +143,36 @@ def test_one_that_is_lost_under_a_run_holds_up_no_other_command(
         go_on.touch()
         end(waiting, signal.SIGKILL)
     assert count.read_text() == "x\ny\n"
+
+
+@brisk
+def test_it_is_open_as_long_as_the_standby_stands_by(standing: Cluster, far: Standby) -> None:
+    before = connections(far)
+    eventually(lambda: idle_s(far) > 6, what="three times as long as a connection is kept that nobody asks")
+    assert connections(far) == before and len(before) == 1
+    assert standing.sh("run", "ws1", "echo x").out == "x\n"
+    assert before <= connections(far)  # a command that comes while that one answers a question has another
+
+
+@brisk
+@pytest.mark.parametrize("how", ["lose", "cut"])
+def test_one_that_is_lost_is_replaced_before_somebody_needs_it(far: Standby, proxy: Proxy, how: str) -> None:
+    before, calls = connections(far), far.calls
+    proxy.tell(how, FRONT)
+    after = eventually(lambda: connections(far) - before, what="another connection")
+    eventually(lambda: connections(far) == after, what="the end of the lost one")
+    assert far.calls == calls
+
+
+@brisk
+@pytest.mark.parametrize("how", ["refuse", "stall"])
+def test_a_coordinator_that_is_away_is_no_trouble(standing: Cluster, far: Standby, proxy: Proxy, how: str) -> None:
+    process = psutil.Process(far.pid)
+    with proxy.wrong(how, FRONT):
+        used, began = sum(process.cpu_times()[:2]), time.monotonic()
+        eventually(lambda: idle_s(far) > 3, what="several questions")
+        took = time.monotonic() - began
+        assert sum(process.cpu_times()[:2]) - used < took / 2
+    eventually(lambda: len(connections(far)) == 1, what="a connection")
+    assert standing.sh("run", "ws1", "echo x").out == "x\n"
+    assert errors_of(far) == ""
