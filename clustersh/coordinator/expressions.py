@@ -179,7 +179,8 @@ def _no_name(word: str) -> ProblemError:
 def _missing(text: str, operator: str) -> ProblemError:
     if not text.strip():
         return _bad("the target is empty", "name a machine, a @group, or all")
-    hint = "to take some away from all of them: all!web03" if text.strip().startswith("!") else ""
+    away = "to take some away from all of them: all!web03"
+    hint = away if text.strip().startswith("!") else f"name machines on both sides of a {operator!r}, or leave it out"
     return _bad(f"{shown(text)}: there is nothing beside its {operator!r}", hint)
 
 
