@@ -181,7 +181,7 @@ def test_a_service_logs_json_to_a_private_file(probe: Any, tmp_path: Path) -> No
         (("--fail", "early"), r"ERROR: the folder is \x1b[31mloose"),
         (("--fail", "late"), "ERROR: the folder is in use"),
         (("--fail", "async"), "ERROR: port 5672 is taken"),
-        (("--log-format", "xml"), "ERROR: argument --log-format: invalid choice"),
+        (("--log-format", "xml"), "ERROR: --log-format takes text or json, not 'xml'"),
     ],
 )
 def test_what_keeps_a_service_from_starting_is_one_line(probe: Any, arguments: tuple[str, ...], words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import Answer, UsageError
@@ -72,13 +72,26 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError, where argparse would print and exit."""
         raise UsageError(message, (f"{self.prog} --help",))
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # argparse's own words for this are those of its programmers.
+        if action.choices is not None and value not in action.choices:
+            *most, last = choices = [str(choice) for choice in action.choices]
+            takes = f"{', '.join(most)} or {last}" if most else last
+            name = action.option_strings[-1] if action.option_strings else self.prog
+            raise UsageError(f"{name} takes {takes}, not {value!r}", (*_meant(value, choices), f"{self.prog} --help"))
+
     def _unknown(self, words: Sequence[str]) -> UsageError:
         first = words[0].partition("=")[0]
         if not first.startswith("-"):
             return UsageError(f"too many arguments: {' '.join(words)}", (f"{self.prog} --help",))
-        close = difflib.get_close_matches(first, self._value_options, n=2)
-        meant = (f"did you mean {' or '.join(close)}?",) if close else ()
+        meant = _meant(first, self._value_options)
         return UsageError(f"{self.prog} has no option {first}", (*meant, f"{self.prog} --help"))
+
+
+def _meant(word: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the hint that names what of the *known* words is close to *word*, if anything is."""
+    close = difflib.get_close_matches(word, list(known), n=2)
+    return (f"did you mean {' or '.join(close)}?",) if close else ()
 
 
 def add_exclude(parser: Parser) -> None:

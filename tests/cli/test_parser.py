@@ -20,6 +20,7 @@ class Asked:
 def parser() -> Parser:
     made = Parser("tool do", "Do it.", ("tool do --size 3",))
     made.add_argument("--size", type=reads(int))
+    made.add_argument("--form", choices=("text", "json"))
     made.add_argument("what", nargs="?")
     return made
 
@@ -32,6 +33,7 @@ def parser() -> Parser:
         (["--size", "x"], "invalid literal"),
         (["--si", "3"], "tool do has no option --si"),
         (["a", "b"], "too many arguments: b"),
+        (["--form", "txet"], "--form takes text or json, not 'txet'"),
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
@@ -39,6 +41,25 @@ def test_mistakes(words: list[str], message: str) -> None:
         parser().read(Asked(), words)  # type: ignore[arg-type]
     assert caught.value.status == 125
     assert caught.value.hints[-1] == "tool do --help"
+
+
+@pytest.mark.parametrize(
+    ("choices", "word", "message", "meant"),
+    [
+        (("add", "remove"), "ad", "tool do takes add or remove, not 'ad'", ("did you mean add?",)),
+        (("stop",), "kill", "tool do takes stop, not 'kill'", ()),
+    ],
+)
+def test_a_word_that_is_none_of_those(
+    choices: tuple[str, ...], word: str, message: str, meant: tuple[str, ...]
+) -> None:
+    made = Parser("tool do", "Do it.", ())
+    made.add_argument("verb", nargs="?", choices=choices)
+    assert made.read(Asked(), [choices[0]]).verb == choices[0]  # type: ignore[arg-type]
+    assert made.read(Asked(), []).verb is None  # type: ignore[arg-type]
+    with pytest.raises(UsageError) as caught:
+        made.read(Asked(), [word])  # type: ignore[arg-type]
+    assert (str(caught.value), caught.value.hints) == (message, (*meant, "tool do --help"))
 
 
 def test_options_may_stand_among_the_words() -> None:

@@ -173,7 +173,7 @@ async def test_machines_and_forget(terminal: Terminal, tmp_path: Path) -> None:
         (["create", "--uses", "0"], "a token is for 1 to 100000 machines"),
         (["create", "--ttl", "0"], "a token is good for at least 1 second and at most 366 days"),
         (["create", "--ttl", "5"], "argument --ttl"),
-        (["make"], "invalid choice"),
+        (["make"], "takes create, list or revoke, not 'make'"),
         ([], "arguments are required"),
     ],
 )

@@ -85,7 +85,7 @@ async def test_labels_are_listed_and_changed(caller: Caller, double: Double) -> 
         (("groups", "delete"), "groups delete takes a group"),
         (("groups", "delete", "a", "b"), "groups delete takes a group"),
         (("groups", "list", "a"), "groups list takes nothing more"),
-        (("groups", "nonsense"), "invalid choice"),
+        (("groups", "nonsense"), "groups takes list, add, remove, delete or import-sshsync, not 'nonsense'"),
         (("groups", "add", "all", "a"), "'all' can't be a group's name: it has a meaning of its own"),
         (("groups", "add", "a b", "a"), "can't be a group's name: use 1 to 64"),
         (("groups", "import-sshsync", "a", "b"), "takes one file"),
