@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 from OpenSSL.crypto import X509, PKey
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.web.server import NOT_DONE_YET
@@ -424,8 +425,10 @@ async def test_an_upload_waits_for_the_connection(site: Site) -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_upload_whose_connection_is_lost_says_so(site: Site) -> None:
     class Leaving(Protocol):
+        transport: ITCPTransport
+
         def dataReceived(self, data: bytes) -> None:
-            self.transport.abortConnection()  # type: ignore[union-attr]
+            self.transport.abortConnection()
 
     async def endless() -> AsyncIterator[bytes]:
         while True:

@@ -78,7 +78,9 @@ class Parser(argparse.ArgumentParser):
             *most, last = choices = [str(choice) for choice in action.choices]
             takes = f"{', '.join(most)} or {last}" if most else last
             name = action.option_strings[-1] if action.option_strings else self.prog
-            raise UsageError(f"{name} takes {takes}, not {value!r}", (*_meant(value, choices), f"{self.prog} --help"))
+            raise UsageError(
+                f"{name} takes {takes}, not {value!r}", (*_meant(str(value), choices), f"{self.prog} --help")
+            )
 
     def _unknown(self, words: Sequence[str]) -> UsageError:
         first = words[0].partition("=")[0]

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from clustersh.cli.commands import Command, prepare_command
 from clustersh.cli.errors import Answer, UsageError
+from clustersh.cli.invocation import Invocation
 from clustersh.cli.parser import Parser, reads
 
 
-class Asked:
+class _Asked:
     """As much of an Invocation as arguments need."""
 
     program = "tool"
 
-    def __init__(self, *argv: str) -> None:
+    def __init__(self, argv: tuple[str, ...]) -> None:
         self.argv = argv
         self.json = False
+
+
+def asked(*argv: str) -> Invocation:
+    return cast(Invocation, _Asked(argv))
 
 
 def parser() -> Parser:
@@ -38,7 +45,7 @@ def parser() -> Parser:
 )
 def test_mistakes(words: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        parser().read(Asked(), words)  # type: ignore[arg-type]
+        parser().read(asked(), words)
     assert caught.value.status == 125
     assert caught.value.hints[-1] == "tool do --help"
 
@@ -55,10 +62,10 @@ def test_a_word_that_is_none_of_those(
 ) -> None:
     made = Parser("tool do", "Do it.", ())
     made.add_argument("verb", nargs="?", choices=choices)
-    assert made.read(Asked(), [choices[0]]).verb == choices[0]  # type: ignore[arg-type]
-    assert made.read(Asked(), []).verb is None  # type: ignore[arg-type]
+    assert made.read(asked(), [choices[0]]).verb == choices[0]
+    assert made.read(asked(), []).verb is None
     with pytest.raises(UsageError) as caught:
-        made.read(Asked(), [word])  # type: ignore[arg-type]
+        made.read(asked(), [word])
     assert (str(caught.value), caught.value.hints) == (message, (*meant, "tool do --help"))
 
 
@@ -67,21 +74,21 @@ def test_options_may_stand_among_the_words() -> None:
     made.add_argument("--size", type=reads(int))
     made.add_argument("words", nargs="+")
     for words in (["a", "--size", "3", "b"], ["--size", "3", "a", "b"], ["a", "b", "--size=3"]):
-        given = made.read(Asked(), words)  # type: ignore[arg-type]
+        given = made.read(asked(), words)
         assert (given.words, given.size) == (["a", "b"], 3)
-    assert made.read(Asked(), ["a", "--", "--size"]).words == ["a", "--size"]  # type: ignore[arg-type]
+    assert made.read(asked(), ["a", "--", "--size"]).words == ["a", "--size"]
 
 
 def test_json_is_known_before_a_mistake_is_told() -> None:
-    asked = Asked()
+    invocation = asked()
     with pytest.raises(UsageError):
-        parser().read(asked, ["--json", "--nope"])  # type: ignore[arg-type]
-    assert asked.json
+        parser().read(invocation, ["--json", "--nope"])
+    assert invocation.json
 
 
 def test_help_is_text_with_examples() -> None:
     with pytest.raises(Answer) as caught:
-        parser().read(Asked(), ["--help"])  # type: ignore[arg-type]
+        parser().read(asked(), ["--help"])
     assert "examples:\n  tool do --size 3\n" in caught.value.text and "\x1b" not in caught.value.text
 
 
@@ -90,7 +97,7 @@ def test_the_table_of_commands() -> None:
     bare = Command("clustersh.cli.commands:prepare_command", "")
 
     def choose(*words: str) -> None:
-        prepare_command(Asked(*words), table, bare, "A tool.")  # type: ignore[arg-type]
+        prepare_command(asked(*words), table, bare, "A tool.")
 
     with pytest.raises(Answer, match="status  say how it is"):
         choose("--help")
